@@ -1,0 +1,300 @@
+"""Cores joined in memory: no sockets, no disk, time moved by hand.
+
+`World` carries out effects at once and in order: commits succeed immediately unless told otherwise, frames arrive
+unless a rule drops them. What it must never do is help: whatever a test sees, the cores did.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+
+from tests.simulator.model import StoreModel
+from zmesh.protocol.codec import decode
+from zmesh.protocol.core import Core
+from zmesh.protocol.effects import (
+    Answer,
+    Attach,
+    Command,
+    Delivery,
+    Dial,
+    Effect,
+    Failed,
+    FetchIn,
+    FetchOut,
+    Notice,
+    OpenMailbox,
+    Persist,
+    Progress,
+    Send,
+    Settled,
+    Sighted,
+    Take,
+    Transmit,
+)
+from zmesh.protocol.frames import Frame
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Sent
+
+DEVICE = "d" * 32
+
+
+class SeededEntropy:
+    """Randomness that repeats."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def token(self, size: int) -> bytes:
+        return self._random.randbytes(size)
+
+    def fraction(self) -> float:
+        return self._random.random()
+
+
+class Node:
+    """One store: its core, its disk, and everything its core has said."""
+
+    def __init__(self, world: World, name: str, store: bytes | None = None, device: str = DEVICE) -> None:
+        self.world, self.name, self.device = world, name, device
+        self.store = store or name.encode().ljust(16, b"\0")
+        self.endpoint = f"tcp://127.0.0.1:{5000 + len(world.nodes)}"
+        self.disk = StoreModel()
+        self.failing = ""
+        self.holding = False  # commits stay open until `commit_held`
+        self.failed_generation = -1
+        self.alive = False
+        self.held: list[Persist] = []
+        self.tickets = 0
+        self.start()
+
+    def start(self) -> None:
+        self.core = Core(
+            store=self.store,
+            name=self.name,
+            device=self.device,
+            endpoints=(self.endpoint,),
+            entropy=SeededEntropy(len(self.world.log) + hash_of(self.name)),
+            snapshot=self.disk.snapshot(),
+            now=self.world.now,
+        )
+        self.alive = True
+        self.failed_generation = -1
+        self.held = []
+        self.connections: set[bytes] = set()
+        self.settled: dict[int, Settled] = {}
+        self.failures: dict[int, Failed] = {}
+        self.deliveries: list[Delivery] = []
+        self.progress: list[Progress] = []
+        self.notices: list[Notice] = []
+        self.flush()
+
+    def kill(self) -> None:
+        self.alive = False
+        self.held = []
+
+    def command(self, command: Command) -> None:
+        self.core.command(command, self.world.now)
+        self.flush()
+
+    def ticket(self) -> int:
+        self.tickets += 1
+        return self.tickets
+
+    def open(self, *names: str) -> None:
+        for name in names:
+            self.command(OpenMailbox(self.ticket(), name, "", ()))
+
+    def listen(self, name: str, holder: int = 1, count: int = 1000) -> None:
+        self.command(Attach(name, holder))
+        self.command(Take(holder, count))
+
+    def send(
+        self,
+        address: str,
+        body: bytes = b"hello",
+        *,
+        sender: str = "me",
+        priority: Priority = Priority.NORMAL,
+        ttl: float | None = None,
+        ident: bytes | None = None,
+        strict: bool = False,
+    ) -> bytes:
+        ticket = self.ticket()
+        ident = ident or ticket.to_bytes(4, "big") + self.store[:12]
+        self.command(
+            Send(ticket, ident, address, sender, priority, ttl, "text", b"", b"", 0, packed=False, body=body,
+                 strict=strict)
+        )  # fmt: skip
+        return ident
+
+    def states(self, ident: bytes) -> list[Sent]:
+        return [p.state for p in self.progress if p.id == ident]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    # --- carrying out effects
+
+    def flush(self) -> None:
+        while self.alive:
+            effects = self.core.effects()
+            if not effects:
+                return
+            for effect in effects:
+                self.carry_out(effect)
+
+    def carry_out(self, effect: Effect) -> None:
+        now = self.world.now
+        match effect:
+            case Persist():
+                self.persist(effect)
+            case Transmit():
+                self.world.transmit(self, effect)
+            case Answer():
+                self.world.answer(self, effect)
+            case Dial():
+                self.world.dial(self, effect)
+            case FetchOut():
+                self.core.fetched_out(self.disk.fetch_out(effect.rows), now)
+            case FetchIn():
+                self.core.fetched_in(self.disk.fetch_in(effect.rows), now)
+            case Settled():
+                self.settled[effect.ticket] = effect
+            case Failed():
+                self.failures[effect.ticket] = effect
+            case Delivery():
+                self.deliveries.append(effect)
+            case Progress():
+                self.progress.append(effect)
+            case Notice():
+                self.notices.append(effect)
+            case _:
+                self.connections.discard(effect.store)
+
+    def persist(self, effect: Persist) -> None:
+        if self.holding:
+            self.held.append(effect)
+        else:
+            self.commit(effect)
+
+    def commit(self, effect: Persist) -> None:
+        if self.failing or effect.generation <= self.failed_generation:
+            self.failed_generation = max(self.failed_generation, effect.generation)
+            self.core.failed(effect.token, self.failing or "an earlier commit failed", self.world.now)
+            return
+        ignored_out, ignored_in = self.disk.apply(effect.ops)
+        self.core.committed(effect.token, self.world.now, ignored_out, ignored_in)
+
+    def commit_held(self) -> None:
+        self.holding = False
+        held, self.held = self.held, []
+        for effect in held:
+            self.commit(effect)
+        self.flush()
+
+
+def hash_of(name: str) -> int:
+    return sum(name.encode())
+
+
+Rule = Callable[[Node, Node, Frame], bool]
+
+
+class World:
+    """Some stores and the network between them.
+
+    Attributes:
+        drop: Rules; a frame for which one says True is lost.
+        log: Every frame that was sent: (from, to, frame).
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.nodes: dict[str, Node] = {}
+        self.drop: list[Rule] = []
+        self.log: list[tuple[str, str, Frame]] = []
+        self.queue: deque[Callable[[], None]] = deque()
+
+    def add(self, name: str, *, store: bytes | None = None, device: str = DEVICE) -> Node:
+        node = self.nodes[name if store is None else f"{name}/{store.hex()[:4]}"] = Node(self, name, store, device)
+        return node
+
+    def by_store(self, store: bytes) -> Node | None:
+        return next((node for node in self.nodes.values() if node.store == store), None)
+
+    def meet(self, *nodes: Node) -> None:
+        for one in nodes:
+            for other in nodes:
+                if one is not other:
+                    one.command(Sighted(other.store, other.name, other.device, (other.endpoint,)))
+        self.settle()
+
+    def dial(self, node: Node, effect: Dial) -> None:
+        target = next((n for n in self.nodes.values() if n.endpoint == effect.endpoint), None)
+        if target is not None and target.alive:
+            self.queue.append(lambda: self._connect(node, effect.store))
+
+    def _connect(self, node: Node, store: bytes) -> None:
+        if node.alive:
+            node.connections.add(store)
+            node.core.ready(store, self.now)
+            node.flush()
+
+    def transmit(self, node: Node, effect: Transmit) -> None:
+        target = self.by_store(effect.store)
+        _, frame = decode(effect.parts)
+        self.log.append((node.name, target.name if target else "?", frame))
+        if target is None or not target.alive or effect.store not in node.connections:
+            node.connections.discard(effect.store)
+            node.core.undeliverable(effect.store, self.now)
+            return
+        if not any(rule(node, target, frame) for rule in self.drop):
+            self.queue.append(lambda: self.inject(target, effect.parts, node.device, node.store))
+
+    def inject(self, target: Node, parts: Sequence[bytes], device: str, path: bytes) -> None:
+        if target.alive:
+            target.core.receive(parts, device, path, self.now)
+            target.flush()
+
+    def answer(self, node: Node, effect: Answer) -> None:
+        target = self.by_store(effect.path)
+        if target is not None:
+            self.queue.append(lambda: self._answered(target, node.store, effect.parts))
+
+    def _answered(self, target: Node, store: bytes, parts: Sequence[bytes]) -> None:
+        if target.alive:
+            target.core.answered(store, parts, self.now)
+            target.flush()
+
+    def settle(self) -> None:
+        """Carry everything in flight to its end, without time passing."""
+        for _ in range(100_000):
+            if not self.queue:
+                return
+            self.queue.popleft()()
+        message = "the cores talk in circles"
+        raise AssertionError(message)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, waking whoever is due."""
+        end = self.now + seconds
+        self.settle()
+        while True:
+            alive = [node for node in self.nodes.values() if node.alive]
+            due = min((t for node in alive if (t := node.core.timer()) is not None), default=end + 1)
+            if due > end:
+                break
+            self.now = max(self.now, due)
+            for node in alive:
+                timer = node.core.timer()
+                if timer is not None and timer <= self.now:
+                    node.core.wake(self.now)
+                    node.flush()
+            self.settle()
+        self.now = end
+
+    def frames(self, kind: type[Frame], source: str = "") -> list[Frame]:
+        return [frame for name, _, frame in self.log if isinstance(frame, kind) and source in ("", name)]

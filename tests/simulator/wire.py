@@ -1,0 +1,205 @@
+"""The oracle's eyes on the wire: every frame a store sends must follow from what is on its disk.
+
+Frames are decoded as they leave, before the network does anything to them. This module remembers which id travelled
+under which number, so that a number that means two messages is seen, and a cursor that passes over a message is too.
+"""
+
+from typing import TYPE_CHECKING
+
+from zmesh.protocol.bounds import CLASSES, NO_ID
+from zmesh.protocol.codec import decode
+from zmesh.protocol.frames import Ack, Data, Gone, Hello, Item, Kind, Outcome
+from zmesh.protocol.journal import InStreamRow
+from zmesh.protocol.states import Sent
+
+if TYPE_CHECKING:
+    from tests.simulator.oracle import Oracle
+    from tests.simulator.process import Process
+
+CHECKED = frozenset({Kind.HELLO, Kind.DATA, Kind.ACK, Kind.OUTCOME, Kind.GONE})
+Stream = tuple[int, int, int, int]
+"""Sender, receiver, epoch and class."""
+
+
+class Wire:
+    """What travelled, by stream."""
+
+    def __init__(self, oracle: "Oracle") -> None:
+        self._oracle = oracle
+        self._ids: dict[Stream, dict[int, bytes]] = {}
+        self._emptied: set[tuple[Stream, int]] = set()
+        self._gone: dict[Stream, list[tuple[int, int]]] = {}
+        self._limits: dict[tuple[int, int], list[int]] = {}
+
+    def rolled_back(self, index: int) -> None:
+        """A disk went back: what its store sent and nobody took may be said otherwise; so may what it took."""
+        for stream, ids in self._ids.items():
+            source, target, epoch, klass = stream
+            if source == index:
+                row = self._oracle.ledgers[target].in_streams.get((self._oracle.processes[source].store, klass))
+                taken = row.cursor if row is not None and row.epoch == epoch else 0
+                if row is not None and row.epoch > epoch:
+                    continue
+                for number in [number for number in ids if number > taken]:
+                    del ids[number]
+        self._limits = {pair: limits for pair, limits in self._limits.items() if index not in pair}
+
+    def check(self, process: "Process", store: bytes, parts: list[bytes]) -> None:
+        """Check a frame that leaves for `store`.
+
+        Raises:
+            Violation: It says what is not on the sender's disk.
+        """
+        target = self._oracle.index_of.get(store)
+        if target is None or parts[0][3] not in CHECKED:
+            return
+        _, frame = decode(parts)
+        match frame:
+            case Data():
+                self._data(process, target, frame)
+            case Ack():
+                self._ack(process, target, frame)
+            case Hello():
+                self._hello(process, target, frame)
+            case Outcome():
+                self._outcome(process, target, frame)
+            case Gone():
+                self._say_gone(process, target, frame)
+            case _:
+                pass
+
+    def check_cursor(self, index: int, source: int, row: InStreamRow, first: int) -> None:
+        """Check that everything a committed cursor passes over was stored, or ended otherwise.
+
+        Raises:
+            Violation: A message was passed over.
+        """
+        stream = (source, index, row.epoch, row.klass)
+        ledger, device = self._oracle.ledgers[index], self._oracle.processes[source].device
+        ids, gone = self._ids.get(stream, {}), self._gone.get(stream, [])
+        endings = ledger.endings.get((row.source, row.klass), {})
+        for number in range(first, row.cursor + 1):
+            if any(low <= number <= high for low, high in gone):
+                continue
+            ident = ids.get(number)
+            if ident is None:
+                if not self._oracle.rollbacks(source, index):
+                    self._oracle.fail(ledger.name, f"the cursor of {stream} passes over {number}, which was never sent")
+            elif number not in endings and (device, ident) not in ledger.in_keys and ident != NO_ID:
+                if (stream, number) not in self._emptied:
+                    self._oracle.fail(ledger.name, f"the cursor of {stream} passes over {number}, {ident.hex()}")
+        if row.cursor and row.cursor_id != ids.get(row.cursor, row.cursor_id):
+            if row.cursor_id != NO_ID:
+                self._oracle.fail(ledger.name, f"the cursor of {stream} has the wrong id at {row.cursor}")
+
+    # --- frames ---------------------------------------------------------------------------------------------------------
+
+    def _data(self, process: "Process", target: int, frame: Data) -> None:
+        source = process.index
+        stream = (source, target, frame.epoch, frame.klass)
+        ledger, name = self._oracle.ledgers[source], process.name
+        store = self._oracle.processes[target].store
+        row = ledger.out_streams.get((store, frame.klass))
+        if row is None or row.epoch != frame.epoch:
+            self._oracle.fail(name, f"DATA of epoch {frame.epoch} before the epoch is on disk")
+            return
+        if frame.floor > row.floor:
+            self._oracle.fail(name, f"DATA claims the floor {frame.floor}, on disk is {row.floor}")
+        last = frame.first + len(frame.items) - 1
+        if last >= row.next_number:
+            self._oracle.fail(name, f"number {last} is sent before it is on disk")
+        limits = self._limits.get((target, source))
+        if limits is not None and last > limits[frame.klass]:
+            self._oracle.fail(name, f"number {last} of class {frame.klass} is beyond the credit {limits[frame.klass]}")
+        ids = self._ids.setdefault(stream, {})
+        for number, item in enumerate(frame.items, frame.first):
+            record = ledger.places.get((store, frame.klass, frame.epoch, number))
+            self._oracle.totals["items"] += 1
+            if item.envelope:
+                if number > row.mark:
+                    self._oracle.fail(name, f"number {number} of class {frame.klass} is sent, marked is {row.mark}")
+                if record is None or record.id != item.id:
+                    self._oracle.fail(name, f"{item.id.hex()} is sent as number {number} before that is on disk")
+                elif (record.body, record.envelope) != (item.body, item.envelope):
+                    self._oracle.fail(name, f"{item.id.hex()} is sent as something else")
+                elif record.state is Sent.WAITING or record.state in (Sent.EXPIRED, Sent.REFUSED):
+                    self._oracle.fail(name, f"{item.id.hex()} is sent and is {record.state.name}")
+            else:
+                self._emptied.add((stream, number))
+                if item.id == NO_ID and record is not None and record.state in (Sent.QUEUED, Sent.EXPIRING):
+                    self._oracle.fail(name, f"number {number} travels void and is {record.id.hex()}, {record.state.name}")
+            self._note(name, ids, number, item)
+
+    def _note(self, name: str, ids: dict[int, bytes], number: int, item: Item) -> None:
+        known = ids.get(number)
+        if known is None:
+            ids[number] = item.id
+        elif item.id not in (known, NO_ID):
+            self._oracle.fail(name, f"number {number} was {known.hex()} and is {item.id.hex()}")
+
+    def _ack(self, process: "Process", target: int, frame: Ack) -> None:
+        ledger, name = self._oracle.ledgers[process.index], process.name
+        store = self._oracle.processes[target].store
+        floors = self._oracle.ledgers[target].out_streams
+        told: list[dict[int, str]] = [{} for _ in range(CLASSES)]
+        for ending in frame.endings:
+            told[ending.klass][ending.number] = ending.code
+        for klass, cursor in enumerate(frame.cursors):
+            self._cursor(name, process.index, target, frame.epoch, klass, cursor)
+            known = ledger.endings.get((store, klass), {})
+            floor = floors.get((process.store, klass))
+            confirmed = floor.floor if floor is not None and floor.epoch == frame.epoch else 0
+            for number, code in known.items():
+                if confirmed < number <= cursor and told[klass].get(number) != code:
+                    self._oracle.fail(name, f"an ACK of {cursor} hides that {number} ended as {code}")
+            for number in told[klass]:
+                if number not in known:
+                    self._oracle.fail(name, f"an ACK tells of an ending of {number}, which is not on disk")
+        self._give_credit(process.index, target, frame.limits)
+        self._confirm_outcomes(process, target, frame.outcomes)
+
+    def _cursor(self, name: str, index: int, source: int, epoch: int, klass: int, cursor: int) -> None:
+        row = self._oracle.ledgers[index].in_streams.get((self._oracle.processes[source].store, klass))
+        saved = row.cursor if row is not None and row.epoch == epoch else 0
+        if cursor > saved:
+            self._oracle.fail(name, f"{cursor} of class {klass} is acknowledged, on disk is {saved}")
+
+    def _hello(self, process: "Process", target: int, frame: Hello) -> None:
+        for klass, cursor in enumerate(frame.cursors):
+            self._cursor(process.name, process.index, target, frame.epoch, klass, cursor.number)
+        self._give_credit(process.index, target, frame.limits)
+
+    def _give_credit(self, giver: int, taker: int, limits: tuple[int, ...]) -> None:
+        known = self._limits.setdefault((giver, taker), [0] * CLASSES)
+        for klass, limit in enumerate(limits):
+            known[klass] = max(known[klass], limit)
+
+    def _confirm_outcomes(self, process: "Process", target: int, upto: int) -> None:
+        if self._oracle.rollbacks(process.index, target):
+            return
+        ledger = self._oracle.ledgers[process.index]
+        for number, outcome in self._oracle.ledgers[target].outcomes.get(process.store, {}).items():
+            record = ledger.out_ids.get(outcome.id)
+            if number <= upto and record is not None and record.state in (Sent.QUEUED, Sent.STORED, Sent.EXPIRING):
+                self._oracle.fail(
+                    process.name, f"outcome {number} of {outcome.id.hex()} is confirmed, on disk it is {record.state.name}"
+                )
+
+    def _outcome(self, process: "Process", target: int, frame: Outcome) -> None:
+        known = self._oracle.ledgers[process.index].outcomes.get(self._oracle.processes[target].store, {})
+        number = frame.first
+        for fate in frame.fates:
+            for ident in fate.ids:
+                row = known.get(number)
+                if row is None or row.id != ident or row.code != fate.code:
+                    self._oracle.fail(process.name, f"outcome {number} is sent before it is on disk")
+                number += 1
+
+    def _say_gone(self, process: "Process", target: int, frame: Gone) -> None:
+        if not self._oracle.rollbacks(process.index, target):
+            self._oracle.fail(process.name, f"{frame} without any rollback")
+        row = self._oracle.ledgers[process.index].out_streams.get((self._oracle.processes[target].store, frame.klass))
+        if row is None or frame.last > row.floor:
+            self._oracle.fail(process.name, f"{frame} beyond the floor on disk")
+        stream = (process.index, target, frame.epoch, frame.klass)
+        self._gone.setdefault(stream, []).append((frame.first, frame.last))

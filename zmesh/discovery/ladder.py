@@ -1,0 +1,106 @@
+"""The ladder: all sources of sightings at once, merged into one picture with one callback.
+
+Any source alone suffices, and one that fails must never keep the others from working. The ladder remembers addresses
+only; it must never claim that a peer is there or gone.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from zmesh.discovery.sighting import Sighting, Source
+from zmesh.protocol.bounds import MAX_ENDPOINTS, MAX_PEERS
+
+RESERVED: Final = MAX_ENDPOINTS // 4  # first endpoints of each source that the lies of another cannot push out
+_log = logging.getLogger("zmesh.discovery")
+
+
+class Discovery:
+    """Runs sources and reports, per store, the union of what they say: the latest first, at most 16 endpoints."""
+
+    def __init__(self, sources: Sequence[Source], found: Callable[[Sighting], None]) -> None:
+        """Take the sources, the most trusted one first, and the callback.
+
+        Args:
+            sources: What to start; they are started and stopped in this order.
+            found: Called in the loop with a merged sighting whenever one differs from what was last reported.
+        """
+        self._sources = tuple(sources)
+        self._found = found
+        self._own: Sighting | None = None
+        self._by_source: dict[bytes, dict[str, Sighting]] = {}
+        self._reported: dict[bytes, Sighting] = {}
+        self._full_logged = False
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What keeps sources from working, one text each; empty when all is well."""
+        return tuple(source.trouble for source in self._sources if source.trouble is not None)
+
+    def known(self) -> tuple[Sighting, ...]:
+        """Return the merged sighting of every store seen so far."""
+        return tuple(self._reported.values())
+
+    async def start(self, own: Sighting) -> None:
+        """Announce `own` through every source and begin to report others."""
+        self._own = own
+        for source in self._sources:
+            try:
+                await source.start(own, self._take)
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s failed to start; the others go on", type(source).__name__)
+
+    async def update(self, own: Sighting) -> None:
+        """Announce `own`, whose endpoints or name have changed, through every source."""
+        self._own = own
+        for source in self._sources:
+            try:
+                await source.update(own)
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s did not take the new address", type(source).__name__)
+
+    async def stop(self) -> None:
+        """Withdraw all announcements; nothing is reported afterwards."""
+        self._own = None
+        for source in self._sources:
+            try:
+                await source.stop()
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s failed to stop", type(source).__name__)
+
+    def _take(self, sighting: Sighting) -> None:
+        """Merge one sighting; tell about it if the picture changed."""
+        if self._own is None or sighting.store == self._own.store:
+            return
+        if sighting.store not in self._by_source and len(self._by_source) >= MAX_PEERS:
+            self._log_full()
+            return
+        by_source = self._by_source.setdefault(sighting.store, {})
+        before = by_source.pop(sighting.source, None)
+        older = before.endpoints if before is not None else ()
+        endpoints = tuple(dict.fromkeys(sighting.endpoints + older))[:MAX_ENDPOINTS]
+        by_source[sighting.source] = replace(sighting, endpoints=endpoints)  # last in the dict: the latest
+        merged = _merge(by_source)
+        if merged != self._reported.get(sighting.store):
+            self._reported[sighting.store] = merged
+            self._tell(merged)
+
+    def _tell(self, merged: Sighting) -> None:
+        try:
+            self._found(merged)
+        except Exception:  # noqa: BLE001 - nor a reader of sightings its source
+            _log.exception("the sighting of %s could not be used", merged.name)
+
+    def _log_full(self) -> None:
+        if not self._full_logged:
+            self._full_logged = True
+            _log.warning("more than %d peers are announced around here; the later ones are ignored", MAX_PEERS)
+
+
+def _merge(by_source: dict[str, Sighting]) -> Sighting:
+    latest_first = [by_source[source] for source in reversed(by_source)]
+    heads = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[:RESERVED]]
+    tails = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[RESERVED:]]
+    endpoints = tuple(dict.fromkeys(heads + tails))[:MAX_ENDPOINTS]
+    return replace(latest_first[0], endpoints=endpoints, source="+".join(sorted(by_source)))

@@ -1,0 +1,90 @@
+"""Every error zmesh raises on purpose, in one tree under `MeshError`.
+
+Each message names the thing that went wrong and the way out of it. This module must never import anything of zmesh, so
+that every layer can use it.
+"""
+
+
+class MeshError(Exception):
+    """The base of all zmesh errors; catching it catches everything zmesh raises on purpose."""
+
+
+class AddressError(MeshError):
+    """An agent or peer name that breaks the grammar of `zmesh.protocol.address`."""
+
+
+class UnknownAgent(MeshError):  # noqa: N818 - the public name in the design
+    """Nobody of that name is known, and the caller asked not to wait for one (`strict`)."""
+
+
+class AmbiguousAddress(MeshError):  # noqa: N818 - names the thing, as the address errors of other libraries do
+    """More than one agent or peer answers to the name; the message lists the candidates."""
+
+
+class MeshFull(MeshError):  # noqa: N818 - the public name in the design
+    """A quota is used up; nothing was stored. Wait for the peer to drain, or raise the quota."""
+
+
+class BodyTooLarge(MeshError):  # noqa: N818 - names the thing
+    """A message body above the bound of one message."""
+
+
+class BodyError(MeshError):
+    """A message body that msgpack cannot carry."""
+
+
+class PeerRunning(MeshError):  # noqa: N818 - the public name in the design
+    """Another process owns this peer's store.
+
+    Attributes:
+        pid: The process id of the owner, or None when it could not be read.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        """Keep the pid beside the message."""
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreError(MeshError):
+    """The store could not be opened, read or written; the message names the file and the cause."""
+
+
+class StoreFull(StoreError):  # noqa: N818 - names the thing
+    """The disk is full; what was being stored was not stored, what was stored is safe."""
+
+
+class DeviceKeyError(MeshError):
+    """The device key file is missing, damaged or readable by others."""
+
+
+class TransportError(MeshError):
+    """A socket could not be bound or opened."""
+
+
+class MessageRefused(MeshError):  # noqa: N818 - names the outcome
+    """The recipient's peer refused the message, for the reason in the text; it was not stored there."""
+
+
+class MessageExpired(MeshError):  # noqa: N818 - names the outcome
+    """The message's ttl ended before anybody took it."""
+
+
+class MessageDead(MeshError):  # noqa: N818 - names the outcome
+    """The recipient gave up on the message after the limit of attempts; it is kept there and can be replayed."""
+
+
+class MessageLost(MeshError):  # noqa: N818 - names the outcome
+    """The recipient's disk went back in time after it had acknowledged the message."""
+
+
+class LeaseLost(MeshError):  # noqa: N818 - names the outcome
+    """The message is no longer leased to this holder: it was finished already or redelivered to another one."""
+
+
+class PeerClosed(MeshError):  # noqa: N818 - names the state
+    """The peer was closed; open another one to go on."""
+
+
+class WaitTimeout(MeshError, TimeoutError):  # noqa: N818 - also a TimeoutError, so that both idioms catch it
+    """The awaited state was not observed in time; the message itself is unaffected and goes on being delivered."""

@@ -1,0 +1,1 @@
+"""The shell around the protocol: the public Peer and Agent, the ZeroMQ link, the SQLite store."""

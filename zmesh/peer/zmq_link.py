@@ -1,0 +1,411 @@
+"""The ZeroMQ link: one ROUTER for all that comes in, one DEALER per remote store for all that goes out, CURVE always.
+
+A link moves frames while it can. It must never block, queue for somebody who is not connected, promise delivery (a
+send that returns True means nothing), set or trust a routing id, or report who sent a frame otherwise than CURVE and
+ZAP established it. It belongs to the thread and the loop in which it was opened.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zmesh.discovery import interfaces
+from zmesh.discovery.sighting import Endpoint, parse_endpoint
+from zmesh.errors import TransportError
+from zmesh.peer import descriptors
+from zmesh.peer.zap import Admit, ZapHandler
+from zmesh.peer.zmq_reader import Intake, Reader
+from zmesh.protocol.bounds import MAX_FRAME, MAX_PEERS
+from zmesh.trust.device import Device
+
+ZAP_DOMAIN: Final = b"zmesh"
+TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is watched: one handshake timeout and more
+MAX_PARTS: Final = 2  # header and body
+KEY_BYTES: Final = 32  # a Curve25519 public key
+
+# Every option of every socket. Facts: libzmq 4.3.5, measured unless the documentation is named.
+OPTIONS: Final[dict[int, int]] = {
+    zmq.LINGER: 0,  # what must not be lost is in the store; lingering only hangs exits
+    zmq.IPV6: 1,  # both families with one socket
+    zmq.SNDHWM: 1000,  # messages; what is in ZeroMQ is volatile and unsorted, flow control keeps it far below
+    zmq.RCVHWM: 1000,  # messages per connection, as above
+    zmq.HANDSHAKE_IVL: 2000,  # ms; a stranger (ZAP 300) tries again after this, by default only after 30 s
+    zmq.HEARTBEAT_IVL: 5000,  # ms; finds half-open TCP
+    zmq.HEARTBEAT_TIMEOUT: 15_000,  # ms; two lost heartbeats are no failure
+    zmq.HEARTBEAT_TTL: 15_000,  # ms; what we ask of the other side; wraps above 65,535
+}
+DEALER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
+    zmq.IMMEDIATE: 1,  # not writable before the handshake is done: nothing is queued for the absent
+    zmq.CONNECT_TIMEOUT: 1000,  # ms; after 60 s of silent loss traffic resumed in 2 s, by default in 25 s
+    zmq.RECONNECT_IVL: 100,  # ms
+    zmq.RECONNECT_IVL_MAX: 1000,  # ms; by default there is no back-off
+}
+ROUTER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
+    zmq.ROUTER_MANDATORY: 1,  # an answer to a connection that is gone is an error, not silence
+    zmq.BACKLOG: 1024,  # connections; 500 at once took 0.34 s, with the default of 100 1.5 s
+    zmq.CURVE_SERVER: 1,
+    zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no entry (documentation)
+}
+# Left out on purpose: routing ids and ROUTER_HANDOVER, by which an admitted peer takes over another one's answers.
+
+_TROUBLES: Final[dict[int, str]] = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer at {} refuses this device for good: it was revoked there",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what answers at {} is not a zmesh peer",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: (
+        "the handshake with {} fails: either another device or program answers there, or it does not know this device"
+    ),
+}
+_NO_ANSWER: Final = "nothing answers at {}: the peer is down, or a firewall or another network lies between"
+_WATCHED: Final = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | sum(_TROUBLES)
+_log = logging.getLogger("zmesh.link")
+
+Socket = zmq.Socket[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an inbound frame came from.
+
+    Attributes:
+        device: The User-Id of the connection, as CURVE and ZAP established it.
+        path: Routing id of the connection: only ever used to answer RESET.
+    """
+
+    device: str
+    path: bytes
+
+
+@dataclass(slots=True)
+class _Dealer:
+    """One outgoing connection."""
+
+    store: bytes
+    endpoint: str
+    server_key: bytes
+    socket: Socket
+    intake: Intake
+    reader: Reader
+    writable: bool = False
+    monitor: Socket | None = None
+    monitor_reader: Reader | None = None
+    connected: bool = False  # TCP, since the last retry; known only while there is a monitor
+    suspect: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A store that was dialled and has not become ready since."""
+
+    since: float  # loop time of the first dial
+    trouble: str | None = field(default=None)
+
+
+class ZmqLink:
+    """See the module. Callbacks run in the loop, between other work; what they raise is logged."""
+
+    def __init__(  # noqa: PLR0913 - the three callbacks are the interface
+        self,
+        device: Device,
+        *,
+        admit: Admit,
+        on_inbound: Callable[[Origin, list[bytes]], None],
+        on_answer: Callable[[bytes, list[bytes]], None],
+        on_ready: Callable[[bytes], None],
+        bind: str = "tcp://*:*",
+        max_frame: int = MAX_FRAME,
+    ) -> None:
+        """Take what the link needs; nothing is opened before `open`.
+
+        Args:
+            device: Whose key the sockets use.
+            admit: Decides about the key of each client that connects.
+            on_inbound: Takes the parts (1 or 2) of each message that comes in on the ROUTER.
+            on_answer: Takes the store dialled and the parts (1 or 2) read back from its connection.
+            on_ready: Takes a store whose connection turned from not writable to writable.
+            bind: ZeroMQ endpoint to listen at; "*" as the port lets the system choose.
+            max_frame: Largest part in bytes; a peer that sends a larger one is disconnected.
+        """
+        self._device = device
+        self._admit = admit
+        self._on_inbound = on_inbound
+        self._on_answer = on_answer
+        self._on_ready = on_ready
+        self._bind = bind
+        self._max_frame = max_frame
+        self._dealers: dict[bytes, _Dealer] = {}
+        self._failures: dict[bytes, _Failure] = {}
+        self._context: zmq.Context[Socket] | None = None
+        self._zap: ZapHandler | None = None
+        self._router: Socket | None = None
+        self._reader: Reader | None = None
+
+    # --- listening ---
+
+    def open(self) -> None:
+        """Bind and begin to read; call it in the running loop, once.
+
+        Raises:
+            TransportError: The endpoint cannot be bound, or the loop cannot watch sockets.
+        """
+        descriptors.raise_limit()
+        self._context = zmq.Context()
+        self._context.max_sockets = 2 * MAX_PEERS + 16  # a DEALER and perhaps a monitor per peer; a few of our own
+        try:
+            self._zap = ZapHandler(self._context, self._admit, ZAP_DOMAIN)
+            self._router = self._new_socket(zmq.ROUTER, ROUTER_OPTIONS)
+            self._router.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+            self._router.bind(self._bind)
+            intake = Intake(self._router, 1 + MAX_PARTS)
+            self._reader = Reader(asyncio.get_running_loop(), self._router, lambda: self._take_inbound(intake))
+            self._reader.start()
+        except zmq.ZMQError as error:
+            self.shutdown()
+            raise TransportError(
+                f"cannot listen at {self._bind}: {error.strerror}; choose another port, or stop the program that has it"
+            ) from error
+        except NotImplementedError as error:
+            self.shutdown()
+            raise TransportError(
+                "this event loop cannot watch sockets; on Windows, run it with asyncio.SelectorEventLoop"
+            ) from error
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """What others may dial, at most 16: this host's loopback first, then the addresses of present interfaces."""
+        if self._router is None:
+            return ()
+        host, _, port = self._router.get_string(zmq.LAST_ENDPOINT).removeprefix("tcp://").rpartition(":")
+        ip = ip_address(host.strip("[]"))
+        if isinstance(ip, IPv6Address):
+            ip = ip.ipv4_mapped or ip  # what a dual-stack socket calls an IPv4 address
+        if ip.is_unspecified:
+            return interfaces.endpoints(int(port), ipv6=isinstance(ip, IPv6Address))
+        return (str(Endpoint(ip, int(port))),)
+
+    def pause(self) -> None:
+        """Stop reading the ROUTER: ZeroMQ's and then TCP's buffers fill, and the senders see it."""
+        if self._reader is not None:
+            self._reader.stop()
+
+    def resume(self) -> None:
+        """Read the ROUTER again."""
+        if self._reader is not None:
+            self._reader.start()
+
+    def _take_inbound(self, intake: Intake) -> None:
+        frames = intake.read()
+        if frames is None:
+            return
+        try:
+            device = frames[0].get("User-Id")
+        except zmq.ZMQError:
+            device = ""
+        if not device or len(frames) == 1:
+            _log.warning("a message without a sender or without content is dropped")
+            return
+        self._on_inbound(Origin(str(device), frames[0].bytes), [frame.bytes for frame in frames[1:]])
+
+    # --- dialling ---
+
+    def dial(self, store: bytes, endpoint: str, server_key: bytes) -> None:
+        """Connect a new DEALER to `endpoint`, in place of an earlier one to the same store.
+
+        Args:
+            store: What to call the connection.
+            endpoint: tcp://IP:PORT with a numeric IP.
+            server_key: Curve25519 public key of the device expected there, 32 bytes.
+
+        Raises:
+            TransportError: The endpoint or key is malformed, the link is not open, or file descriptors run out.
+        """
+        try:
+            endpoint = str(parse_endpoint(endpoint))
+        except ValueError as error:
+            raise TransportError(str(error)) from error
+        if len(server_key) != KEY_BYTES:
+            raise TransportError(f"a server key has {KEY_BYTES} bytes, not {len(server_key)}")
+        if self._context is None:
+            raise TransportError("the link is not open")
+        self._drop(store)
+        descriptors.check_left(f"a connection to {endpoint}")
+        now = asyncio.get_running_loop().time()
+        failure = self._failures.pop(store, None) or _Failure(now)
+        self._failures[store] = failure  # the latest dialled is the last
+        if len(self._failures) > MAX_PEERS:
+            self._failures.pop(next(iter(self._failures)))
+        self._connect(store, endpoint, server_key, failure.since + TROUBLE_AFTER - now)
+
+    def close(self, store: bytes) -> None:
+        """Close the connection to `store`, if there is one; what is in it is lost."""
+        self._drop(store)
+
+    def trouble(self, store: bytes) -> str | None:
+        """Say why the connection to `store` does not come about, once it has not for 3 s; None when it is well."""
+        failure = self._failures.get(store)
+        return failure.trouble if failure is not None else None
+
+    def _connect(self, store: bytes, endpoint: str, server_key: bytes, patience: float) -> None:
+        """Make the DEALER, watched by a monitor if `patience` (seconds) is used up.
+
+        A monitor must be there before `connect`: a refusal for good (ZAP 400) is told once and never again. Only
+        DEALERs that fail get one, because a monitor that nobody reads can hang the I/O thread (libzmq #3575).
+        """
+        loop = asyncio.get_running_loop()
+        socket = self._new_socket(zmq.DEALER, DEALER_OPTIONS)
+        socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+        intake = Intake(socket, MAX_PARTS)
+        dealer = _Dealer(store, endpoint, server_key, socket, intake, Reader(loop, socket, lambda: self._turn(dealer)))
+        self._dealers[store] = dealer
+        if patience > 0:
+            dealer.suspect = loop.call_later(patience, self._suspect, dealer)
+        else:
+            monitor = dealer.monitor = socket.get_monitor_socket(_WATCHED)
+            monitor.setsockopt(zmq.LINGER, 0)
+            dealer.monitor_reader = Reader(loop, monitor, lambda: self._take_event(dealer, monitor))
+            dealer.monitor_reader.start()
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._drop(store)
+            raise TransportError(f"cannot dial {endpoint}: {error.strerror}") from error
+        dealer.reader.start()
+
+    def _suspect(self, dealer: _Dealer) -> None:
+        """Replace a DEALER that does not get ready by one that is watched."""
+        dealer.suspect = None
+        if self._failures.get(dealer.store) is None:
+            return
+        self._drop(dealer.store)
+        try:
+            descriptors.check_left(f"a connection to {dealer.endpoint}")
+            self._connect(dealer.store, dealer.endpoint, dealer.server_key, 0)
+        except (TransportError, zmq.ZMQError) as error:
+            self._note(dealer, str(error))
+
+    def _turn(self, dealer: _Dealer) -> None:
+        """Read one answer; with none left, see whether the connection has come or gone."""
+        events = int(dealer.socket.getsockopt(zmq.EVENTS))
+        writable = bool(events & zmq.POLLOUT)
+        if writable != dealer.writable:
+            dealer.writable = writable
+            if writable:
+                self._settle(dealer)
+                self._on_ready(dealer.store)
+            return
+        if not events & zmq.POLLIN:
+            raise zmq.Again
+        frames = dealer.intake.read()
+        if frames is not None:
+            self._on_answer(dealer.store, [frame.bytes for frame in frames])
+
+    def _settle(self, dealer: _Dealer) -> None:
+        """The connection has come about: forget that it was in trouble."""
+        self._failures.pop(dealer.store, None)
+        if dealer.suspect is not None:
+            dealer.suspect.cancel()
+            dealer.suspect = None
+        _close_monitor(dealer)
+
+    def _take_event(self, dealer: _Dealer, monitor: Socket) -> None:
+        event = int(parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))["event"])
+        if event == zmq.EVENT_CONNECTED:
+            dealer.connected = True
+        elif event in _TROUBLES:
+            self._note(dealer, _TROUBLES[event].format(dealer.endpoint))
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            if not dealer.connected:
+                self._note(dealer, _NO_ANSWER.format(dealer.endpoint))
+            dealer.connected = False
+
+    def _note(self, dealer: _Dealer, trouble: str) -> None:
+        failure = self._failures.get(dealer.store)
+        if failure is not None and failure.trouble != trouble:
+            failure.trouble = trouble
+            _log.info("%s", trouble)
+
+    # --- sending ---
+
+    def send(self, store: bytes, parts: Sequence[bytes]) -> bool:
+        """Hand a message to the connection to `store`; False when it is not connected or is full."""
+        dealer = self._dealers.get(store)
+        if dealer is None:
+            return False
+        sent = _send(dealer.socket, parts)
+        dealer.reader.poke()
+        return sent
+
+    def answer(self, path: bytes, parts: Sequence[bytes]) -> bool:
+        """Hand a message to the inbound connection `path`; False when it is gone or full."""
+        if self._router is None or self._reader is None:
+            return False
+        sent = _send(self._router, [path, *parts])
+        self._reader.poke()
+        return sent
+
+    # --- the end ---
+
+    def shutdown(self) -> None:
+        """Close everything at once; what is in the sockets is lost. May be called twice, and in a callback."""
+        for store in list(self._dealers):
+            self._drop(store)
+        if self._reader is not None:
+            self._reader.stop()
+        if self._router is not None:
+            self._router.close(0)
+        if self._zap is not None:
+            self._zap.close()  # after the ROUTER, which would let in anybody without it
+        if self._context is not None:
+            self._context.destroy(0)  # also closes what a failed `open` left behind, for which term would wait
+        self._reader = self._router = self._zap = self._context = None
+        self._failures.clear()
+
+    def _drop(self, store: bytes) -> None:
+        dealer = self._dealers.pop(store, None)
+        if dealer is None:
+            return
+        if dealer.suspect is not None:
+            dealer.suspect.cancel()
+        dealer.reader.stop()
+        _close_monitor(dealer)
+        dealer.socket.close(0)
+
+    def _new_socket(self, kind: int, options: dict[int, int]) -> Socket:
+        assert self._context is not None  # noqa: S101 - both callers have seen to it
+        socket = self._context.socket(kind)
+        for option, value in options.items():
+            socket.setsockopt(option, value)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._device.curve_public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._device.curve_secret)
+        return socket
+
+
+def _send(socket: Socket, parts: Sequence[bytes]) -> bool:
+    """Send all parts or none; ZeroMQ decides at the first."""
+    last = len(parts) - 1
+    try:
+        for number, part in enumerate(parts):
+            socket.send(part, zmq.DONTWAIT if number == last else zmq.DONTWAIT | zmq.SNDMORE)
+    except zmq.ZMQError as error:
+        if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+            raise
+        return False
+    return True
+
+
+def _close_monitor(dealer: _Dealer) -> None:
+    """Close a monitor before its socket, in this order: else it can hang (pyzmq #1554)."""
+    monitor, dealer.monitor = dealer.monitor, None
+    if monitor is None:
+        return
+    if dealer.monitor_reader is not None:
+        dealer.monitor_reader.stop()
+        dealer.monitor_reader = None
+    dealer.socket.disable_monitor()
+    monitor.close(0)

@@ -1,0 +1,86 @@
+"""Every limit of the protocol, in one place, each with its reason.
+
+Over a limit comes a clear error, never a silent drop. Nothing else in zmesh may define a protocol limit of its own.
+Units are in the names or the comments: seconds are floats, sizes are bytes.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- versions and identifiers ---------------------------------------------------------------------------------------
+PROTOCOL_MIN: Final = 1  # the oldest version this code speaks
+PROTOCOL_MAX: Final = 1  # the newest
+ID_BYTES: Final = 16  # message and store ids: 128 bits, so that random ones never meet
+LINK_ID_BYTES: Final = 8  # link ids live for one connection between two stores: 64 bits are plenty
+NO_ID: Final = bytes(ID_BYTES)  # stands where no message has an id: a cursor at zero, a void number
+
+# --- names and texts (hostile until checked) --------------------------------------------------------------------------
+MAX_NAME: Final = 63  # one DNS label, because peer names appear in mDNS
+MAX_DEVICE: Final = 64  # a device id is 32 characters; room for its successor
+MAX_TEXT: Final = 200  # reasons in refusals and BYE: a sentence, shown to people
+MAX_CODE: Final = 32  # machine-readable reason
+MAX_ENDPOINT: Final = 128  # tcp://[ipv6%zone]:port
+MAX_ENDPOINTS: Final = 16  # interfaces of one machine
+MAX_CAPABILITIES: Final = 32  # of one agent
+MAX_AGENTS: Final = 4096  # mailboxes of one store; the goal is 1,000 agents on one daemon
+AGENTS_PER_PAGE: Final = 250  # of one PEERS frame: 250 agents with long names stay below MAX_FRAME
+
+# --- one message ------------------------------------------------------------------------------------------------------
+MAX_BODY: Final = 256 * KIB  # TCP heartbeats can time out during one huge message; 256 KiB take 0.2 s at 10 Mbit/s
+MAX_ENVELOPE: Final = 2 * KIB  # to, from, type, thread, reply_to: names only
+MAX_FRAME: Final = 1 * MIB  # MAXMSGSIZE of the sockets: one batch of DATA with its header, doubled twice
+MAX_TTL: Final = 366 * 86400.0  # seconds; a year: beyond it a ttl is a mistake in units
+DEFAULT_TTL: Final = 7 * 86400.0  # seconds; mail for a peer that is away for a week
+
+# --- batches of DATA ----------------------------------------------------------------------------------------------------
+BATCH_MESSAGES: Final = 64  # more gains nothing measurable; fewer cost a system call each
+BATCH_BYTES: Final = 64 * KIB  # a batch ends at this size (one larger message travels alone)
+
+# --- flow control -------------------------------------------------------------------------------------------------------
+CLASSES: Final = 5  # critical, high, normal, low, bulk
+WINDOW_MESSAGES: Final = 1024  # credit per class beyond the cursor
+IN_FLIGHT_BYTES: Final = 256 * KIB  # unacknowledged non-critical bytes per peer: 0.2 s of a 10 Mbit/s link, so that
+#                                     a critical message is not stuck behind more
+IN_FLIGHT_CRITICAL_BYTES: Final = 256 * KIB  # the critical class has its own budget, for the same reason
+MARK_AHEAD: Final = 512  # numbers whose hand-over is marked in one commit when a backlog drains
+ENDINGS_PER_ACK: Final = 64  # the cursor of an ACK stops before the first ending that does not fit
+OUTCOMES_PER_FRAME: Final = 512  # 8 KiB of ids
+CANCELS_PER_FRAME: Final = 256
+UNCOMMITTED_BYTES: Final = 32 * MIB  # received and not yet on disk; above it the shell stops reading
+CACHED_BODY_BYTES: Final = 32 * MIB  # bodies kept in memory per direction; the others are read back from the store
+
+# --- quotas -------------------------------------------------------------------------------------------------------------
+QUOTA_MESSAGES: Final = 200_000  # un-ended outgoing messages per peer, twice the drain goal of the design
+QUOTA_BYTES: Final = 512 * MIB  # of their bodies
+MAILBOX_MESSAGES: Final = 20_000  # un-ended messages of one mailbox
+MAILBOX_BYTES: Final = 128 * MIB
+MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
+KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go
+
+# --- leases -------------------------------------------------------------------------------------------------------------
+MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end
+DETACH_GRACE: Final = 5.0  # seconds a detached holder's leases wait for its return
+REDELIVERY_FIRST: Final = 0.25  # seconds before the second delivery; doubles
+REDELIVERY_MAX: Final = 60.0
+
+# --- links (seconds) ----------------------------------------------------------------------------------------------------
+HELLO_FIRST: Final = 0.1  # first repetition of an unanswered HELLO; doubles
+HELLO_MAX: Final = 1.0
+DIAL_PATIENCE: Final = 3.0  # a socket that brought no answer for so long is replaced: TCP may sit in a long back-off
+REDIAL_FIRST: Final = 0.1
+REDIAL_MAX: Final = 2.0  # traffic resumes within 3 s of a healed network
+ABSENT_AFTER: Final = 300.0  # unanswered for so long: probe rarely
+ABSENT_REDIAL: Final = 30.0
+PING_FIRST: Final = 0.25  # while anything is unacknowledged
+PING_MAX: Final = 5.0
+IDLE_PING: Final = 5.0  # seconds of silence before a peer is asked for a sign of life
+SILENCE: Final = 12.0  # no frame for so long: the link is down
+STALLED: Final = 3.0  # unacknowledged and no frame for so long: the connection is replaced
+RESET_INTERVAL: Final = 0.1  # at most one RESET per connection in this time
+REWIND_INTERVAL: Final = 0.25  # at most one request to rewind per class in this time without progress
+STORE_RETRY: Final = 0.5  # after a failed commit
+REQUEUE_FIRST: Final = 0.5  # a temporarily refused message is sent again after this; doubles
+REQUEUE_MAX: Final = 30.0
+BYE_REDIAL: Final = 1.0  # a peer that said BYE is not dialled at once, unless it is sighted

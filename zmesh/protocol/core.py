@@ -1,0 +1,317 @@
+"""The core of a peer: joins links, streams, outbox and inbox. Sans-I/O: inputs come in with their time, effects go out.
+
+    core.receive(parts, device, path, now)   a frame from the ROUTER, with the device CURVE established
+    core.answered(store, parts, now)         a frame from our own DEALER
+    core.ready / undeliverable(store, now)   what became of a connection
+    core.command(command, now)               what this machine wants
+    core.committed / failed(token, ..., now) what became of a `Persist`
+    core.fetched_out / fetched_in(..., now)  what was read back
+    core.timer() -> when; core.wake(now)     time
+    core.effects() -> list                   to be carried out, in order, after every input
+
+The laws it keeps: nothing that depends on a commit leaves before it; the sender of a frame is who CURVE says it is; a
+state is reported only when it was observed. It must never import a socket, a database, a clock or randomness.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from zmesh.errors import MeshFull
+from zmesh.protocol.bounds import BYE_REDIAL, RESET_INTERVAL
+from zmesh.protocol.codec import decode, encode
+from zmesh.protocol.effects import (
+    Answer,
+    Attach,
+    CancelSend,
+    Close,
+    Command,
+    Detach,
+    Done,
+    Effect,
+    Nack,
+    OpenMailbox,
+    Path,
+    Send,
+    Sighted,
+    Take,
+    Untake,
+)
+from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.errors import ProtocolError
+from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
+from zmesh.protocol.greeting import on_hello
+from zmesh.protocol.intake import take_in
+from zmesh.protocol.journal import InRow, Snapshot
+from zmesh.protocol.node import NEVER, Node
+from zmesh.protocol.remote import Remote
+
+_PATHS = 1024  # connections remembered for the rate of RESETs
+
+
+class Core:
+    """One peer, without its sockets and its disk."""
+
+    def __init__(
+        self,
+        *,
+        store: bytes,
+        name: str,
+        device: str,
+        endpoints: tuple[str, ...],
+        entropy: Entropy,
+        snapshot: Snapshot,
+        now: float,
+    ) -> None:
+        """Go on where the store ended.
+
+        Args:
+            store: Own store id, 16 bytes.
+            name: Own peer name.
+            device: Own device id.
+            endpoints: Where others can dial us.
+            entropy: Source of link ids and jitter.
+            snapshot: What the store kept.
+            now: Seconds on the store's clock.
+        """
+        self.node = Node(store, name, device, endpoints, entropy, now)
+        self.node.restore(snapshot)
+        self._resets: dict[Path, float] = {}
+
+    # --- the network ----------------------------------------------------------------------------------------------------
+
+    def receive(self, parts: Sequence[bytes], device: str, path: Path, now: float) -> None:
+        """Take in a frame from the ROUTER.
+
+        Args:
+            parts: Without the routing id.
+            device: `User-Id`, as CURVE and ZAP established it.
+            path: The routing id, for an answer.
+            now: Seconds.
+        """
+        node = self._at(now)
+        try:
+            link, frame = decode(parts)
+        except ProtocolError as error:
+            node.say("warning", device, error.code, f"a frame was dropped: {error.text}")
+            return
+        if isinstance(frame, Hello):
+            self._guard(None, device, lambda: on_hello(node, link, frame, device, path))
+            return
+        remote = node.by_link.get((device, link))
+        if remote is None:
+            self._reset(link, path)
+            return
+        remote.link.hear(now)
+        if not isinstance(frame, Unknown):
+            self._guard(remote, device, lambda: take_in(node, remote, frame))
+
+    def _guard(self, remote: Remote | None, device: str, rule: Callable[[], None]) -> None:
+        """Apply a rule; a peer that breaks the protocol loses its link."""
+        try:
+            rule()
+        except ProtocolError as error:
+            self.node.say("error", device, error.code, error.text, audit=True)
+            if remote is not None:
+                self._say_bye(remote, error.code, error.text)
+
+    def _say_bye(self, remote: Remote, code: str, text: str) -> None:
+        node = self.node
+        if remote.up:
+            node.transmit(remote, Bye(code, text))
+        node.by_link.pop((remote.device, remote.link.peer_id), None)
+        node.act(remote, remote.link.bye(node.turn.now, delay=BYE_REDIAL))
+
+    def _reset(self, link: bytes, path: Path) -> None:
+        now = self.node.turn.now
+        if now < self._resets.get(path, float("-inf")) + RESET_INTERVAL:
+            return
+        if len(self._resets) >= _PATHS:
+            self._resets = {}
+        self._resets[path] = now
+        self.node.turn.emit(Answer(path, encode(link, Reset())))
+
+    def answered(self, store: bytes, parts: Sequence[bytes], now: float) -> None:
+        """Take in a frame that came back on our DEALER: RESET, or BYE for a version that is not spoken there."""
+        node = self._at(now)
+        remote = node.remotes.get(store)
+        if remote is None:
+            return
+        frame: Frame
+        try:
+            link, frame = decode(parts)
+        except ProtocolError as error:
+            node.say("warning", remote.device, error.code, f"an answer was dropped: {error.text}")
+            return
+        if isinstance(frame, Reset):
+            node.act(remote, remote.link.reset(link, now))
+        elif isinstance(frame, Bye) and link == remote.link.id:
+            take_in(node, remote, frame)
+
+    def ready(self, store: bytes, now: float) -> None:
+        """The connection to a store is writable, for the first time or again."""
+        node = self._at(now)
+        remote = node.remotes.get(store)
+        if remote is not None:
+            node.act(remote, remote.link.ready(now))
+
+    def undeliverable(self, store: bytes, now: float) -> None:
+        """A frame could not be sent: it is lost, and what it held will be sent again."""
+        node = self._at(now)
+        remote = node.remotes.get(store)
+        if remote is not None:
+            node.act(remote, remote.link.lost(now))
+            node.changed()
+
+    # --- the store ------------------------------------------------------------------------------------------------------
+
+    def committed(
+        self,
+        token: int,
+        now: float,
+        ignored_out: frozenset[int] = frozenset(),
+        ignored_in: frozenset[int] = frozenset(),
+    ) -> None:
+        """A `Persist` is on disk.
+
+        Args:
+            token: Its token.
+            now: Seconds.
+            ignored_out: Outbox rows whose id was there already.
+            ignored_in: Inbox rows whose id was there already.
+        """
+        self._at(now).turn.committed(token, ignored_out, ignored_in)
+
+    def failed(self, token: int, reason: str, now: float) -> None:
+        """A `Persist` is not on disk, for a reason in words."""
+        node = self._at(now)
+        if node.turn.failed(token, reason):
+            node.take_back()
+            node.say("error", node.device, "store", reason)
+
+    def fetched_out(self, bodies: Mapping[int, bytes], now: float) -> None:
+        """The oldest unanswered `FetchOut` found these bodies; rows that are missing have none."""
+        self._at(now).fetched(bodies)
+
+    def fetched_in(self, messages: Mapping[int, tuple[bytes, bytes]], now: float) -> None:
+        """The oldest unanswered `FetchIn` found these (envelope, body); rows that are missing have ended."""
+        self._at(now).inbox.fetched(messages)
+
+    # --- this machine ---------------------------------------------------------------------------------------------------
+
+    def command(self, command: Command, now: float) -> None:
+        """Carry out a command.
+
+        Raises:
+            MeshError: It cannot be done; nothing of it was.
+            ValueError: An argument is out of its range.
+        """
+        self._at(now)
+        _COMMANDS[type(command)](self, command)
+
+    def _send(self, command: Send) -> None:
+        node = self.node
+        resolved = node.find(command.address)
+        store = resolved.entry.store if resolved.entry else b""
+        remote = node.remotes.get(store)
+        node.outbox.check(command, resolved, remote)
+        if store == node.store and resolved.known:
+            refusal = node.inbox.refusal(resolved.address.agent, len(command.body))
+            if refusal is not None:
+                message = f"{refusal[1]}: wait until its holder has worked some off"
+                raise MeshFull(message)
+            node.outbox.send_here(command, resolved, self._arrive)
+            return
+        node.outbox.send(command, resolved, remote)
+        if remote is not None:
+            node.touch(remote)
+
+    def _arrive(self, command: Send, envelope: bytes, mailbox: str, store: bytes, deadline: float | None) -> None:
+        row = InRow(0, command.id, store, mailbox, int(command.priority), 0, 0.0, deadline, len(command.body))
+        self.node.inbox.arrive(row, self.node.device, envelope, command.body)
+
+    def _open(self, command: OpenMailbox) -> None:
+        self.node.inbox.open(command)
+        self.node.changed()
+        self.node.deliver_waiting_here(command.name)
+
+    def _attach(self, command: Attach) -> None:
+        self.node.inbox.attach(command.mailbox, command.holder)
+        self.node.changed()
+
+    def _detach(self, command: Detach) -> None:
+        self.node.inbox.detach(command)
+        self.node.changed()
+
+    def _done(self, command: Done) -> None:
+        self.node.inbox.leased(command.holder, command.row)
+        if command.reply is not None:
+            self._send(command.reply)
+        self.node.inbox.done(command)
+
+    def _cancel(self, command: CancelSend) -> None:
+        message = self.node.outbox.cancel(command.id, self.node.remotes)
+        remote = self.node.remotes.get(message.dest) if message else None
+        if remote is not None and remote.up:
+            self.node.transmit(remote, Cancel((command.id,)))
+            self.node.touch(remote)
+
+    def _sighted(self, command: Sighted) -> None:
+        if command.store == self.node.store:
+            return
+        remote = self.node.admit(command.store, command.device, command.name)
+        if remote is not None and remote.device == command.device:
+            self.node.act(remote, remote.link.sighted(command.endpoints, self.node.turn.now))
+
+    def _close(self, _: Close) -> None:
+        for remote in self.node.remotes.values():
+            self._say_bye(remote, "closing", "the peer is closing")
+
+    # --- time and effects -----------------------------------------------------------------------------------------------
+
+    def timer(self) -> float | None:
+        """Return when `wake` is due, or None."""
+        node = self.node
+        due = min(node.outbox.timer(), node.inbox.timer(), node.roster_timer())
+        for remote in node.remotes.values():
+            due = min(due, remote.link.timer())
+        if node.sick_until > float("-inf"):
+            due = min(due, node.sick_until)
+        return None if due == NEVER else due
+
+    def wake(self, now: float) -> None:
+        """Do what is due."""
+        node = self._at(now)
+        if float("-inf") < node.sick_until <= now:
+            node.recovered()
+        node.outbox.expire(node.remotes)
+        node.outbox.unpark(node.remotes, node.place_of)
+        node.inbox.wake()
+        for remote in node.remotes.values():
+            if remote.link.timer() <= now:
+                node.act(remote, remote.link.wake(now))
+                node.touch(remote)
+
+    def effects(self) -> list[Effect]:
+        """Return what is to be done, in order."""
+        self.node.close_turn()
+        return self.node.turn.drain()
+
+    def _at(self, now: float) -> Node:
+        """Take the time of an input; it never runs backwards."""
+        self.node.turn.now = max(now, self.node.turn.now)
+        return self.node
+
+
+_COMMANDS: Final[dict[type[Any], Callable[[Core, Any], None]]] = {
+    Send: Core._send,
+    OpenMailbox: Core._open,
+    Attach: Core._attach,
+    Detach: Core._detach,
+    Take: lambda core, command: core.node.inbox.take(command.holder, command.count),
+    Untake: lambda core, command: core.node.inbox.untake(command.holder),
+    Done: Core._done,
+    Nack: lambda core, command: core.node.inbox.nack(command),
+    CancelSend: Core._cancel,
+    Sighted: Core._sighted,
+    Close: Core._close,
+}

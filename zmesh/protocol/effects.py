@@ -1,0 +1,278 @@
+"""What goes into the core (commands) and what comes out of it (effects), as frozen dataclasses.
+
+A command is what this machine wants; frames, commits and time come in by other methods of `Core`. An effect is what
+the shell must do. The law of the journal: whatever depends on a `Persist` comes out only after `Core.committed`.
+"""
+
+from dataclasses import dataclass
+
+from zmesh.protocol.envelope import Envelope
+from zmesh.protocol.journal import Op
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Sent
+
+Path = bytes
+"""The routing id of an inbound connection; used to answer RESET, for nothing else."""
+
+
+# --- commands -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Queue a message. Answered by `Settled(ticket)` after the commit.
+
+    Attributes:
+        ticket: Chosen by the caller, unique; `Settled` and `Failed` carry it.
+        id: 16 bytes, unique; a second message with the same id is the same message.
+        address: Where it goes.
+        sender: The sending mailbox of this store.
+        priority: Its class.
+        ttl: Seconds until it expires, or None for never.
+        type, thread, reply_to, sent_at, packed: As in `Envelope`.
+        body: The packed body.
+        strict: Refuse (`UnknownAgent`) what would have to wait for its mailbox to appear.
+    """
+
+    ticket: int
+    id: bytes
+    address: str
+    sender: str
+    priority: Priority
+    ttl: float | None
+    type: str
+    thread: bytes
+    reply_to: bytes
+    sent_at: int
+    packed: bool
+    body: bytes
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMailbox:
+    """Make sure the mailbox exists, for good. Answered by `Settled(ticket)`."""
+
+    ticket: int
+    name: str
+    role: str
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A holder (a process, an agent object) is there for the mailbox; the leases it held before are its own again."""
+
+    mailbox: str
+    holder: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """The holder is gone. Its leases return at once (`grace` 0) or after `grace` seconds."""
+
+    holder: int
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The holder is ready for `count` more messages; they come as `Deliver` when there are any."""
+
+    holder: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Untake:
+    """The holder waits no longer; what is being delivered to it still comes."""
+
+    holder: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The holder has handled the message; `reply` is queued in the same transaction. Answered by `Settled(ticket)`."""
+
+    ticket: int
+    holder: int
+    row: int
+    reply: Send | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The holder gives the message back. Answered by `Settled(ticket)`.
+
+    Attributes:
+        delay: Seconds until it is delivered again; None for the usual back-off.
+        count: False when the attempt must not count (it was never looked at).
+    """
+
+    ticket: int
+    holder: int
+    row: int
+    delay: float | None = None
+    count: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSend:
+    """End an outgoing message now, as its ttl would; the receipt says how far it had got."""
+
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """Discovery saw another store of an admitted device at these addresses."""
+
+    store: bytes
+    name: str
+    device: str
+    endpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Say BYE to everybody; the shell stops afterwards."""
+
+
+Command = (
+    Send | OpenMailbox | Attach | Detach | Take | Untake | Done | Nack | CancelSend | Sighted | Close
+)
+
+
+# --- effects ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Commit these ops in one transaction, then call `Core.committed(token)`, or `Core.failed(token)`.
+
+    Once a Persist of a generation has failed, the store must fail every later one of that generation without trying:
+    the committed ones are always a prefix.
+    """
+
+    token: int
+    generation: int
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOut:
+    """Read the bodies of these outbox rows, then call `Core.fetched_out` with what was found."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchIn:
+    """Read envelope and body of these inbox rows, then call `Core.fetched_in` with what was found."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send these parts on the DEALER to `store`; if it cannot, call `Core.undeliverable(store)`."""
+
+    store: bytes
+    parts: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Send these parts back on the inbound connection; best effort."""
+
+    path: Path
+    parts: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a fresh connection to `store`, dropping the old one; call `Core.ready(store)` when it is writable."""
+
+    store: bytes
+    device: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """Close the connection to `store`."""
+
+    store: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Hand a leased message to its holder.
+
+    Attributes:
+        holder: As in `Attach`.
+        row: Names the lease in `Done` and `Nack`.
+        id: The message's id.
+        source: Id of the store it came from.
+        envelope: What it says about itself; its sender is verified.
+        priority: Its class.
+        attempt: 1 for the first delivery.
+        body: The packed body.
+    """
+
+    holder: int
+    row: int
+    id: bytes
+    source: bytes
+    envelope: Envelope
+    priority: Priority
+    attempt: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The command with this ticket is on disk.
+
+    Attributes:
+        id: For `Send`, the message's id.
+        address: For `Send`, the address it was resolved to.
+        state: For `Send`, where it stands.
+        warning: For `Send`, what the sender should know (an unknown mailbox and near names), or empty.
+    """
+
+    ticket: int
+    id: bytes = b""
+    address: str = ""
+    state: Sent = Sent.QUEUED
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The command with this ticket was not carried out: its commit failed. Nothing of it is on disk."""
+
+    ticket: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An outgoing message reached a state that was observed."""
+
+    id: bytes
+    state: Sent
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should find in the log: a protocol error, a rollback, a loss."""
+
+    level: str
+    text: str
+
+
+Effect = (
+    Persist | FetchOut | FetchIn | Transmit | Answer | Dial | Hangup | Delivery | Settled | Failed | Progress | Notice
+)

@@ -1,0 +1,234 @@
+"""The frames of the wire, as frozen dataclasses. What each means is specified in docs/PROTOCOL.md.
+
+These are data only: `codec` turns them into bytes and back, `core` gives them meaning. A sequence named `per class`
+has `CLASSES` entries, critical first.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """The kind octet. Unknown kinds below 0x80 are skipped; others close the link."""
+
+    HELLO = 0x01
+    RESET = 0x02
+    DATA = 0x03
+    ACK = 0x04
+    OUTCOME = 0x05
+    CANCEL = 0x06
+    PING = 0x07
+    PEERS = 0x08
+    GONE = 0x09
+    BYE = 0x0A
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a stream was received: the number, and the id of the message at it (`NO_ID` at zero or a void number)."""
+
+    number: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Announces a link and says where the peer's streams stand here.
+
+    Attributes:
+        proto_min: Oldest protocol version spoken.
+        proto_max: Newest protocol version spoken.
+        store: The sending store's id.
+        name: The sending peer's name.
+        endpoints: Where the sending peer can be dialled.
+        echo: The link id of the newest HELLO received from the other side; empty when none was.
+        up: True when the other side's HELLO has echoed this link: no answer is needed.
+        epoch: Epoch of the other side's streams as received here; 0 when nothing was.
+        cursors: Per class, committed.
+        limits: Per class, the highest number the other side may send.
+    """
+
+    proto_min: int
+    proto_max: int
+    store: bytes
+    name: str
+    endpoints: tuple[str, ...]
+    echo: bytes
+    up: bool
+    epoch: int
+    cursors: tuple[Cursor, ...]
+    limits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The link id in the header is not known here: say HELLO again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One numbered place in a stream.
+
+    Attributes:
+        id: The message's id; `NO_ID` for a void number.
+        ttl_ms: Milliseconds left until the message expires, None for never.
+        envelope: Packed envelope; empty for an empty DATA (expired, cancelled or void).
+        body: The message's body.
+    """
+
+    id: bytes
+    ttl_ms: int | None
+    envelope: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Consecutive places of one stream.
+
+    Attributes:
+        epoch: Epoch of the sender's streams.
+        klass: The priority class, 0 to 4.
+        floor: Everything up to this number is confirmed at the sender: endings up to it may be forgotten.
+        first: Number of the first item.
+        items: The places, at least one.
+    """
+
+    epoch: int
+    klass: int
+    floor: int
+    first: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A number that ended otherwise than stored: refused with a reason, or skipped."""
+
+    klass: int
+    number: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What was received and committed.
+
+    Attributes:
+        epoch: Epoch of the streams that are acknowledged; 0 when nothing was ever received.
+        cursors: Per class: everything up to it is on the receiver's disk, or ended as listed.
+        limits: Per class: absolute credit.
+        endings: Every number above the sender's confirmed floor and up to the cursor that was not stored.
+        rewinds: (class, number): a gap was seen; send again from this number.
+        outcomes: Outcomes up to this number are on disk here.
+        roster: Version of the other side's roster that is known here; 0 for none.
+    """
+
+    epoch: int
+    cursors: tuple[int, ...]
+    limits: tuple[int, ...]
+    endings: tuple[Ending, ...]
+    rewinds: tuple[tuple[int, int], ...]
+    outcomes: int
+    roster: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of stored messages: a code, a sentence or nothing, and the ids it is true of."""
+
+    code: str
+    text: str
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of messages after they were stored.
+
+    Attributes:
+        base: Every outcome below this number is confirmed.
+        first: Number of the first id in `fates`; the others follow on.
+        fates: In the order of their numbers.
+    """
+
+    base: int
+    first: int
+    fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Please end these messages if nobody has taken them yet."""
+
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Names what was sent, so that a lost tail is noticed; asks for an ACK.
+
+    Attributes:
+        epoch: Epoch of the sender's streams.
+        last: Per class, the highest number sent on this link (or the floor).
+        floors: Per class, the confirmed floor.
+        roster: Version of the sender's roster.
+    """
+
+    epoch: int
+    last: tuple[int, ...]
+    floors: tuple[int, ...]
+    roster: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """One mailbox as its own peer describes it."""
+
+    name: str
+    role: str = ""
+    capabilities: tuple[str, ...] = ()
+    attached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """One page of the sending store's roster."""
+
+    version: int
+    page: int
+    pages: int
+    agents: tuple[AgentRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The receiver's cursor lies below the floor: these numbers were confirmed once and exist no more.
+
+    `id` is the id at `last`, so that the receiver's next HELLO names the same message as the sender remembers.
+    """
+
+    epoch: int
+    klass: int
+    first: int
+    last: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The link ends; the code says why (`closing`, `version`, `protocol`)."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A frame of a kind below 0x80 that this version does not know: skipped."""
+
+    kind: int
+
+
+Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Unknown

@@ -1,0 +1,156 @@
+"""What a HELLO means: whose link it is, where our streams stand there, and whether a disk has gone back in time.
+
+A claim that contradicts what we know (a cursor we never reached, another message at a number, a cursor below what was
+confirmed) is believed only when the HELLO echoes a link id drawn after the first doubt: an old HELLO that was late can
+not cause a new epoch, let alone a loss.
+"""
+
+from dataclasses import dataclass
+
+from zmesh.protocol.address import store_text
+from zmesh.protocol.bounds import BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
+from zmesh.protocol.codec import encode
+from zmesh.protocol.effects import Answer, Path
+from zmesh.protocol.errors import ProtocolError
+from zmesh.protocol.frames import Bye, Gone, Hello
+from zmesh.protocol.journal import LoseOut
+from zmesh.protocol.node import Node
+from zmesh.protocol.remote import Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a HELLO says about a disk that went back in time.
+
+    Attributes:
+        ours: Our own store did: a new epoch is needed.
+        gone: (class, first, last): their store did; these numbers were confirmed once and exist no more.
+    """
+
+    ours: bool
+    gone: tuple[tuple[int, int, int], ...]
+
+    def __bool__(self) -> bool:
+        """True when anything is wrong."""
+        return self.ours or bool(self.gone)
+
+
+def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
+    """Take in a HELLO.
+
+    Raises:
+        ProtocolError: `forged-store`: the store belongs to another device.
+    """
+    now = node.turn.now
+    if frame.proto_min > PROTOCOL_MAX or frame.proto_max < PROTOCOL_MIN:
+        _refuse_version(node, link, frame, device, path)
+        return
+    if frame.store == node.store:
+        return  # our own address under a stale name
+    known = node.remotes.get(frame.store)
+    if known is not None and known.device != device:
+        text = f"{frame.name!r} claims store {store_text(frame.store)[:8]}, which belongs to another device"
+        raise ProtocolError("forged-store", text)
+    remote = known or node.admit(frame.store, device, frame.name)
+    if remote is None:
+        return
+    remote.trouble = ""
+    _bind(node, remote, link, frame, device)
+    was_up = remote.up
+    act = remote.link.greeted(link, frame.echo, now, up=frame.up)
+    if remote.up and not was_up:
+        _begin(node, remote, frame)
+        # The doubt of `_begin` has said its own HELLO under a new link id.
+        if not remote.up:
+            return
+    node.act(remote, act)
+    node.act(remote, remote.link.sighted(frame.endpoints, now))
+    if remote.up and not was_up:
+        # After our HELLO, so that the other side knows our link when the first frames on it arrive.
+        node.send_roster(remote)
+        remote.ack_due = True
+        node.place_waiting()
+    node.touch(remote)
+
+
+def _refuse_version(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
+    text = (
+        f"{frame.name!r} speaks versions {frame.proto_min} to {frame.proto_max} of the protocol, "
+        f"{node.name!r} speaks {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the older one"
+    )
+    node.say("error", device, "version", text)
+    node.turn.emit(Answer(path, encode(link, Bye("version", text))))
+    remote = node.remotes.get(frame.store)
+    if remote is not None and remote.device == device:
+        remote.trouble = text
+        node.act(remote, remote.link.bye(node.turn.now, delay=BYE_REDIAL))
+
+
+def _bind(node: Node, remote: Remote, link: bytes, frame: Hello, device: str) -> None:
+    if remote.link.peer_id != link:
+        node.by_link.pop((device, remote.link.peer_id), None)
+        remote.new_link()
+    node.by_link[device, link] = remote
+    if remote.name != frame.name:
+        remote.name = frame.name
+        node.turn.persist(remote.row(node.turn.now))
+        node.changed()
+
+
+# --- our streams there ----------------------------------------------------------------------------------------------
+
+
+def _begin(node: Node, remote: Remote, frame: Hello) -> None:
+    """The link has just come up: go on where they stand, or see to it that a disk went back in time."""
+    evidence = examine(remote, frame)
+    if evidence and remote.doubted in (b"", remote.link.id):
+        remote.doubted = remote.link.id
+        node.act(remote, remote.link.doubt(node.turn.now))
+        return
+    remote.doubted = b""
+    remote.rewind_all()
+    if evidence.ours:
+        epoch = max(remote.epoch, frame.epoch) + 1
+        text = f"our store went back in time as {node.describe(remote)} sees it: epoch {epoch} begins, nothing is dropped"
+        node.turn.notice("warning", text, audit="rollback")
+        node.outbox.new_epoch(remote, epoch)
+    else:
+        _resume(remote, frame)
+        for klass, first, last in evidence.gone:
+            _tell_gone(node, remote, klass, first, last)
+    node.turn.persist(remote.row(node.turn.now))
+    node.changed()
+
+
+def _resume(remote: Remote, frame: Hello) -> None:
+    same = frame.epoch == remote.epoch
+    for stream, cursor, limit in zip(remote.outs, frame.cursors, frame.limits, strict=True):
+        # Credit of another epoch says nothing of this one, which begins with the full window.
+        stream.limit = limit if same else WINDOW_MESSAGES
+        if same:
+            stream.skip_to(cursor.number)
+
+
+def _tell_gone(node: Node, remote: Remote, klass: int, first: int, last: int) -> None:
+    text = (
+        f"the store of {node.describe(remote)} went back in time: {last - first + 1} messages that it had "
+        f"acknowledged are gone there (class {klass}, {first} to {last})"
+    )
+    node.turn.notice("error", text, audit="lost")
+    node.turn.persist(LoseOut(remote.store, remote.epoch, klass, first, last))
+    node.transmit(remote, Gone(remote.epoch, klass, first, last, remote.outs[klass].floor_id))
+
+
+def examine(remote: Remote, frame: Hello) -> Evidence:
+    """Compare what a HELLO says of our streams with what we know of them."""
+    if frame.epoch > remote.epoch:
+        return Evidence(ours=True, gone=())
+    same = frame.epoch == remote.epoch
+    gone: list[tuple[int, int, int]] = []
+    for stream, cursor in zip(remote.outs, frame.cursors, strict=True):
+        number = cursor.number if same else 0
+        if number < stream.floor:
+            gone.append((stream.klass, number + 1, stream.floor))
+        elif number > stream.mark or (number > 0 and stream.id_at(number) != cursor.id):
+            return Evidence(ours=True, gone=())
+    return Evidence(ours=False, gone=tuple(gone))

@@ -1,0 +1,511 @@
+"""The receiving half: mailboxes, leases, redelivery, dead letters.
+
+A message is leased to one holder at a time, and the lease lives while its holder is attached. Urgent classes come
+first, and within a class the order is that of arrival; only a message that came back is late. Nothing is delivered
+before both the message and its lease are on disk.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop, heappush
+from itertools import islice
+
+from zmesh.errors import AddressError, LeaseLost, MeshFull
+from zmesh.protocol.address import is_name
+from zmesh.protocol.backoff import delay_of
+from zmesh.protocol.bounds import (
+    CACHED_BODY_BYTES,
+    CLASSES,
+    MAILBOX_BYTES,
+    MAILBOX_MESSAGES,
+    MAX_AGENTS,
+    MAX_ATTEMPTS,
+    REDELIVERY_FIRST,
+    REDELIVERY_MAX,
+)
+from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
+from zmesh.protocol.envelope import unpack_envelope
+from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.journal import InRow, PutIn, PutMailbox, SetIn
+from zmesh.protocol.messages import InMessage
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import RECEIVER, Received, step
+from zmesh.protocol.turn import Turn
+
+NEVER = float("inf")
+_FETCH = 64  # messages read back at a time when a mailbox is longer than memory
+
+Report = Callable[[InMessage, str, str], None]
+"""Tells the sender what became of a message: (message, code, text)."""
+
+
+class Mailbox:
+    """One mailbox: its ready messages by class, and who holds it.
+
+    Attributes:
+        name, role, capabilities: As in the roster.
+        holders: By id.
+        ready: Committed messages that may be leased, per class.
+        count, size: Un-ended messages and their bytes, for the quota.
+        arriving: Messages being committed that nobody has leased: later ones must not overtake them.
+        fetching: True while bodies are being read back.
+    """
+
+    __slots__ = ("arriving", "capabilities", "count", "fetching", "holders", "name", "ready", "role", "size")
+
+    def __init__(self, row: PutMailbox) -> None:
+        """Take over what the store or a command says."""
+        self.name, self.role, self.capabilities = row.name, row.role, row.capabilities
+        self.holders: dict[int, Holder] = {}
+        self.ready: list[deque[InMessage]] = [deque() for _ in range(CLASSES)]
+        self.count = 0
+        self.size = 0
+        self.arriving = 0
+        self.fetching = False
+
+    @property
+    def record(self) -> AgentRecord:
+        """What the roster says of it."""
+        return AgentRecord(self.name, self.role, self.capabilities, attached=any(h.here for h in self.holders.values()))
+
+    def full(self, size: int) -> bool:
+        """Say whether `size` more bytes would exceed the quota."""
+        return self.count >= MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
+
+    def head(self) -> InMessage | None:
+        """Return the next message to deliver."""
+        for queue in self.ready:
+            if queue:
+                return queue[0]
+        return None
+
+
+class Holder:
+    """A process or object that takes messages from a mailbox.
+
+    Attributes:
+        here: False after it was detached, until its leases return.
+        demand: How many messages it waits for.
+        leases: By row.
+    """
+
+    __slots__ = ("demand", "here", "id", "leases", "mailbox")
+
+    def __init__(self, ident: int, mailbox: Mailbox) -> None:
+        """Begin without demand."""
+        self.id, self.mailbox = ident, mailbox
+        self.here = True
+        self.demand = 0
+        self.leases: dict[int, InMessage] = {}
+
+
+class Inbox:
+    """All mailboxes of this store.
+
+    Attributes:
+        mailboxes: By name.
+        changed: The roster is not what the peers were told.
+    """
+
+    def __init__(self, turn: Turn, next_row: int, report: Report) -> None:
+        """Begin empty; `restore` fills it."""
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.changed = True
+        self._turn = turn
+        self._next_row = next_row
+        self._report = report
+        self._holders: dict[int, Holder] = {}
+        self._messages: dict[int, InMessage] = {}
+        self._cached = 0
+        self._fetches: deque[tuple[Mailbox, tuple[int, ...]]] = deque()
+        self._delayed: list[tuple[float, int]] = []
+        self._expiry: list[tuple[float, int]] = []
+        self._detached: list[tuple[float, int]] = []
+
+    def restore(self, mailboxes: Iterable[PutMailbox], rows: Iterable[InRow]) -> None:
+        """Take over what the store kept; leases of the last process have ended with it."""
+        for mailbox in mailboxes:
+            self.mailboxes[mailbox.name] = Mailbox(mailbox)
+        for row in rows:
+            message = InMessage(row)
+            self._keep(message)
+            if message.attempts:
+                self._put_back(message, self._turn.now + _redelivery(message.attempts))
+            else:
+                self._offer(message)
+
+    # --- mailboxes and holders ------------------------------------------------------------------------------------------
+
+    def open(self, command: OpenMailbox) -> None:
+        """Make sure a mailbox exists.
+
+        Raises:
+            AddressError: The name is none.
+            MeshFull: There are too many mailboxes.
+        """
+        if not is_name(command.name):
+            message = f"{command.name!r} is not a valid agent name"
+            raise AddressError(message)
+        known = self.mailboxes.get(command.name)
+        row = PutMailbox(command.name, command.role, command.capabilities)
+        if known is None:
+            if len(self.mailboxes) >= MAX_AGENTS:
+                message = f"this peer has {MAX_AGENTS} mailboxes already: remove one, or start another peer"
+                raise MeshFull(message)
+            # It exists from now on; messages for it commit after it, in order.
+            self.mailboxes[command.name] = Mailbox(row)
+        elif (known.role, known.capabilities) != (row.role, row.capabilities):
+            known.role, known.capabilities = row.role, row.capabilities
+        self.changed = True
+        self._turn.persist(row)
+        self._settle_after_commit(command.ticket)
+
+    def attach(self, name: str, ident: int) -> None:
+        """A holder is there; what it held before is its own again.
+
+        Raises:
+            AddressError: There is no such mailbox.
+        """
+        mailbox = self.mailboxes.get(name)
+        if mailbox is None:
+            message = f"there is no mailbox {name!r} here: open it first"
+            raise AddressError(message)
+        holder = self._holders.get(ident)
+        if holder is None:
+            holder = self._holders[ident] = Holder(ident, mailbox)
+            mailbox.holders[ident] = holder
+        holder.here = True
+        self.changed = True
+
+    def detach(self, command: Detach) -> None:
+        """A holder is gone; its leases return after the grace."""
+        holder = self._holders.get(command.holder)
+        if holder is None:
+            return
+        holder.here = False
+        holder.demand = 0
+        self.changed = True
+        if command.grace > 0:
+            heappush(self._detached, (self._turn.now + command.grace, holder.id))
+        else:
+            self._release(holder)
+
+    def take(self, ident: int, count: int) -> None:
+        """The holder waits for `count` more messages."""
+        holder = self._holders.get(ident)
+        if holder is not None and holder.here:
+            holder.demand += count
+            self._dispatch(holder.mailbox)
+
+    def untake(self, ident: int) -> None:
+        """The holder waits no longer."""
+        holder = self._holders.get(ident)
+        if holder is not None:
+            holder.demand = 0
+
+    def _release(self, holder: Holder) -> None:
+        del self._holders[holder.id]
+        del holder.mailbox.holders[holder.id]
+        for message in list(holder.leases.values()):
+            if not message.finishing:
+                self._return(holder, message, "holder gone", None)
+
+    # --- arrival --------------------------------------------------------------------------------------------------------
+
+    def refusal(self, name: str, size: int) -> tuple[str, str] | None:
+        """Say why a message of `size` bytes for a mailbox cannot be taken now: (code, text), or None."""
+        mailbox = self.mailboxes.get(name)
+        if mailbox is None:
+            return "unknown-mailbox", f"there is no mailbox {name!r}"
+        if mailbox.full(size):
+            return "mailbox-full", f"mailbox {name!r} is full ({mailbox.count} messages, {mailbox.size} bytes)"
+        return None
+
+    def arrive(self, row: InRow, device: str, envelope: bytes, body: bytes) -> None:
+        """Take in a message that `refusal` has nothing against; `row.row` is chosen here.
+
+        It is leased in the same transaction when somebody waits for it.
+        """
+        message = InMessage(row, envelope, body)
+        message.row = self._next_row
+        self._next_row += 1
+        self._keep(message)
+        self._cached += message.size
+        mailbox = self.mailboxes[message.mailbox]
+        idle = mailbox.head() is None and not mailbox.arriving
+        holder = self._taker(mailbox) if idle and not self._expired(message) else None
+        if holder is not None:
+            self._lease(holder, message)
+        else:
+            mailbox.arriving += 1
+        self._turn.persist(
+            PutIn(
+                message.row, message.id, device, message.source, message.mailbox, message.klass, message.attempts,
+                message.due, message.deadline, envelope, body,
+            )  # fmt: skip
+        )
+        self._turn.then(lambda: self._arrived(message, holder), lambda _: self._forget_arrival(message, holder))
+
+    def _arrived(self, message: InMessage, holder: Holder | None) -> None:
+        if message.row in self._turn.ignored_in:
+            self._forget_arrival(message, holder)
+            return
+        message.committed = True
+        if holder is not None:
+            self._deliver(holder, message)
+            return
+        self.mailboxes[message.mailbox].arriving -= 1
+        self._offer(message)
+        if self._cached > CACHED_BODY_BYTES and message.holder == 0:
+            self._cached -= message.size
+            message.envelope = message.body = None
+
+    def _forget_arrival(self, message: InMessage, holder: Holder | None) -> None:
+        """The message is not in the store: its commit failed, or it had been received before."""
+        mailbox = self.mailboxes[message.mailbox]
+        if holder is None:
+            mailbox.arriving -= 1
+        elif holder.leases.pop(message.row, None) is not None:
+            holder.demand += holder.here
+        self._drop(message)
+        self._dispatch(mailbox)
+
+    def _keep(self, message: InMessage) -> None:
+        mailbox = self.mailboxes[message.mailbox]
+        mailbox.count += 1
+        mailbox.size += message.size
+        self._messages[message.row] = message
+        if message.deadline is not None and message.attempts == 0:
+            heappush(self._expiry, (message.deadline, message.row))
+
+    def _drop(self, message: InMessage) -> None:
+        if self._messages.pop(message.row, None) is None:
+            return
+        mailbox = self.mailboxes[message.mailbox]
+        mailbox.count -= 1
+        mailbox.size -= message.size
+        if message.body is not None:
+            self._cached -= message.size
+
+    # --- leases ---------------------------------------------------------------------------------------------------------
+
+    def _offer(self, message: InMessage) -> None:
+        mailbox = self.mailboxes[message.mailbox]
+        mailbox.ready[message.klass].append(message)
+        self._dispatch(mailbox)
+
+    def _taker(self, mailbox: Mailbox) -> Holder | None:
+        """Return the holder that waits for most, so that several share the work."""
+        waiting = [holder for holder in mailbox.holders.values() if holder.demand > 0]
+        return max(waiting, key=lambda holder: (holder.demand, -holder.id)) if waiting else None
+
+    def _dispatch(self, mailbox: Mailbox) -> None:
+        while not mailbox.fetching:
+            message, holder = mailbox.head(), self._taker(mailbox)
+            if message is None or holder is None:
+                return
+            gone = self._messages.get(message.row) is not message
+            if not gone and message.body is None:
+                self._fetch(mailbox)
+                return
+            mailbox.ready[message.klass].popleft()
+            if gone:
+                continue
+            if self._expired(message):
+                self._expire(message)
+                continue
+            self._lease(holder, message)
+            # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
+            self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
+            self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
+
+    def _deliverer(self, holder: Holder, message: InMessage) -> Callable[[], None]:
+        return lambda: self._deliver(holder, message)
+
+    def _unleaser(self, holder: Holder, message: InMessage) -> Callable[[str], None]:
+        def abort(_: str) -> None:
+            if message.row in holder.leases:
+                message.attempts -= 1
+                self._return(holder, message, "nack", delay=REDELIVERY_FIRST, persist=False)
+                holder.demand += holder.here
+
+        return abort
+
+    def _lease(self, holder: Holder, message: InMessage) -> None:
+        message.state = step(RECEIVER, message.state, "lease")
+        message.attempts += 1
+        message.holder = holder.id
+        holder.leases[message.row] = message
+        holder.demand -= 1
+
+    def _deliver(self, holder: Holder, message: InMessage) -> None:
+        if message.row not in holder.leases:
+            return  # it was detached meanwhile: the message is on its way back
+        assert message.envelope is not None
+        assert message.body is not None
+        envelope = unpack_envelope(message.envelope)
+        self._turn.emit(
+            Delivery(
+                holder.id, message.row, message.id, message.source, envelope, Priority(message.klass),
+                message.attempts, message.body,
+            )  # fmt: skip
+        )
+
+    def _fetch(self, mailbox: Mailbox) -> None:
+        heads = [message for queue in mailbox.ready for message in islice(queue, _FETCH) if message.body is None]
+        rows = tuple([message.row for message in heads[:_FETCH]])
+        mailbox.fetching = True
+        self._fetches.append((mailbox, rows))
+        self._turn.emit(FetchIn(rows))
+
+    def fetched(self, messages: Mapping[int, tuple[bytes, bytes]]) -> None:
+        """The oldest `FetchIn` was answered; a row that is missing was damaged or ended, and is dropped."""
+        mailbox, rows = self._fetches.popleft()
+        mailbox.fetching = False
+        for row in rows:
+            message = self._messages.get(row)
+            if message is None or message.body is not None:
+                continue
+            if row in messages:
+                message.envelope, message.body = messages[row]
+                self._cached += message.size
+            else:
+                self._drop(message)
+        self._dispatch(mailbox)
+
+    # --- the end of a lease ---------------------------------------------------------------------------------------------
+
+    def leased(self, holder: int, row: int) -> InMessage:
+        """Return a leased message.
+
+        Raises:
+            LeaseLost: The holder has no such lease, or it is being finished already.
+        """
+        owner = self._holders.get(holder)
+        message = owner.leases.get(row) if owner else None
+        if message is None or message.finishing:
+            text = "the message is not leased to this holder any more: it was finished, or was redelivered to another"
+            raise LeaseLost(text)
+        return message
+
+    def done(self, command: Done) -> None:
+        """Finish a message; the caller has queued the reply in the same transaction already."""
+        message = self.leased(command.holder, command.row)
+        message.finishing = True
+        self._turn.persist(SetIn(message.row, Received.HANDLED, message.attempts, 0.0))
+        self._report(message, "handled", "")
+
+        def commit() -> None:
+            self._end(message, "done")
+            self._turn.emit(Settled(command.ticket, message.id))
+
+        def abort(reason: str) -> None:
+            self._unfinish(message)
+            self._turn.emit(Failed(command.ticket, reason))
+
+        self._turn.then(commit, abort)
+
+    def nack(self, command: Nack) -> None:
+        """Give a message back."""
+        message = self.leased(command.holder, command.row)
+        holder = self._holders[command.holder]
+        if not command.count:
+            message.attempts -= 1
+        self._return(holder, message, "nack", command.delay)
+        self._settle_after_commit(command.ticket)
+
+    def cancel(self, source: bytes, ids: Iterable[bytes]) -> None:
+        """End messages of one sender that nobody has ever leased."""
+        wanted = set(ids)
+        for message in [m for m in self._messages.values() if m.id in wanted and m.source == source]:
+            if message.committed and message.state is Received.STORED and message.attempts == 0:
+                self._expire(message, "cancel")
+
+    def _return(
+        self, holder: Holder, message: InMessage, event: str, delay: float | None, *, persist: bool = True
+    ) -> None:
+        """End a lease without success: redeliver later, or give up."""
+        del holder.leases[message.row]
+        message.holder = 0
+        if message.attempts >= MAX_ATTEMPTS:
+            message.state = step(RECEIVER, message.state, "too many attempts")
+            self._turn.persist(SetIn(message.row, Received.DEAD, message.attempts, 0.0))
+            self._report(message, "dead", f"given up after {message.attempts} deliveries")
+            self._turn.then(lambda: self._drop(message), lambda _: self._revive(message))
+            return
+        message.state = step(RECEIVER, message.state, event)
+        due = self._turn.now + (_redelivery(message.attempts) if delay is None else delay)
+        if persist:
+            self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
+        self._put_back(message, due)
+
+    def _revive(self, message: InMessage) -> None:
+        message.state = Received.STORED
+        self._put_back(message, self._turn.now + REDELIVERY_MAX)
+
+    def _unfinish(self, message: InMessage) -> None:
+        message.finishing = False
+        holder = self._holders.get(message.holder)
+        if holder is None or message.row not in holder.leases:
+            message.holder = 0
+            message.state = step(RECEIVER, message.state, "holder gone")
+            self._put_back(message, self._turn.now + REDELIVERY_FIRST)
+
+    def _end(self, message: InMessage, event: str) -> None:
+        message.state = step(RECEIVER, message.state, event)
+        holder = self._holders.get(message.holder)
+        if holder is not None:
+            holder.leases.pop(message.row, None)
+        self._drop(message)
+
+    def _put_back(self, message: InMessage, due: float) -> None:
+        message.due = due
+        heappush(self._delayed, (due, message.row))
+
+    def _settle_after_commit(self, ticket: int) -> None:
+        self._turn.then(
+            lambda: self._turn.emit(Settled(ticket)), lambda reason: self._turn.emit(Failed(ticket, reason))
+        )
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def _expired(self, message: InMessage) -> bool:
+        return message.deadline is not None and message.attempts == 0 and message.deadline <= self._turn.now
+
+    def _expire(self, message: InMessage, event: str = "ttl") -> None:
+        """End a message that nobody took in time. It leaves its queue when it comes to the head."""
+        message.state = step(RECEIVER, message.state, event)
+        self._turn.persist(SetIn(message.row, Received.EXPIRED, message.attempts, 0.0))
+        self._report(message, "expired", "cancelled" if event == "cancel" else "nobody took it before its ttl ended")
+        self._drop(message)
+
+    def timer(self) -> float:
+        """Return when `wake` is due."""
+        heads = [heap[0][0] for heap in (self._delayed, self._expiry, self._detached) if heap]
+        return min(heads, default=NEVER)
+
+    def wake(self) -> None:
+        """Offer what is due again, expire what nobody took, release what detached holders held."""
+        now = self._turn.now
+        while self._detached and self._detached[0][0] <= now:
+            holder = self._holders.get(heappop(self._detached)[1])
+            if holder is not None and not holder.here:
+                self._release(holder)
+        while self._expiry and self._expiry[0][0] <= now:
+            message = self._messages.get(heappop(self._expiry)[1])
+            if message is not None and message.committed and message.state is Received.STORED and not message.attempts:
+                self._expire(message)
+        again: set[str] = set()
+        while self._delayed and self._delayed[0][0] <= now:
+            due, row = heappop(self._delayed)
+            message = self._messages.get(row)
+            if message is not None and message.state is Received.STORED and message.due == due:
+                self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
+                again.add(message.mailbox)
+        for name in sorted(again):
+            self._dispatch(self.mailboxes[name])
+
+
+def _redelivery(attempts: int) -> float:
+    """Return the delay after so many deliveries, in seconds."""
+    return delay_of(max(0, attempts - 1), REDELIVERY_FIRST, REDELIVERY_MAX)

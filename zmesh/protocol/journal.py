@@ -1,0 +1,300 @@
+"""What the core asks the store to remember, and what it needs back at the next start.
+
+An op is one change. The ops of one `Persist` are committed in one transaction, in their order, or not at all. Every op
+is absolute (it states the new value), so that applying one twice changes nothing. The store must apply ops exactly as
+their docstrings say: `tests/simulator` holds a model of them and the SQLite store is compared with it.
+
+Times (`deadline`, `due`) are seconds on the store's own clock, which never steps (see `zmesh.peer.clock`).
+"""
+
+from dataclasses import dataclass
+
+from zmesh.protocol.bounds import NO_ID
+from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.states import Received, Sent
+
+
+@dataclass(frozen=True, slots=True)
+class PutOut:
+    """Insert an outgoing message under `row`.
+
+    An outgoing message with the same id that is already there wins: the new one is ignored, its row reported.
+
+    Attributes:
+        row: Position in the outbox, rising, chosen by the core.
+        id: Message id, unique in the outbox.
+        dest: Id of the store it goes to; empty while the peer is not known.
+        address: `agent@peer` as resolved; what a waiting message waits for.
+        klass: Priority class.
+        epoch: Epoch of the stream; 0 while waiting.
+        number: Place in the stream; 0 while waiting.
+        state: WAITING, QUEUED, or an ending for local messages.
+        deadline: When it expires, or None.
+        envelope: Packed envelope.
+        body: The body.
+    """
+
+    row: int
+    id: bytes
+    dest: bytes
+    address: str
+    klass: int
+    epoch: int
+    number: int
+    state: Sent
+    deadline: float | None
+    envelope: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOut:
+    """Give the outgoing message `row` a new place: another store, epoch or number, and a state."""
+
+    row: int
+    dest: bytes
+    epoch: int
+    number: int
+    state: Sent
+
+
+@dataclass(frozen=True, slots=True)
+class EndOut:
+    """Set the state of outgoing messages `first..last` (rows, inclusive).
+
+    An ended one (STORED or later, but EXPIRING) loses its body.
+    """
+
+    first: int
+    last: int
+    state: Sent
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FateOut:
+    """Set the state of the outgoing messages with these ids, whatever it was, unless it is final already.
+
+    A message that is HANDLED, REFUSED or EXPIRED keeps its state; unknown ids are ignored; `dest` must match. The
+    message loses its body.
+    """
+
+    dest: bytes
+    ids: tuple[bytes, ...]
+    state: Sent
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoseOut:
+    """Mark the messages to `dest` with these places as LOST, if they were STORED."""
+
+    dest: bytes
+    epoch: int
+    klass: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutStreamRow:
+    """Replace the row of the outgoing stream (dest, klass)."""
+
+    dest: bytes
+    klass: int
+    epoch: int
+    next_number: int
+    mark: int
+    floor: int
+    floor_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutIn:
+    """Insert an incoming message under `row`.
+
+    A message from the same device with the same id that was ever received, ended ones included, wins: the new one is
+    ignored, its row reported.
+    """
+
+    row: int
+    id: bytes
+    device: str
+    source: bytes
+    mailbox: str
+    klass: int
+    attempts: int
+    due: float
+    deadline: float | None
+    envelope: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetIn:
+    """Update the incoming message `row`; an ended one loses envelope and body, its id is kept for dedup.
+
+    DEAD keeps envelope and body: it can be replayed.
+    """
+
+    row: int
+    state: Received
+    attempts: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class InStreamRow:
+    """Replace the row of the incoming stream (source, klass)."""
+
+    source: bytes
+    klass: int
+    epoch: int
+    cursor: int
+    cursor_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutEnding:
+    """Insert or replace the ending of (source, klass, number)."""
+
+    source: bytes
+    klass: int
+    number: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropEndings:
+    """Delete the endings of (source, klass) with numbers up to `upto`."""
+
+    source: bytes
+    klass: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutOutcome:
+    """Insert an outcome that the sending store `dest` must hear of; numbers rise without gaps per `dest`."""
+
+    number: int
+    dest: bytes
+    id: bytes
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropOutcomes:
+    """Delete the outcomes for `dest` with numbers up to `upto`."""
+
+    dest: bytes
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutMailbox:
+    """Insert or replace a mailbox of this store."""
+
+    name: str
+    role: str
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutPeer:
+    """Insert or replace what is known of another store."""
+
+    store: bytes
+    name: str
+    device: str
+    endpoints: tuple[str, ...]
+    roster: int
+    agents: tuple[AgentRecord, ...]
+    last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class DropPeer:
+    """Forget another store and the streams to and from it."""
+
+    store: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutAudit:
+    """Append a line to the audit log: a loss, a rollback, a refusal of a forged frame."""
+
+    at: float
+    kind: str
+    text: str
+
+
+Op = (
+    PutOut | MoveOut | EndOut | FateOut | LoseOut | OutStreamRow | PutIn | SetIn | InStreamRow | PutEnding | DropEndings
+    | PutOutcome | DropOutcomes | PutMailbox | PutPeer | DropPeer | PutAudit
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OutRow:
+    """An un-ended outgoing message as the store found it; its body is fetched when it is sent.
+
+    Attributes:
+        size: Bytes of the body.
+        The others: as in `PutOut`.
+    """
+
+    row: int
+    id: bytes
+    dest: bytes
+    address: str
+    klass: int
+    epoch: int
+    number: int
+    state: Sent
+    deadline: float | None
+    envelope: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class InRow:
+    """An un-ended incoming message as the store found it; envelope and body are fetched when it is leased."""
+
+    row: int
+    id: bytes
+    source: bytes
+    mailbox: str
+    klass: int
+    attempts: int
+    due: float
+    deadline: float | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the core needs to go on where the last process ended.
+
+    Attributes:
+        store: This store's id.
+        next_out: Above every row ever used in the outbox that may still exist.
+        next_in: The same for the inbox.
+        outs: WAITING, QUEUED and EXPIRING messages, by row.
+        ins: STORED messages, by row.
+        The others: the rows of the ops of that name.
+    """
+
+    store: bytes = NO_ID
+    next_out: int = 1
+    next_in: int = 1
+    outs: tuple[OutRow, ...] = ()
+    ins: tuple[InRow, ...] = ()
+    out_streams: tuple[OutStreamRow, ...] = ()
+    in_streams: tuple[InStreamRow, ...] = ()
+    endings: tuple[PutEnding, ...] = ()
+    outcomes: tuple[PutOutcome, ...] = ()
+    mailboxes: tuple[PutMailbox, ...] = ()
+    peers: tuple[PutPeer, ...] = ()

@@ -1,0 +1,76 @@
+"""The core's records of messages that have not ended yet: one object per message, changed in place.
+
+Only `outbox`, `out_stream` and `inbox` may change these; everybody else sees the frozen events made from them.
+"""
+
+from zmesh.protocol.journal import InRow, OutRow
+from zmesh.protocol.states import SENDER, Received, Sent, step
+
+
+class OutMessage:
+    """An outgoing message that the sender still has something to do for.
+
+    Attributes:
+        row, id, dest, address, klass, epoch, number, deadline, envelope, size: As in `OutRow`.
+        state: As the sender sees it; SENT is known in memory only.
+        body: None when it must be read back from the store.
+        committed: True when the message is on disk: only then may it be sent.
+        flying: Bytes counted against the window of the peer while it is unacknowledged.
+        fate: True when an outcome came before the cursor: the store has its final state already.
+        carried: True when it was moved to a new epoch while EXPIRING: it must travel whole, or the receiver could not
+            tell whether it has it.
+        refusals: Temporary refusals so far.
+    """
+
+    __slots__ = (
+        "address", "body", "carried", "committed", "deadline", "dest", "envelope", "epoch", "fate", "flying", "id",
+        "klass", "number", "refusals", "row", "size", "state",
+    )  # fmt: skip
+
+    def __init__(self, row: OutRow, body: bytes | None = None) -> None:
+        """Take over what the store or a command says."""
+        self.row, self.id, self.dest, self.address = row.row, row.id, row.dest, row.address
+        self.klass, self.epoch, self.number, self.state = row.klass, row.epoch, row.number, row.state
+        self.deadline, self.envelope, self.size, self.body = row.deadline, row.envelope, row.size, body
+        self.committed = body is None
+        self.flying = 0
+        self.fate = self.carried = False
+        self.refusals = 0
+
+    def step(self, event: str) -> None:
+        """Move along the sender's table."""
+        self.state = step(SENDER, self.state, event)
+
+    @property
+    def mailbox(self) -> str:
+        """The mailbox in the address."""
+        return self.address.partition("@")[0]
+
+
+class InMessage:
+    """A received message that nobody has finished yet.
+
+    Attributes:
+        row, id, source, mailbox, klass, attempts, due, deadline, size: As in `InRow`.
+        state: STORED or LEASED; the endings are not kept in memory.
+        envelope: Packed, None when it must be read back from the store.
+        body: None when it must be read back from the store.
+        holder: Who holds the lease; 0 for nobody.
+        finishing: True while a `Done` or a `Nack` is being committed.
+        committed: True when the message is on disk.
+    """
+
+    __slots__ = (
+        "attempts", "body", "committed", "deadline", "due", "envelope", "finishing", "holder", "id", "klass", "mailbox",
+        "row", "size", "source", "state",
+    )  # fmt: skip
+
+    def __init__(self, row: InRow, envelope: bytes | None = None, body: bytes | None = None) -> None:
+        """Take over what the store or a frame says."""
+        self.row, self.id, self.source, self.mailbox = row.row, row.id, row.source, row.mailbox
+        self.klass, self.attempts, self.due, self.deadline = row.klass, row.attempts, row.due, row.deadline
+        self.size, self.envelope, self.body = row.size, envelope, body
+        self.state = Received.STORED
+        self.holder = 0
+        self.finishing = False
+        self.committed = body is None

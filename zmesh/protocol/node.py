@@ -1,0 +1,409 @@
+"""The state of one peer that all parts of the core share, and what they all do with it: send, find, persist.
+
+The rules live elsewhere: what a HELLO means in `greeting`, what other frames mean in `intake`, what commands and time
+mean in `core`. This module never decides on anything a frame claims.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from zmesh.errors import MeshError
+from zmesh.protocol.address import Address, store_text
+from zmesh.protocol.bounds import AGENTS_PER_PAGE, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
+from zmesh.protocol.codec import encode
+from zmesh.protocol.directory import Entry, Resolved, resolve
+from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
+from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.frames import Data, Frame, Hello, Peers
+from zmesh.protocol.inbox import Inbox
+from zmesh.protocol.in_stream import InStream
+from zmesh.protocol.journal import DropPeer, FateOut, InRow, InStreamRow, OutStreamRow, Snapshot
+from zmesh.protocol.link import Act
+from zmesh.protocol.messages import InMessage, OutMessage
+from zmesh.protocol.outbox import FATES, Outbox
+from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.remote import Remote
+from zmesh.protocol.turn import Turn
+
+NEVER = float("inf")
+_ROSTER_GAP = 0.2  # seconds between two versions of the roster: short-lived clients come and go in bursts
+_NOTICE_GAP = 10.0  # seconds between two equal notices about one device: a hostile peer must not fill the log
+_REMEMBERED = 1024  # entries of each rate limiter
+
+Fetched = Callable[[Mapping[int, bytes]], None]
+
+
+class Node:
+    """One peer's state.
+
+    Attributes:
+        store, name, device, endpoints: Who we are, and where we can be dialled.
+        turn: The journal.
+        remotes: Other stores, by id.
+        by_link: Other stores by (device, their link id).
+        inbox, outbox: Our mailboxes, and what we sent.
+        roster: Version of our roster.
+        sick_until: After a failed commit nothing is taken in until then.
+        touched: Stores whose streams this turn may have changed, in order.
+    """
+
+    def __init__(
+        self, store: bytes, name: str, device: str, endpoints: tuple[str, ...], entropy: Entropy, now: float
+    ) -> None:
+        """Begin empty; `restore` fills it."""
+        self.store, self.name, self.device, self.endpoints = store, name, device, endpoints
+        self.turn = Turn(entropy, now)
+        self.remotes: dict[bytes, Remote] = {}
+        self.by_link: dict[tuple[str, bytes], Remote] = {}
+        self.inbox = Inbox(self.turn, 1, self.report)
+        self.outbox = Outbox(self.turn, 1, store, name)
+        self.roster = 1
+        self.sick_until = float("-inf")
+        self.touched: dict[bytes, Remote] = {}
+        self._roster_at = now
+        self._entries: list[Entry] | None = None
+        self._resolved: dict[str, Resolved] = {}
+        self._fetches: deque[Fetched] = deque()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take over what the store kept, and dial whom we know."""
+        self.inbox = Inbox(self.turn, snapshot.next_in, self.report)
+        self.outbox = Outbox(self.turn, snapshot.next_out, self.store, self.name)
+        peers = {peer.store: peer for peer in snapshot.peers}
+        stores = dict.fromkeys([*peers, *(row.dest for row in snapshot.out_streams)])
+        stores.update(dict.fromkeys(row.source for row in snapshot.in_streams))
+        stores.update(dict.fromkeys(row.dest for row in snapshot.outcomes))
+        for store in stores:
+            peer = peers.get(store)
+            remote = self._new_remote(store, peer.device if peer else self.device, peer.name if peer else "unknown")
+            remote.restore(
+                peer,
+                [row for row in snapshot.out_streams if row.dest == store],
+                [row for row in snapshot.in_streams if row.source == store],
+                [row for row in snapshot.endings if row.source == store],
+                [row for row in snapshot.outcomes if row.dest == store],
+            )
+        self.inbox.restore(snapshot.mailboxes, snapshot.ins)
+        self.outbox.restore(snapshot.outs, self.remotes)
+        for remote in self.remotes.values():
+            self.act(remote, remote.link.sighted((), self.turn.now))
+
+    # --- other stores ---------------------------------------------------------------------------------------------------
+
+    def _new_remote(self, store: bytes, device: str, name: str) -> Remote:
+        remote = self.remotes[store] = Remote(store, device, name, self.turn.entropy, self.turn.now)
+        self.changed()
+        return remote
+
+    def admit(self, store: bytes, device: str, name: str) -> Remote | None:
+        """Return the record of a store, made if there is room; None when all places are taken by busy ones."""
+        remote = self.remotes.get(store)
+        if remote is not None:
+            return remote
+        if len(self.remotes) >= MAX_PEERS and not self._make_room():
+            self.say("warning", device, "too-many-peers", f"{name!r} is ignored: {MAX_PEERS} peers are known already")
+            return None
+        remote = self._new_remote(store, device, name)
+        self.turn.persist(remote.row(self.turn.now))
+        return remote
+
+    def _make_room(self) -> bool:
+        idle = [r for r in self.remotes.values() if not r.up and not r.queued and not r.outcomes.pending]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda remote: remote.link.heard)
+        del self.remotes[oldest.store]
+        self.by_link.pop((oldest.device, oldest.link.peer_id), None)
+        self.act(oldest, oldest.link.bye(self.turn.now, delay=NEVER))
+        self.turn.persist(DropPeer(oldest.store))
+        return True
+
+    def touch(self, remote: Remote) -> None:
+        """Its streams may have changed in this turn."""
+        self.touched[remote.store] = remote
+
+    # --- finding --------------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Rosters, names or links have changed: addresses must be resolved afresh."""
+        self._entries = None
+        self._resolved = {}
+
+    def find(self, text: str) -> Resolved:
+        """Resolve an address.
+
+        Raises:
+            AddressError, AmbiguousAddress, UnknownAgent: As in `directory.resolve`.
+        """
+        known = self._resolved.get(text)
+        if known is None:
+            if len(self._resolved) >= _REMEMBERED:
+                self._resolved = {}
+            known = self._resolved[text] = resolve(Address.parse(text), self.entries())
+        return known
+
+    def entries(self) -> list[Entry]:
+        """Return all stores as the directory sees them, our own first."""
+        if self._entries is None:
+            own = {name: mailbox.record for name, mailbox in self.inbox.mailboxes.items()}
+            self._entries = [Entry(self.store, self.name, live=True, agents=own)]
+            self._entries += [Entry(r.store, r.name, r.up, r.roster.agents) for r in self.remotes.values()]
+        return self._entries
+
+    def place_of(self, message: OutMessage) -> Remote | None:
+        """Return the store a waiting message can go to now, if there is one."""
+        try:
+            resolved = self.find(message.address)
+        except MeshError:
+            return None  # two peers of one name came up meanwhile: wait until one of them is gone
+        if resolved.entry is None or not resolved.known:
+            return None
+        if message.dest not in (b"", resolved.entry.store):
+            return None
+        return self.remotes.get(resolved.entry.store)
+
+    def place_waiting(self) -> None:
+        """Rosters have changed: move what waited for them."""
+        for message in list(self.outbox.waiting.values()):
+            if message.committed:
+                remote = self.place_of(message)
+                if remote is not None:
+                    self.outbox.place(message, remote)
+                    self.touch(remote)
+
+    def deliver_waiting_here(self, name: str) -> None:
+        """A mailbox of ours has appeared: what waited for it needs no network."""
+        rows = tuple([m.row for m in self.outbox.waiting.values() if m.committed and self._is_here(m, name)])
+        if rows:
+            self.fetch(rows, self._land)
+
+    def _is_here(self, message: OutMessage, name: str) -> bool:
+        if message.mailbox != name or message.dest:
+            return False
+        try:
+            entry = self.find(message.address).entry
+        except MeshError:
+            return False
+        return entry is not None and entry.store == self.store
+
+    def _land(self, bodies: Mapping[int, bytes]) -> None:
+        for row, body in bodies.items():
+            message = self.outbox.waiting.get(row)
+            if message is not None and self.inbox.refusal(message.mailbox, len(body)) is None:
+                self.outbox.land(message, self.store)
+                place = InRow(
+                    0, message.id, self.store, message.mailbox, message.klass, 0, 0.0, message.deadline, len(body)
+                )
+                self.inbox.arrive(place, self.device, message.envelope, body)
+
+    # --- outcomes -------------------------------------------------------------------------------------------------------
+
+    def report(self, message: InMessage, code: str, text: str) -> None:
+        """Tell the sender of a message what became of it, once that is committed."""
+        if message.source == self.store:
+            state = FATES[code]
+            self.turn.persist(FateOut(self.store, (message.id,), state, text))
+            self.turn.then(lambda: self.turn.emit(Progress(message.id, state, text)))
+            return
+        remote = self.remotes.get(message.source)
+        if remote is None:
+            return  # its store was forgotten: nobody is there to tell
+        row = remote.outcomes.add(message.source, message.id, code, text)
+        self.turn.persist(row)
+
+        def commit() -> None:
+            remote.outcomes.committed = max(remote.outcomes.committed, row.number)
+            self.touch(remote)
+
+        self.turn.then(commit, lambda _: remote.outcomes.take_back(row.number))
+
+    # --- sending --------------------------------------------------------------------------------------------------------
+
+    def transmit(self, remote: Remote, frame: Frame) -> None:
+        """Send a frame on our link."""
+        self.turn.emit(Transmit(remote.store, encode(remote.link.id, frame)))
+
+    def act(self, remote: Remote, act: Act) -> None:
+        """Do what the link wants done."""
+        if act.hangup:
+            self.changed()
+            self.turn.emit(Hangup(remote.store))
+        if act.dial:
+            self.turn.emit(Dial(remote.store, remote.device, act.dial))
+        if act.hello:
+            self.changed()
+            self._hello(remote)
+        if act.ping:
+            remote.outcomes.rewind()
+            if remote.roster_known != remote.roster_sent:
+                self.send_roster(remote)
+            self.transmit(remote, remote.ping(self.roster))
+            self.touch(remote)
+
+    def _hello(self, remote: Remote) -> None:
+        hello = Hello(
+            proto_min=PROTOCOL_MIN,
+            proto_max=PROTOCOL_MAX,
+            store=self.store,
+            name=self.name,
+            endpoints=self.endpoints,
+            echo=remote.link.peer_id,
+            up=remote.up,
+            epoch=remote.source_epoch,
+            cursors=remote.cursors(),
+            limits=remote.limits(),
+        )
+        self.transmit(remote, hello)
+
+    def send_roster(self, remote: Remote) -> None:
+        """Send our roster, in pages."""
+        records = [mailbox.record for mailbox in self.inbox.mailboxes.values()]
+        pages = max(1, -(-len(records) // AGENTS_PER_PAGE))
+        for page in range(pages):
+            part = tuple(records[page * AGENTS_PER_PAGE : (page + 1) * AGENTS_PER_PAGE])
+            self.transmit(remote, Peers(self.roster, page, pages, part))
+        remote.roster_sent = self.roster
+
+    def say(self, level: str, device: str, code: str, text: str, *, audit: bool = False) -> None:
+        """Log a sentence about a device, but not the same again within ten seconds."""
+        last = self._said.get((device, code), float("-inf"))
+        if self.turn.now < last + _NOTICE_GAP:
+            return
+        if len(self._said) >= _REMEMBERED:
+            self._said = {}
+        self._said[device, code] = self.turn.now
+        self.turn.notice(level, f"{code}: {text}", code if audit else "")
+
+    # --- the end of a turn ----------------------------------------------------------------------------------------------
+
+    def roster_timer(self) -> float:
+        """Return when a changed roster is due to be told."""
+        return self._roster_at if self.inbox.changed else NEVER
+
+    def close_turn(self) -> None:
+        """Send what may be sent, persist what has changed, and seal the transaction."""
+        if self.inbox.changed and self.turn.now >= self._roster_at:
+            self._tell_roster()
+        touched, self.touched = self.touched, {}
+        for remote in touched.values():
+            if remote.up:
+                self._pump(remote)
+                if remote.ack_due:
+                    self.transmit(remote, remote.ack(self.turn.now))
+                remote.link.expect(self.turn.now, waiting=remote.unconfirmed)
+        # A full disk is not hammered: after a failure rows wait for the retry, unless something else is committed now,
+        # which might depend on them.
+        if self.turn.now >= self.sick_until or self.turn.open:
+            for remote in touched.values():
+                self._persist_streams(remote)
+        self.turn.seal()
+
+    def _tell_roster(self) -> None:
+        self.inbox.changed = False
+        self.roster += 1
+        self._roster_at = self.turn.now + _ROSTER_GAP
+        self.changed()
+        for remote in self.remotes.values():
+            if remote.up:
+                self.send_roster(remote)
+                self.touch(remote)
+
+    def _pump(self, remote: Remote) -> None:
+        blocked: set[int] = set()
+        while True:
+            ready = [klass for klass in remote.sendable() if klass not in blocked]
+            if not ready:
+                break
+            klass = remote.scheduler.pick(ready)
+            stream = remote.outs[klass]
+            if stream.raise_mark() or not self._send_batch(remote, stream):
+                blocked.add(klass)
+        outcome = remote.outcomes.take()
+        while outcome is not None:
+            self.transmit(remote, outcome)
+            outcome = remote.outcomes.take()
+
+    def _send_batch(self, remote: Remote, stream: OutStream) -> bool:
+        batch = stream.take(remote.room(stream.klass), self.turn.now)
+        if batch.items:
+            self.transmit(remote, Data(remote.epoch, stream.klass, stream.saved_floor, batch.first, batch.items))
+            remote.scheduler.sent(stream.klass, len(batch.items), batch.size)
+            return True
+        if batch.missing:
+            stream.fetching = True
+            rows = batch.missing
+            self.fetch(rows, lambda bodies: self._bodies(remote, stream, rows, bodies))
+        return False
+
+    def fetch(self, rows: tuple[int, ...], fetched: Fetched) -> None:
+        """Read bodies back from the outbox; answers come in the order of the questions."""
+        self._fetches.append(fetched)
+        self.turn.emit(FetchOut(rows))
+
+    def fetched(self, bodies: Mapping[int, bytes]) -> None:
+        """The oldest question was answered."""
+        self._fetches.popleft()(bodies)
+
+    def _bodies(self, remote: Remote, stream: OutStream, rows: tuple[int, ...], bodies: Mapping[int, bytes]) -> None:
+        stream.fetching = False
+        self.outbox.fetched(bodies)
+        for row in rows:
+            if row not in bodies:
+                self.outbox.lose_body(row, remote)
+        self.touch(remote)
+
+    def _persist_streams(self, remote: Remote) -> None:
+        for out in remote.outs:
+            if out.dirty:
+                out.dirty = False
+                row = out.row(remote.store, remote.epoch)
+                self.turn.persist(row)
+                self.turn.then(self._out_saved(remote, out, row), self._out_unsaved(remote, out))
+        for stream in remote.ins:
+            if stream.dirty:
+                stream.dirty = False
+                line = stream.row(remote.store, remote.source_epoch)
+                self.turn.persist(line)
+                self.turn.then(self._in_saved(remote, stream, line))
+
+    def _out_saved(self, remote: Remote, stream: OutStream, row: OutStreamRow) -> Callable[[], None]:
+        def commit() -> None:
+            stream.saved(row)
+            self.touch(remote)
+
+        return commit
+
+    def _out_unsaved(self, remote: Remote, stream: OutStream) -> Callable[[str], None]:
+        def abort(_: str) -> None:
+            stream.dirty = True
+            self.touch(remote)
+
+        return abort
+
+    def _in_saved(self, remote: Remote, stream: InStream, row: InStreamRow) -> Callable[[], None]:
+        def commit() -> None:
+            stream.saved(row)
+            remote.ack_due = True
+            self.touch(remote)
+
+        return commit
+
+    def take_back(self) -> None:
+        """A commit failed: what was accepted and not committed must come again, later."""
+        self.sick_until = self.turn.now + STORE_RETRY
+        for remote in self.remotes.values():
+            remote.heard.take_back()
+            for stream in remote.ins:
+                stream.take_back()
+
+    def recovered(self) -> None:
+        """Try again after a failed commit."""
+        self.sick_until = float("-inf")
+        for remote in self.remotes.values():
+            remote.ack_due = True
+            self.touch(remote)
+
+    def describe(self, remote: Remote) -> str:
+        """Name a store for a log line."""
+        return f"{remote.name}~{store_text(remote.store)[:8]}"

@@ -1,0 +1,424 @@
+"""The sending half: what was sent and has not ended, where it waits, when it expires, and how it ended.
+
+A state is reported when it was observed, never before. `send` says where a message goes once and for all; only a
+temporary refusal, a new epoch or a mailbox that appears gives it another place.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop, heappush
+
+from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
+from zmesh.protocol.address import Address
+from zmesh.protocol.backoff import delay_of
+from zmesh.protocol.bounds import (
+    CACHED_BODY_BYTES,
+    MAX_BODY,
+    MAX_TTL,
+    QUOTA_BYTES,
+    QUOTA_MESSAGES,
+    REQUEUE_FIRST,
+    REQUEUE_MAX,
+)
+from zmesh.protocol.directory import Resolved, waiting_warning
+from zmesh.protocol.effects import Failed, Progress, Send, Settled
+from zmesh.protocol.envelope import Envelope
+from zmesh.protocol.frames import Ending
+from zmesh.protocol.journal import EndOut, FateOut, MoveOut, OutRow, PutOut
+from zmesh.protocol.messages import OutMessage
+from zmesh.protocol.out_stream import Settlement
+from zmesh.protocol.remote import Remote
+from zmesh.protocol.states import Sent
+from zmesh.protocol.turn import Turn
+
+NEVER = float("inf")
+NOWHERE = b""
+
+FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
+"""Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
+
+_TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
+
+Arrive = Callable[[Send, bytes, str, bytes, float | None], None]
+"""Puts a message into a mailbox of this store: (command, envelope, mailbox, own store, deadline)."""
+
+
+class Outbox:
+    """All outgoing messages that have not ended.
+
+    Attributes:
+        by_id: Them, by message id.
+        waiting: Those that wait for their peer or mailbox, by row.
+    """
+
+    def __init__(self, turn: Turn, next_row: int, store: bytes, name: str) -> None:
+        """Begin empty; `restore` fills it.
+
+        Args:
+            turn: The journal of the core.
+            next_row: Above every row in the store.
+            store: Own store id.
+            name: Own peer name.
+        """
+        self.by_id: dict[bytes, OutMessage] = {}
+        self.waiting: dict[int, OutMessage] = {}
+        self._turn = turn
+        self._next_row = next_row
+        self._store, self._name = store, name
+        self._by_row: dict[int, OutMessage] = {}
+        self._expiry: list[tuple[float, int]] = []
+        self._parked: list[tuple[float, int]] = []
+        self._cached = 0
+        self._nowhere = 0
+        self._nowhere_bytes = 0
+
+    def restore(self, rows: Iterable[OutRow], remotes: dict[bytes, Remote]) -> None:
+        """Take over what the store kept."""
+        for row in rows:
+            message = OutMessage(row)
+            remote = remotes.get(message.dest)
+            self._keep(message, remote)
+            if message.state is Sent.WAITING or remote is None:
+                message.state = Sent.WAITING
+                self.waiting[message.row] = message
+            elif message.number == 0 or message.epoch != remote.epoch:
+                heappush(self._parked, (self._turn.now, message.row))
+            elif message.number > remote.outs[message.klass].floor:
+                remote.outs[message.klass].entries[message.number] = message
+
+    # --- sending --------------------------------------------------------------------------------------------------------
+
+    def check(self, command: Send, resolved: Resolved, remote: Remote | None) -> None:
+        """See that a message may be queued.
+
+        Raises:
+            BodyTooLarge: The body is larger than one message may be.
+            ValueError: The ttl is not a positive number of seconds, a year at most.
+            UnknownAgent: The mailbox is not there, and the command is strict.
+            MeshFull: The quota of the peer is used up.
+        """
+        if len(command.body) > MAX_BODY:
+            text = (
+                f"the body has {len(command.body)} bytes, more than the {MAX_BODY} one message can carry: "
+                f"send a reference to the data, or send it in pieces"
+            )
+            raise BodyTooLarge(text)
+        if command.ttl is not None and not 0 < command.ttl <= MAX_TTL:
+            text = f"a ttl is between 0 and {MAX_TTL:.0f} seconds, not {command.ttl}"
+            raise ValueError(text)
+        if not resolved.known and command.strict:
+            raise UnknownAgent(waiting_warning(resolved).partition(": the message")[0])
+        count, size = (remote.queued, remote.queued_bytes) if remote else (self._nowhere, self._nowhere_bytes)
+        if count >= QUOTA_MESSAGES or size + len(command.body) > QUOTA_BYTES:
+            text = (
+                f"{count} messages ({size} bytes) already wait for {resolved.address.peer!r}, the quota is "
+                f"{QUOTA_MESSAGES} messages and {QUOTA_BYTES} bytes: wait until it is back, or cancel some"
+            )
+            raise MeshFull(text)
+
+    def send(self, command: Send, resolved: Resolved, remote: Remote | None) -> None:
+        """Queue a message that `check` has nothing against, for another store."""
+        known = self.by_id.get(command.id)
+        if known is not None:
+            self._settle_with(known, command.ticket)
+            return
+        state = Sent.QUEUED if remote and resolved.known else Sent.WAITING
+        message = self._record(command, resolved, remote.store if remote else NOWHERE, state)
+        self._keep(message, remote)
+        if state is Sent.QUEUED and remote:
+            remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
+        else:
+            self.waiting[message.row] = message
+        warning = "" if resolved.known else waiting_warning(resolved)
+        self._persist(message, command, remote, warning)
+
+    def send_here(self, command: Send, resolved: Resolved, arrive: Arrive) -> None:
+        """Put a message into a mailbox of this store: one transaction, no socket, the same receipts."""
+        message = self._record(command, resolved, self._store, Sent.STORED)
+        self._turn.persist(_put(message, b""))
+        arrive(command, message.envelope, resolved.address.agent, self._store, message.deadline)
+
+        def commit() -> None:
+            self._turn.emit(Settled(command.ticket, command.id, message.address, Sent.STORED))
+            if message.row not in self._turn.ignored_out:
+                self._turn.emit(Progress(command.id, Sent.STORED, ""))
+
+        self._turn.then(commit, lambda reason: self._turn.emit(Failed(command.ticket, reason)))
+
+    def _record(self, command: Send, resolved: Resolved, dest: bytes, state: Sent) -> OutMessage:
+        envelope = Envelope(
+            to=resolved.address.agent,
+            sender=f"{command.sender}@{self._name}",
+            type=command.type,
+            thread=command.thread,
+            reply_to=command.reply_to,
+            sent_at=command.sent_at,
+            packed=command.packed,
+        ).pack()
+        deadline = None if command.ttl is None else self._turn.now + command.ttl
+        address = str(resolved.address)
+        row = self._next_row
+        self._next_row += 1
+        size = len(command.body)
+        klass = int(command.priority)
+        return OutMessage(
+            OutRow(row, command.id, dest, address, klass, 0, 0, state, deadline, envelope, size), command.body
+        )
+
+    def _persist(self, message: OutMessage, command: Send, remote: Remote | None, warning: str) -> None:
+        assert message.body is not None
+        self._turn.persist(_put(message, message.body))
+
+        def commit() -> None:
+            settled = Settled(command.ticket, message.id, message.address, message.state, warning)
+            self._turn.emit(settled)
+            if message.row in self._turn.ignored_out:
+                self._forget(message, remote)  # this id was sent before, and has ended
+                return
+            message.committed = True
+            if self._cached > CACHED_BODY_BYTES and message.state is not Sent.SENT and message.body is not None:
+                self._cached -= message.size
+                message.body = None
+
+        def abort(reason: str) -> None:
+            self._forget(message, remote)
+            self._turn.emit(Failed(command.ticket, reason))
+
+        self._turn.then(commit, abort)
+
+    def _settle_with(self, known: OutMessage, ticket: int) -> None:
+        """The same id again: it is the same message, and settled when the first one is."""
+        self._turn.then(
+            lambda: self._turn.emit(Settled(ticket, known.id, known.address, known.state)),
+            lambda reason: self._turn.emit(Failed(ticket, reason)),
+        )
+
+    # --- the records ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, message: OutMessage, remote: Remote | None) -> None:
+        self.by_id[message.id] = message
+        self._by_row[message.row] = message
+        if message.body is not None:
+            self._cached += message.size
+        if message.deadline is not None:
+            heappush(self._expiry, (message.deadline, message.row))
+        self._count(message, remote, 1)
+
+    def _count(self, message: OutMessage, remote: Remote | None, sign: int) -> None:
+        """Count a message for the quota of its peer, or of those whose peer is not known."""
+        if remote is not None:
+            remote.queued += sign
+            remote.queued_bytes += sign * message.size
+        else:
+            self._nowhere += sign
+            self._nowhere_bytes += sign * message.size
+
+    def _drop(self, message: OutMessage, remote: Remote | None) -> None:
+        """The message has ended, or was stored: only the store remembers it now."""
+        if self._by_row.pop(message.row, None) is None:
+            return
+        del self.by_id[message.id]
+        self.waiting.pop(message.row, None)
+        if message.body is not None:
+            self._cached -= message.size
+        self._count(message, remote, -1)
+
+    def _forget(self, message: OutMessage, remote: Remote | None) -> None:
+        if remote is not None and message.number and message.epoch == remote.epoch:
+            stream = remote.outs[message.klass]
+            if stream.entries.get(message.number) is message:
+                stream.void(message)
+        self._drop(message, remote)
+
+    def fetched(self, bodies: Mapping[int, bytes]) -> None:
+        """Bodies were read back."""
+        for row, body in bodies.items():
+            message = self._by_row.get(row)
+            if message is not None and message.body is None:
+                message.body = body
+                self._cached += message.size
+
+    def lose_body(self, row: int, remote: Remote) -> None:
+        """The store has no body for this row any more: it ended there, and the number travels empty."""
+        message = self._by_row.get(row)
+        if message is not None and message.body is None:
+            self._forget(message, remote)
+
+    # --- confirmation ---------------------------------------------------------------------------------------------------
+
+    def settle(self, remote: Remote, settled: list[Settlement]) -> None:
+        """The receiver is done with these numbers; says of each what it is now."""
+        stored: list[int] = []
+        for item in settled:
+            message = item.message
+            if message is None:
+                continue
+            if item.ending is None:
+                if not message.fate:
+                    message.step("cursor")
+                    stored.append(message.row)
+                    self._turn.emit(Progress(message.id, Sent.STORED, ""))
+                self._drop(message, remote)
+            else:
+                self._ended(remote, message, item.ending)
+        for first, last in _ranges(stored):
+            self._turn.persist(EndOut(first, last, Sent.STORED, ""))
+
+    def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
+        expiring = message.state is Sent.EXPIRING
+        event = _TEMPORARY.get(ending.code, "skipped" if ending.code == "skipped" else "refused")
+        message.step(event)
+        if message.state in (Sent.EXPIRED, Sent.REFUSED):
+            detail = "the ttl ended" if expiring else f"{ending.code}: {ending.text}"
+            self._finish(message, remote, detail)
+            return
+        # A temporary refusal: the message gets a new number later.
+        message.refusals += 1
+        message.number = 0
+        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
+        heappush(self._parked, (self._turn.now + delay, message.row))
+        self._turn.persist(MoveOut(message.row, message.dest, 0, 0, message.state))
+
+    def _finish(self, message: OutMessage, remote: Remote | None, detail: str) -> None:
+        self._turn.persist(EndOut(message.row, message.row, message.state, detail))
+        self._turn.emit(Progress(message.id, message.state, detail))
+        self._drop(message, remote)
+
+    def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
+        """Stored messages came to an end."""
+        state = FATES.get(code)
+        if state is None:
+            return
+        self._turn.persist(FateOut(dest, ids, state, text))
+        for ident in ids:
+            message = self.by_id.get(ident)
+            if message is not None and message.dest == dest:
+                message.fate = True  # the ACK was lost: its repetition will settle the number
+            self._turn.emit(Progress(ident, state, text))
+
+    # --- places ---------------------------------------------------------------------------------------------------------
+
+    def place(self, message: OutMessage, remote: Remote) -> None:
+        """Give a waiting or parked message a number in a stream."""
+        if message.dest != remote.store:
+            assert message.dest == NOWHERE
+            self._count(message, None, -1)
+            message.dest = remote.store
+            self._count(message, remote, 1)
+        self.waiting.pop(message.row, None)
+        if message.state is Sent.WAITING:
+            message.step("mailbox seen")
+        remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
+        self._turn.persist(MoveOut(message.row, message.dest, message.epoch, message.number, message.state))
+
+    def land(self, message: OutMessage, store: bytes) -> None:
+        """A waiting message goes into a mailbox of this store; the caller puts it there in the same transaction."""
+        message.step("stored here")
+        self._turn.persist(MoveOut(message.row, store, 0, 0, Sent.STORED))
+        self._turn.persist(EndOut(message.row, message.row, Sent.STORED, ""))
+        self._drop(message, None)
+
+        def abort(_: str) -> None:
+            message.state = Sent.WAITING
+            self._keep(message, None)
+            self.waiting[message.row] = message
+
+        self._turn.then(lambda: self._turn.emit(Progress(message.id, Sent.STORED, "")), abort)
+
+    def new_epoch(self, remote: Remote, epoch: int) -> None:
+        """Start the streams to a store afresh: every live message gets a new number, in the old order."""
+        live = [(message, stream.mark) for stream in remote.outs for message in _in_order(stream.entries)]
+        remote.new_epoch(epoch)
+        for message, mark in live:
+            stream = remote.outs[message.klass]
+            handed_over = message.number <= mark
+            message.flying = 0
+            if message.state is Sent.SENT:
+                message.step("link reset")
+            message.carried = message.state is Sent.EXPIRING
+            stream.append(message, epoch, handing_over=False)
+            if handed_over:
+                stream.mark = message.number  # it may be stored there under its old number
+            self._turn.persist(MoveOut(message.row, message.dest, epoch, message.number, message.state))
+
+    def unpark(self, remotes: dict[bytes, Remote], known: Callable[[OutMessage], Remote | None]) -> None:
+        """Give parked messages that are due their new place.
+
+        Args:
+            remotes: By store id.
+            known: Finds where a waiting message can go now.
+        """
+        now = self._turn.now
+        while self._parked and self._parked[0][0] <= now:
+            message = self._by_row.get(heappop(self._parked)[1])
+            if message is None or message.number:
+                continue
+            if message.state is Sent.WAITING:
+                self.waiting[message.row] = message
+                remote = known(message)
+            else:
+                remote = remotes.get(message.dest)
+            if remote is not None:
+                self.place(message, remote)
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ident: bytes, remotes: dict[bytes, Remote]) -> OutMessage | None:
+        """End a message as its ttl would; returns it when it may have been handed over already."""
+        message = self.by_id.get(ident)
+        if message is None or not message.committed or message.state is Sent.EXPIRING:
+            return None
+        self._expire(message, remotes.get(message.dest), "cancelled")
+        return message if message.state is Sent.EXPIRING else None
+
+    def timer(self) -> float:
+        """Return when `expire` or `unpark` is due."""
+        return min(
+            self._expiry[0][0] if self._expiry else NEVER,
+            self._parked[0][0] if self._parked else NEVER,
+        )
+
+    def expire(self, remotes: dict[bytes, Remote]) -> None:
+        """End what has outlived its ttl, or begin to ask whether it was stored in time."""
+        while self._expiry and self._expiry[0][0] <= self._turn.now:
+            row = heappop(self._expiry)[1]
+            message = self._by_row.get(row)
+            if message is None or message.state is Sent.EXPIRING or message.fate:
+                continue
+            if not message.committed:
+                heappush(self._expiry, (self._turn.now + 1.0, row))
+                continue
+            self._expire(message, remotes.get(message.dest), "the ttl ended")
+
+    def _expire(self, message: OutMessage, remote: Remote | None, detail: str) -> None:
+        stream = remote.outs[message.klass] if remote and message.number else None
+        if stream is not None and message.number <= stream.mark:
+            message.step("ttl, maybe sent")
+            self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRING, detail))
+            self._turn.emit(Progress(message.id, Sent.EXPIRING, detail))
+            return
+        if stream is not None:
+            stream.void(message)
+        message.step("ttl")
+        self._finish(message, remote, detail)
+
+
+def _put(message: OutMessage, body: bytes) -> PutOut:
+    return PutOut(
+        message.row, message.id, message.dest, message.address, message.klass, message.epoch, message.number,
+        message.state, message.deadline, message.envelope, body,
+    )  # fmt: skip
+
+
+def _in_order(entries: dict[int, OutMessage]) -> list[OutMessage]:
+    return [entries[number] for number in sorted(entries)]
+
+
+def _ranges(rows: list[int]) -> list[tuple[int, int]]:
+    """Fold rising rows into (first, last) runs."""
+    runs: list[tuple[int, int]] = []
+    for row in sorted(rows):
+        if runs and runs[-1][1] == row - 1:
+            runs[-1] = (runs[-1][0], row)
+        else:
+            runs.append((row, row))
+    return runs

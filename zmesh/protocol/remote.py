@@ -1,0 +1,213 @@
+"""Everything known about one other store: its link, the streams to and from it, its roster, and what is due to it.
+
+A `Remote` only holds and counts; what frames and commands mean is decided in `core`, `outbox` and `inbox`.
+"""
+
+from collections.abc import Iterable
+
+from zmesh.protocol.bounds import (
+    CLASSES,
+    ENDINGS_PER_ACK,
+    IN_FLIGHT_BYTES,
+    IN_FLIGHT_CRITICAL_BYTES,
+    WINDOW_MESSAGES,
+)
+from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.frames import Ack, AgentRecord, Cursor, Ending, Peers, Ping
+from zmesh.protocol.in_stream import InStream
+from zmesh.protocol.journal import InStreamRow, OutStreamRow, PutEnding, PutOutcome, PutPeer
+from zmesh.protocol.link import LinkMachine
+from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.outcomes import OutcomeReceiver, OutcomeSender
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.scheduler import Scheduler
+from zmesh.protocol.states import Link
+
+
+class Roster:
+    """The mailboxes of one store, as it describes them.
+
+    Attributes:
+        version: Of the complete roster; 0 before the first one.
+        agents: By name.
+    """
+
+    def __init__(self, version: int, agents: Iterable[AgentRecord]) -> None:
+        """Take over what the store kept."""
+        self.version = version
+        self.agents = {agent.name: agent for agent in agents}
+        self._pages: dict[int, Peers] = {}
+
+    def page(self, frame: Peers) -> bool:
+        """Take in one page; return True when this completed a new version."""
+        if self._pages and next(iter(self._pages.values())).version != frame.version:
+            self._pages = {}
+        self._pages[frame.page] = frame
+        if len(self._pages) < frame.pages:
+            return False
+        pages, self._pages = self._pages, {}
+        self.agents = {agent.name: agent for page in pages.values() for agent in page.agents}
+        self.version = frame.version
+        return True
+
+
+class Remote:
+    """Another store.
+
+    Attributes:
+        store: Its id.
+        device: The device it belongs to, as CURVE established it.
+        name: Its peer name.
+        link: Our link to it.
+        roster: Its mailboxes; `fresh` is the version received on the present link.
+        epoch: Of our streams to it; `outs` are these streams.
+        source_epoch: Of its streams to us, 0 before the first; `ins` are these streams.
+        outcomes: What we owe it; `heard` is what it has told us.
+        doubted: Link id under which its claims about our streams were doubted: only a younger one convinces.
+        ack_due: It must be told how far we are.
+        queued: Number and bytes of un-ended messages to it, for the quota.
+        trouble: Why nothing moves, for people; empty when all is well.
+    """
+
+    def __init__(self, store: bytes, device: str, name: str, entropy: Entropy, now: float) -> None:
+        """Begin with nothing exchanged."""
+        self.store, self.device, self.name = store, device, name
+        self.link = LinkMachine(entropy, now)
+        self.roster = Roster(0, ())
+        self.roster_fresh = 0
+        self.roster_sent = 0
+        self.roster_known = 0
+        self.epoch = 1
+        self.outs = [OutStream(klass) for klass in range(CLASSES)]
+        self.source_epoch = 0
+        self.ins = [InStream(klass) for klass in range(CLASSES)]
+        self.outcomes = OutcomeSender([])
+        self.heard = OutcomeReceiver()
+        self.scheduler = Scheduler()
+        self.doubted = b""
+        self.ack_due = False
+        self.queued = 0
+        self.queued_bytes = 0
+        self.trouble = ""
+
+    # --- restoring ------------------------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        peer: PutPeer | None,
+        outs: Iterable[OutStreamRow],
+        ins: Iterable[InStreamRow],
+        endings: Iterable[PutEnding],
+        outcomes: list[PutOutcome],
+    ) -> None:
+        """Go on with what the store kept of this one."""
+        if peer is not None:
+            self.link.endpoints = peer.endpoints
+            self.roster = Roster(peer.roster, peer.agents)
+        for out in outs:
+            self.epoch = out.epoch
+            self.outs[out.klass] = OutStream(out.klass, out)
+        by_class: list[dict[int, Ending]] = [{} for _ in range(CLASSES)]
+        for ending in endings:
+            by_class[ending.klass][ending.number] = Ending(ending.klass, ending.number, ending.code, ending.text)
+        for row in ins:
+            self.source_epoch = row.epoch
+            self.ins[row.klass] = InStream(row.klass, row, by_class[row.klass])
+        self.outcomes = OutcomeSender(sorted(outcomes, key=lambda row: row.number))
+
+    def row(self, now: float) -> PutPeer:
+        """Return what the store shall know of this one."""
+        agents = tuple(self.roster.agents.values())
+        return PutPeer(
+            self.store, self.name, self.device, self.link.endpoints, self.roster.version, agents, last_seen=now
+        )
+
+    # --- what to send ---------------------------------------------------------------------------------------------------
+
+    @property
+    def up(self) -> bool:
+        """True when the link is up."""
+        return self.link.state is Link.UP
+
+    @property
+    def unconfirmed(self) -> bool:
+        """True when the other side owes us a confirmation."""
+        return (
+            any(stream.unconfirmed for stream in self.outs)
+            or self.outcomes.unconfirmed
+            or self.roster_known != self.roster_sent
+        )
+
+    def room(self, klass: int) -> int:
+        """Return how many bytes of a class may still be sent before something is confirmed."""
+        if klass == Priority.CRITICAL:
+            return IN_FLIGHT_CRITICAL_BYTES - self.outs[klass].flying
+        return IN_FLIGHT_BYTES - sum(stream.flying for stream in self.outs[Priority.HIGH :])
+
+    def sendable(self) -> list[int]:
+        """Return the classes that may have something to send."""
+        return [s.klass for s in self.outs if s.ready and (s.flying == 0 or self.room(s.klass) > 0)]
+
+    def new_link(self) -> None:
+        """The other side has a new link: what it knew of us in memory is gone."""
+        self.heard = OutcomeReceiver()
+        self.roster_fresh = 0
+
+    def rewind_all(self) -> None:
+        """Our link is new: everything unconfirmed is to be sent again."""
+        for stream in self.outs:
+            stream.rewind(0)
+            stream.fetching = False
+        self.outcomes.rewind()
+        self.roster_sent = self.roster_known = 0
+
+    def new_epoch(self, epoch: int) -> None:
+        """Start our streams afresh; the caller moves the live messages over."""
+        self.epoch = epoch
+        self.outs = [OutStream(klass) for klass in range(CLASSES)]
+        for stream in self.outs:
+            stream.limit = WINDOW_MESSAGES
+            stream.dirty = True
+
+    def new_source_epoch(self, epoch: int) -> None:
+        """Its streams start afresh."""
+        self.source_epoch = epoch
+        self.ins = [InStream(klass) for klass in range(CLASSES)]
+        for stream in self.ins:
+            stream.dirty = True
+
+    def cursors(self) -> tuple[Cursor, ...]:
+        """Return what a HELLO says of its streams."""
+        return tuple([Cursor(stream.cursor, stream.cursor_id) for stream in self.ins])
+
+    def limits(self) -> tuple[int, ...]:
+        """Return the credit given to it."""
+        return tuple([stream.limit for stream in self.ins])
+
+    def ack(self, now: float) -> Ack:
+        """Return the ACK that is due."""
+        self.ack_due = False
+        cursors: list[int] = []
+        endings: list[Ending] = []
+        for stream in self.ins:
+            cursor, ended = stream.acknowledge(ENDINGS_PER_ACK // CLASSES)
+            cursors.append(cursor)
+            endings += ended
+        wanting = [stream for stream in self.ins if stream.wants_rewind(now)]
+        for stream in wanting:
+            stream.asked(now)
+        rewinds = [(stream.klass, stream.seen + 1) for stream in wanting]
+        return Ack(
+            epoch=self.source_epoch,
+            cursors=tuple(cursors),
+            limits=self.limits(),
+            endings=tuple(endings),
+            rewinds=tuple(rewinds),
+            outcomes=self.heard.saved,
+            roster=self.roster_fresh,
+        )
+
+    def ping(self, roster: int) -> Ping:
+        """Return a PING that names what was sent."""
+        last = tuple([stream.sent for stream in self.outs])
+        return Ping(self.epoch, last, tuple([stream.saved_floor for stream in self.outs]), roster)

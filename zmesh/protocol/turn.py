@@ -1,0 +1,107 @@
+"""What the core collects in one turn: ops to commit, what follows from their commit, and effects.
+
+This is where the law of the journal is kept: an effect that depends on an op is emitted by the `then` given with it,
+which runs only when the commit is reported. Several inputs may be handled before `seal`; their ops share a transaction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zmesh.protocol.effects import Effect, Notice, Persist
+from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.journal import Op, PutAudit
+
+Then = Callable[[], None]
+Otherwise = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Sealed:
+    generation: int
+    follow: list[tuple[Then, Otherwise | None]]
+
+
+class Turn:
+    """The journal of the core.
+
+    Attributes:
+        now: Time of the input being handled, in seconds of the store's clock.
+        entropy: Source of ids and jitter.
+        ignored_out: Outbox rows whose insertion the commit being reported ignored.
+        ignored_in: The same for inbox rows.
+    """
+
+    def __init__(self, entropy: Entropy, now: float) -> None:
+        """Start with nothing pending."""
+        self.now = now
+        self.entropy = entropy
+        self.ignored_out: frozenset[int] = frozenset()
+        self.ignored_in: frozenset[int] = frozenset()
+        self._ops: list[Op] = []
+        self._follow: list[tuple[Then, Otherwise | None]] = []
+        self._effects: list[Effect] = []
+        self._sealed: dict[int, _Sealed] = {}
+        self._token = 0
+        self._generation = 0
+
+    def persist(self, op: Op) -> None:
+        """Add an op to the transaction of this turn."""
+        self._ops.append(op)
+
+    def then(self, commit: Then, abort: Otherwise | None = None) -> None:
+        """Say what follows from the transaction of this turn: `commit()` or `abort(reason)`."""
+        self._follow.append((commit, abort))
+
+    def emit(self, effect: Effect) -> None:
+        """Add an effect that depends on nothing uncommitted."""
+        self._effects.append(effect)
+
+    def notice(self, level: str, text: str, audit: str = "") -> None:
+        """Log a sentence; with `audit`, also keep it in the store under that kind."""
+        self._effects.append(Notice(level, text))
+        if audit:
+            self._ops.append(PutAudit(self.now, audit, text))
+
+    @property
+    def open(self) -> bool:
+        """True when there is something to seal."""
+        return bool(self._ops or self._follow)
+
+    def seal(self) -> None:
+        """End the transaction of this turn, if it holds anything: its `Persist` joins the effects."""
+        if not self.open:
+            return
+        self._token += 1
+        self._sealed[self._token] = _Sealed(self._generation, self._follow)
+        self._effects.append(Persist(self._token, self._generation, tuple(self._ops)))
+        self._ops, self._follow = [], []
+
+    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
+        """Run what follows from a commit."""
+        sealed = self._sealed.pop(token)
+        self.ignored_out, self.ignored_in = ignored_out, ignored_in
+        for commit, _ in sealed.follow:
+            commit()
+        self.ignored_out = self.ignored_in = frozenset()
+
+    def failed(self, token: int, reason: str) -> bool:
+        """Run what follows from a commit that failed.
+
+        Returns:
+            True when this is the first failure of its generation: everything accepted and not yet committed is void.
+        """
+        sealed = self._sealed.pop(token)
+        first = sealed.generation == self._generation
+        if first:
+            # What is being collected now may build on what just failed: it belongs to the old generation, and fails.
+            self.seal()
+            self._generation += 1
+        for _, abort in sealed.follow:
+            if abort is not None:
+                abort(reason)
+        return first
+
+    def drain(self) -> list[Effect]:
+        """Return the effects collected so far and forget them."""
+        effects, self._effects = self._effects, []
+        return effects
