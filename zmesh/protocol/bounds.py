@@ -9,14 +9,14 @@ from typing import Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-# --- versions and identifiers ---------------------------------------------------------------------------------------
+# --- versions and identifiers ---
 PROTOCOL_MIN: Final = 1  # the oldest version this code speaks
 PROTOCOL_MAX: Final = 1  # the newest
 ID_BYTES: Final = 16  # message and store ids: 128 bits, so that random ones never meet
 LINK_ID_BYTES: Final = 8  # link ids live for one connection between two stores: 64 bits are plenty
 NO_ID: Final = bytes(ID_BYTES)  # stands where no message has an id: a cursor at zero, a void number
 
-# --- names and texts (hostile until checked) --------------------------------------------------------------------------
+# --- names and texts (hostile until checked) ---
 MAX_NAME: Final = 63  # one DNS label, because peer names appear in mDNS
 MAX_DEVICE: Final = 64  # a device id is 32 characters; room for its successor
 MAX_TEXT: Final = 200  # reasons in refusals and BYE: a sentence, shown to people
@@ -27,18 +27,18 @@ MAX_CAPABILITIES: Final = 32  # of one agent
 MAX_AGENTS: Final = 4096  # mailboxes of one store; the goal is 1,000 agents on one daemon
 AGENTS_PER_PAGE: Final = 250  # of one PEERS frame: 250 agents with long names stay below MAX_FRAME
 
-# --- one message ------------------------------------------------------------------------------------------------------
+# --- one message ---
 MAX_BODY: Final = 256 * KIB  # TCP heartbeats can time out during one huge message; 256 KiB take 0.2 s at 10 Mbit/s
 MAX_ENVELOPE: Final = 2 * KIB  # to, from, type, thread, reply_to: names only
 MAX_FRAME: Final = 1 * MIB  # MAXMSGSIZE of the sockets: one batch of DATA with its header, doubled twice
 MAX_TTL: Final = 366 * 86400.0  # seconds; a year: beyond it a ttl is a mistake in units
 DEFAULT_TTL: Final = 7 * 86400.0  # seconds; mail for a peer that is away for a week
 
-# --- batches of DATA ----------------------------------------------------------------------------------------------------
+# --- batches of DATA ---
 BATCH_MESSAGES: Final = 64  # more gains nothing measurable; fewer cost a system call each
 BATCH_BYTES: Final = 64 * KIB  # a batch ends at this size (one larger message travels alone)
 
-# --- flow control -------------------------------------------------------------------------------------------------------
+# --- flow control ---
 CLASSES: Final = 5  # critical, high, normal, low, bulk
 WINDOW_MESSAGES: Final = 1024  # credit per class beyond the cursor
 IN_FLIGHT_BYTES: Final = 256 * KIB  # unacknowledged non-critical bytes per peer: 0.2 s of a 10 Mbit/s link, so that
@@ -51,7 +51,7 @@ CANCELS_PER_FRAME: Final = 256
 UNCOMMITTED_BYTES: Final = 32 * MIB  # received and not yet on disk; above it the shell stops reading
 CACHED_BODY_BYTES: Final = 32 * MIB  # bodies kept in memory per direction; the others are read back from the store
 
-# --- quotas -------------------------------------------------------------------------------------------------------------
+# --- quotas ---
 QUOTA_MESSAGES: Final = 200_000  # un-ended outgoing messages per peer, twice the drain goal of the design
 QUOTA_BYTES: Final = 512 * MIB  # of their bodies
 MAILBOX_MESSAGES: Final = 20_000  # un-ended messages of one mailbox
@@ -59,13 +59,13 @@ MAILBOX_BYTES: Final = 128 * MIB
 MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
 KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go
 
-# --- leases -------------------------------------------------------------------------------------------------------------
+# --- leases ---
 MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end
 DETACH_GRACE: Final = 5.0  # seconds a detached holder's leases wait for its return
 REDELIVERY_FIRST: Final = 0.25  # seconds before the second delivery; doubles
 REDELIVERY_MAX: Final = 60.0
 
-# --- links (seconds) ----------------------------------------------------------------------------------------------------
+# --- links (seconds) ---
 HELLO_FIRST: Final = 0.1  # first repetition of an unanswered HELLO; doubles
 HELLO_MAX: Final = 1.0
 DIAL_PATIENCE: Final = 3.0  # a socket that brought no answer for so long is replaced: TCP may sit in a long back-off

@@ -70,7 +70,7 @@ Fields = list[Any]
 _Encoded = tuple[Kind, tuple[Any, ...]]
 
 
-# --- encoding ------------------------------------------------------------------------------------------------------
+# --- encoding ---
 
 
 def encode(link: bytes, frame: Frame) -> list[bytes]:
@@ -141,7 +141,7 @@ _ENCODERS: Final[dict[type[Any], Callable[[Any], _Encoded]]] = {
 }
 
 
-# --- decoding ------------------------------------------------------------------------------------------------------
+# --- decoding ---
 
 
 def decode(parts: Sequence[bytes]) -> tuple[bytes, Frame]:

@@ -14,7 +14,7 @@ state is reported only when it was observed. It must never import a socket, a da
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar
 
 from zmesh.errors import MeshFull
 from zmesh.protocol.bounds import BYE_REDIAL, RESET_INTERVAL
@@ -73,11 +73,11 @@ class Core:
             snapshot: What the store kept.
             now: Seconds on the store's clock.
         """
-        self.node = Node(store, name, device, endpoints, entropy, now)
+        self.node = Node(store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now)
         self.node.restore(snapshot)
         self._resets: dict[Path, float] = {}
 
-    # --- the network ----------------------------------------------------------------------------------------------------
+    # --- the network ---
 
     def receive(self, parts: Sequence[bytes], device: str, path: Path, now: float) -> None:
         """Take in a frame from the ROUTER.
@@ -162,7 +162,7 @@ class Core:
             node.act(remote, remote.link.lost(now))
             node.changed()
 
-    # --- the store ------------------------------------------------------------------------------------------------------
+    # --- the store ---
 
     def committed(
         self,
@@ -196,7 +196,7 @@ class Core:
         """The oldest unanswered `FetchIn` found these (envelope, body); rows that are missing have ended."""
         self._at(now).inbox.fetched(messages)
 
-    # --- this machine ---------------------------------------------------------------------------------------------------
+    # --- this machine ---
 
     def command(self, command: Command, now: float) -> None:
         """Carry out a command.
@@ -206,7 +206,7 @@ class Core:
             ValueError: An argument is out of its range.
         """
         self._at(now)
-        _COMMANDS[type(command)](self, command)
+        self._RULES[type(command)](self, command)
 
     def _send(self, command: Send) -> None:
         node = self.node
@@ -266,7 +266,7 @@ class Core:
         for remote in self.node.remotes.values():
             self._say_bye(remote, "closing", "the peer is closing")
 
-    # --- time and effects -----------------------------------------------------------------------------------------------
+    # --- time and effects ---
 
     def timer(self) -> float | None:
         """Return when `wake` is due, or None."""
@@ -301,17 +301,16 @@ class Core:
         self.node.turn.now = max(now, self.node.turn.now)
         return self.node
 
-
-_COMMANDS: Final[dict[type[Any], Callable[[Core, Any], None]]] = {
-    Send: Core._send,
-    OpenMailbox: Core._open,
-    Attach: Core._attach,
-    Detach: Core._detach,
-    Take: lambda core, command: core.node.inbox.take(command.holder, command.count),
-    Untake: lambda core, command: core.node.inbox.untake(command.holder),
-    Done: Core._done,
-    Nack: lambda core, command: core.node.inbox.nack(command),
-    CancelSend: Core._cancel,
-    Sighted: Core._sighted,
-    Close: Core._close,
-}
+    _RULES: ClassVar[dict[type[Any], Callable[["Core", Any], None]]] = {
+        Send: _send,
+        OpenMailbox: _open,
+        Attach: _attach,
+        Detach: _detach,
+        Take: lambda core, command: core.node.inbox.take(command.holder, command.count),
+        Untake: lambda core, command: core.node.inbox.untake(command.holder),
+        Done: _done,
+        Nack: lambda core, command: core.node.inbox.nack(command),
+        CancelSend: _cancel,
+        Sighted: _sighted,
+        Close: _close,
+    }

@@ -111,9 +111,8 @@ def waiting_warning(resolved: Resolved) -> str:
     if resolved.entry is None:
         return f"no peer {address.peer!r} is known yet: the message waits until it is found, or its ttl ends"
     near = _hint([f"{n}@{address.peer}" for n in near_names(address.agent, resolved.entry.agents)])
-    return (
-        f"{address.peer!r} has no mailbox {address.agent!r} yet{near}: the message waits until it appears, or its ttl ends"
-    )
+    missing = f"{address.peer!r} has no mailbox {address.agent!r} yet{near}"
+    return f"{missing}: the message waits until it appears, or its ttl ends"
 
 
 def _hint(names: list[str]) -> str:

@@ -15,7 +15,7 @@ Path = bytes
 """The routing id of an inbound connection; used to answer RESET, for nothing else."""
 
 
-# --- commands -----------------------------------------------------------------------------------------------------------
+# --- commands ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +138,10 @@ class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
 
-Command = (
-    Send | OpenMailbox | Attach | Detach | Take | Untake | Done | Nack | CancelSend | Sighted | Close
-)
+Command = Send | OpenMailbox | Attach | Detach | Take | Untake | Done | Nack | CancelSend | Sighted | Close
 
 
-# --- effects ------------------------------------------------------------------------------------------------------------
+# --- effects ---
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from zmesh.protocol.frames import Bye, Gone, Hello
 from zmesh.protocol.journal import LoseOut
 from zmesh.protocol.node import Node
 from zmesh.protocol.remote import Remote
+from zmesh.protocol.states import Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     act = remote.link.greeted(link, frame.echo, now, up=frame.up)
     if remote.up and not was_up:
         _begin(node, remote, frame)
-        # The doubt of `_begin` has said its own HELLO under a new link id.
-        if not remote.up:
-            return
+        if remote.link.state is Link.GREETING:
+            return  # the doubt of `_begin` has said its own HELLO, under a new link id
     node.act(remote, act)
     node.act(remote, remote.link.sighted(frame.endpoints, now))
     if remote.up and not was_up:
@@ -97,7 +97,7 @@ def _bind(node: Node, remote: Remote, link: bytes, frame: Hello, device: str) ->
         node.changed()
 
 
-# --- our streams there ----------------------------------------------------------------------------------------------
+# --- our streams there ---
 
 
 def _begin(node: Node, remote: Remote, frame: Hello) -> None:
@@ -111,7 +111,7 @@ def _begin(node: Node, remote: Remote, frame: Hello) -> None:
     remote.rewind_all()
     if evidence.ours:
         epoch = max(remote.epoch, frame.epoch) + 1
-        text = f"our store went back in time as {node.describe(remote)} sees it: epoch {epoch} begins, nothing is dropped"
+        text = f"{node.describe(remote)} knows what our store has forgotten: it went back in time, epoch {epoch} begins"
         node.turn.notice("warning", text, audit="rollback")
         node.outbox.new_epoch(remote, epoch)
     else:

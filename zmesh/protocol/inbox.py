@@ -15,9 +15,6 @@ from zmesh.protocol.address import is_name
 from zmesh.protocol.backoff import delay_of
 from zmesh.protocol.bounds import (
     CACHED_BODY_BYTES,
-    CLASSES,
-    MAILBOX_BYTES,
-    MAILBOX_MESSAGES,
     MAX_AGENTS,
     MAX_ATTEMPTS,
     REDELIVERY_FIRST,
@@ -25,8 +22,8 @@ from zmesh.protocol.bounds import (
 )
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
 from zmesh.protocol.envelope import unpack_envelope
-from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import InRow, PutIn, PutMailbox, SetIn
+from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import RECEIVER, Received, step
@@ -37,66 +34,6 @@ _FETCH = 64  # messages read back at a time when a mailbox is longer than memory
 
 Report = Callable[[InMessage, str, str], None]
 """Tells the sender what became of a message: (message, code, text)."""
-
-
-class Mailbox:
-    """One mailbox: its ready messages by class, and who holds it.
-
-    Attributes:
-        name, role, capabilities: As in the roster.
-        holders: By id.
-        ready: Committed messages that may be leased, per class.
-        count, size: Un-ended messages and their bytes, for the quota.
-        arriving: Messages being committed that nobody has leased: later ones must not overtake them.
-        fetching: True while bodies are being read back.
-    """
-
-    __slots__ = ("arriving", "capabilities", "count", "fetching", "holders", "name", "ready", "role", "size")
-
-    def __init__(self, row: PutMailbox) -> None:
-        """Take over what the store or a command says."""
-        self.name, self.role, self.capabilities = row.name, row.role, row.capabilities
-        self.holders: dict[int, Holder] = {}
-        self.ready: list[deque[InMessage]] = [deque() for _ in range(CLASSES)]
-        self.count = 0
-        self.size = 0
-        self.arriving = 0
-        self.fetching = False
-
-    @property
-    def record(self) -> AgentRecord:
-        """What the roster says of it."""
-        return AgentRecord(self.name, self.role, self.capabilities, attached=any(h.here for h in self.holders.values()))
-
-    def full(self, size: int) -> bool:
-        """Say whether `size` more bytes would exceed the quota."""
-        return self.count >= MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
-
-    def head(self) -> InMessage | None:
-        """Return the next message to deliver."""
-        for queue in self.ready:
-            if queue:
-                return queue[0]
-        return None
-
-
-class Holder:
-    """A process or object that takes messages from a mailbox.
-
-    Attributes:
-        here: False after it was detached, until its leases return.
-        demand: How many messages it waits for.
-        leases: By row.
-    """
-
-    __slots__ = ("demand", "here", "id", "leases", "mailbox")
-
-    def __init__(self, ident: int, mailbox: Mailbox) -> None:
-        """Begin without demand."""
-        self.id, self.mailbox = ident, mailbox
-        self.here = True
-        self.demand = 0
-        self.leases: dict[int, InMessage] = {}
 
 
 class Inbox:
@@ -134,7 +71,7 @@ class Inbox:
             else:
                 self._offer(message)
 
-    # --- mailboxes and holders ------------------------------------------------------------------------------------------
+    # --- mailboxes and holders ---
 
     def open(self, command: OpenMailbox) -> None:
         """Make sure a mailbox exists.
@@ -210,7 +147,7 @@ class Inbox:
             if not message.finishing:
                 self._return(holder, message, "holder gone", None)
 
-    # --- arrival --------------------------------------------------------------------------------------------------------
+    # --- arrival ---
 
     def refusal(self, name: str, size: int) -> tuple[str, str] | None:
         """Say why a message of `size` bytes for a mailbox cannot be taken now: (code, text), or None."""
@@ -238,12 +175,11 @@ class Inbox:
             self._lease(holder, message)
         else:
             mailbox.arriving += 1
-        self._turn.persist(
-            PutIn(
-                message.row, message.id, device, message.source, message.mailbox, message.klass, message.attempts,
-                message.due, message.deadline, envelope, body,
-            )  # fmt: skip
-        )
+        put = PutIn(
+            message.row, message.id, device, message.source, message.mailbox, message.klass, message.attempts,
+            message.due, message.deadline, envelope, body,
+        )  # fmt: skip
+        self._turn.persist(put)
         self._turn.then(lambda: self._arrived(message, holder), lambda _: self._forget_arrival(message, holder))
 
     def _arrived(self, message: InMessage, holder: Holder | None) -> None:
@@ -287,7 +223,7 @@ class Inbox:
         if message.body is not None:
             self._cached -= message.size
 
-    # --- leases ---------------------------------------------------------------------------------------------------------
+    # --- leases ---
 
     def _offer(self, message: InMessage) -> None:
         mailbox = self.mailboxes[message.mailbox]
@@ -344,12 +280,11 @@ class Inbox:
         assert message.envelope is not None
         assert message.body is not None
         envelope = unpack_envelope(message.envelope)
-        self._turn.emit(
-            Delivery(
-                holder.id, message.row, message.id, message.source, envelope, Priority(message.klass),
-                message.attempts, message.body,
-            )  # fmt: skip
-        )
+        delivery = Delivery(
+            holder.id, message.row, message.id, message.source, envelope, Priority(message.klass),
+            message.attempts, message.body,
+        )  # fmt: skip
+        self._turn.emit(delivery)
 
     def _fetch(self, mailbox: Mailbox) -> None:
         heads = [message for queue in mailbox.ready for message in islice(queue, _FETCH) if message.body is None]
@@ -373,7 +308,7 @@ class Inbox:
                 self._drop(message)
         self._dispatch(mailbox)
 
-    # --- the end of a lease ---------------------------------------------------------------------------------------------
+    # --- the end of a lease ---
 
     def leased(self, holder: int, row: int) -> InMessage:
         """Return a leased message.
@@ -467,7 +402,7 @@ class Inbox:
             lambda: self._turn.emit(Settled(ticket)), lambda reason: self._turn.emit(Failed(ticket, reason))
         )
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time ---
 
     def _expired(self, message: InMessage) -> bool:
         return message.deadline is not None and message.attempts == 0 and message.deadline <= self._turn.now

@@ -30,7 +30,7 @@ def take_in(node: Node, remote: Remote, frame: Any) -> None:
     node.touch(remote)
 
 
-# --- messages -----------------------------------------------------------------------------------------------------------
+# --- messages ---
 
 
 def _on_data(node: Node, remote: Remote, frame: Data) -> None:
@@ -92,7 +92,7 @@ def _check_sender(node: Node, remote: Remote, envelope: Envelope) -> None:
         raise ProtocolError("forged-sender", text)
 
 
-# --- confirmations ------------------------------------------------------------------------------------------------------
+# --- confirmations ---
 
 
 def _on_ack(node: Node, remote: Remote, frame: Ack) -> None:
@@ -100,8 +100,6 @@ def _on_ack(node: Node, remote: Remote, frame: Ack) -> None:
         return
     if frame.epoch == remote.epoch:
         _settle(node, remote, frame)
-        if not remote.up:
-            return
     if frame.roster == node.roster:
         remote.roster_known = frame.roster
     if remote.outcomes.confirm(frame.outcomes):
@@ -125,7 +123,7 @@ def _settle(node: Node, remote: Remote, frame: Ack) -> None:
         if number <= remote.outs[klass].floor:
             # It wants what it confirmed before: its disk went back in time. HELLO will tell.
             node.act(remote, remote.link.doubt(node.turn.now))
-            return
+            break
         remote.outs[klass].rewind(number)
     if progress:
         remote.link.expect(node.turn.now, waiting=remote.unconfirmed, progress=True)
@@ -167,7 +165,7 @@ def _on_gone(node: Node, remote: Remote, frame: Gone) -> None:
         stream.jump(frame.last, frame.id)
 
 
-# --- the rest -----------------------------------------------------------------------------------------------------------
+# --- the rest ---
 
 
 def _on_ping(node: Node, remote: Remote, frame: Ping) -> None:

@@ -79,7 +79,7 @@ class LinkMachine:
         self._waiting = False  # something is unconfirmed
         self._waits_since = now
 
-    # --- what happens to it ---------------------------------------------------------------------------------------------
+    # --- what happens to it ---
 
     def sighted(self, endpoints: tuple[str, ...], now: float) -> Act:
         """Addresses were learned, by discovery or from a HELLO; the newest come first."""
@@ -177,7 +177,7 @@ class LinkMachine:
             self._ping_at = now + IDLE_PING
         self._waiting = waiting
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time ---
 
     def timer(self) -> float:
         """Return when `wake` is due."""
@@ -202,7 +202,7 @@ class LinkMachine:
     def _silent_at(self) -> float:
         return max(self.heard, self._waits_since) + STALLED if self._waiting else self.heard + SILENCE
 
-    # --- doing it -------------------------------------------------------------------------------------------------------
+    # --- doing it ---
 
     def _dial(self, now: float) -> Act:
         self._dialled = self.endpoints[self._next % len(self.endpoints)]

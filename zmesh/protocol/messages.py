@@ -4,7 +4,7 @@ Only `outbox`, `out_stream` and `inbox` may change these; everybody else sees th
 """
 
 from zmesh.protocol.journal import InRow, OutRow
-from zmesh.protocol.states import SENDER, Received, Sent, step
+from zmesh.protocol.states import SENDER, Received, step
 
 
 class OutMessage:

@@ -15,13 +15,13 @@ from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.frames import Data, Frame, Hello, Peers
-from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.in_stream import InStream
+from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.journal import DropPeer, FateOut, InRow, InStreamRow, OutStreamRow, Snapshot
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage, OutMessage
-from zmesh.protocol.outbox import FATES, Outbox
 from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.outbox import FATES, Outbox
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.turn import Turn
 
@@ -48,7 +48,7 @@ class Node:
     """
 
     def __init__(
-        self, store: bytes, name: str, device: str, endpoints: tuple[str, ...], entropy: Entropy, now: float
+        self, *, store: bytes, name: str, device: str, endpoints: tuple[str, ...], entropy: Entropy, now: float
     ) -> None:
         """Begin empty; `restore` fills it."""
         self.store, self.name, self.device, self.endpoints = store, name, device, endpoints
@@ -89,7 +89,7 @@ class Node:
         for remote in self.remotes.values():
             self.act(remote, remote.link.sighted((), self.turn.now))
 
-    # --- other stores ---------------------------------------------------------------------------------------------------
+    # --- other stores ---
 
     def _new_remote(self, store: bytes, device: str, name: str) -> Remote:
         remote = self.remotes[store] = Remote(store, device, name, self.turn.entropy, self.turn.now)
@@ -123,7 +123,7 @@ class Node:
         """Its streams may have changed in this turn."""
         self.touched[remote.store] = remote
 
-    # --- finding --------------------------------------------------------------------------------------------------------
+    # --- finding ---
 
     def changed(self) -> None:
         """Rosters, names or links have changed: addresses must be resolved afresh."""
@@ -197,7 +197,7 @@ class Node:
                 )
                 self.inbox.arrive(place, self.device, message.envelope, body)
 
-    # --- outcomes -------------------------------------------------------------------------------------------------------
+    # --- outcomes ---
 
     def report(self, message: InMessage, code: str, text: str) -> None:
         """Tell the sender of a message what became of it, once that is committed."""
@@ -218,7 +218,7 @@ class Node:
 
         self.turn.then(commit, lambda _: remote.outcomes.take_back(row.number))
 
-    # --- sending --------------------------------------------------------------------------------------------------------
+    # --- sending ---
 
     def transmit(self, remote: Remote, frame: Frame) -> None:
         """Send a frame on our link."""
@@ -275,7 +275,7 @@ class Node:
         self._said[device, code] = self.turn.now
         self.turn.notice(level, f"{code}: {text}", code if audit else "")
 
-    # --- the end of a turn ----------------------------------------------------------------------------------------------
+    # --- the end of a turn ---
 
     def roster_timer(self) -> float:
         """Return when a changed roster is due to be told."""

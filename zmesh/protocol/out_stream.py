@@ -83,7 +83,7 @@ class OutStream:
         self.fetching = False
         self.dirty = False
 
-    # --- numbers --------------------------------------------------------------------------------------------------------
+    # --- numbers ---
 
     def append(self, message: OutMessage, epoch: int, *, handing_over: bool) -> None:
         """Give the message the next number.
@@ -126,7 +126,7 @@ class OutStream:
         message = self.entries.get(number)
         return message.id if message else NO_ID
 
-    # --- sending --------------------------------------------------------------------------------------------------------
+    # --- sending ---
 
     @property
     def unconfirmed(self) -> bool:
@@ -221,7 +221,7 @@ class OutStream:
         self.sent = max(self.sent, self.floor, cursor)
         self.high = max(self.high, self.sent)
 
-    # --- confirmation ---------------------------------------------------------------------------------------------------
+    # --- confirmation ---
 
     def settle(self, cursor: int, endings: dict[int, Ending]) -> list[Settlement]:
         """Advance the floor to the receiver's cursor.

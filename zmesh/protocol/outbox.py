@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
-from zmesh.protocol.address import Address
 from zmesh.protocol.backoff import delay_of
 from zmesh.protocol.bounds import (
     CACHED_BODY_BYTES,
@@ -85,7 +84,7 @@ class Outbox:
             elif message.number > remote.outs[message.klass].floor:
                 remote.outs[message.klass].entries[message.number] = message
 
-    # --- sending --------------------------------------------------------------------------------------------------------
+    # --- sending ---
 
     def check(self, command: Send, resolved: Resolved, remote: Remote | None) -> None:
         """See that a message may be queued.
@@ -192,7 +191,7 @@ class Outbox:
             lambda reason: self._turn.emit(Failed(ticket, reason)),
         )
 
-    # --- the records ----------------------------------------------------------------------------------------------------
+    # --- the records ---
 
     def _keep(self, message: OutMessage, remote: Remote | None) -> None:
         self.by_id[message.id] = message
@@ -243,7 +242,7 @@ class Outbox:
         if message is not None and message.body is None:
             self._forget(message, remote)
 
-    # --- confirmation ---------------------------------------------------------------------------------------------------
+    # --- confirmation ---
 
     def settle(self, remote: Remote, settled: list[Settlement]) -> None:
         """The receiver is done with these numbers; says of each what it is now."""
@@ -295,7 +294,7 @@ class Outbox:
                 message.fate = True  # the ACK was lost: its repetition will settle the number
             self._turn.emit(Progress(ident, state, text))
 
-    # --- places ---------------------------------------------------------------------------------------------------------
+    # --- places ---
 
     def place(self, message: OutMessage, remote: Remote) -> None:
         """Give a waiting or parked message a number in a stream."""
@@ -360,15 +359,15 @@ class Outbox:
             if remote is not None:
                 self.place(message, remote)
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time ---
 
     def cancel(self, ident: bytes, remotes: dict[bytes, Remote]) -> OutMessage | None:
         """End a message as its ttl would; returns it when it may have been handed over already."""
         message = self.by_id.get(ident)
         if message is None or not message.committed or message.state is Sent.EXPIRING:
             return None
-        self._expire(message, remotes.get(message.dest), "cancelled")
-        return message if message.state is Sent.EXPIRING else None
+        handed_over = self._expire(message, remotes.get(message.dest), "cancelled")
+        return message if handed_over else None
 
     def timer(self) -> float:
         """Return when `expire` or `unpark` is due."""
@@ -389,17 +388,19 @@ class Outbox:
                 continue
             self._expire(message, remotes.get(message.dest), "the ttl ended")
 
-    def _expire(self, message: OutMessage, remote: Remote | None, detail: str) -> None:
+    def _expire(self, message: OutMessage, remote: Remote | None, detail: str) -> bool:
+        """End a message, or say True: it may have been handed over, and only the receiver knows."""
         stream = remote.outs[message.klass] if remote and message.number else None
         if stream is not None and message.number <= stream.mark:
             message.step("ttl, maybe sent")
             self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRING, detail))
             self._turn.emit(Progress(message.id, Sent.EXPIRING, detail))
-            return
+            return True
         if stream is not None:
             stream.void(message)
         message.step("ttl")
         self._finish(message, remote, detail)
+        return False
 
 
 def _put(message: OutMessage, body: bytes) -> PutOut:

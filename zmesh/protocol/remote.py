@@ -90,7 +90,7 @@ class Remote:
         self.queued_bytes = 0
         self.trouble = ""
 
-    # --- restoring ------------------------------------------------------------------------------------------------------
+    # --- restoring ---
 
     def restore(
         self,
@@ -122,7 +122,7 @@ class Remote:
             self.store, self.name, self.device, self.link.endpoints, self.roster.version, agents, last_seen=now
         )
 
-    # --- what to send ---------------------------------------------------------------------------------------------------
+    # --- what to send ---
 
     @property
     def up(self) -> bool:

@@ -1,0 +1,71 @@
+"""One mailbox and those who hold it: what is ready, who waits for how much, who has leased what.
+
+Data and counts only; when a message is leased, returned or ended is decided in `inbox`.
+"""
+
+from collections import deque
+
+from zmesh.protocol.bounds import CLASSES, MAILBOX_BYTES, MAILBOX_MESSAGES
+from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.journal import PutMailbox
+from zmesh.protocol.messages import InMessage
+
+
+class Mailbox:
+    """One mailbox: its ready messages by class, and who holds it.
+
+    Attributes:
+        name, role, capabilities: As in the roster.
+        holders: By id.
+        ready: Committed messages that may be leased, per class.
+        count, size: Un-ended messages and their bytes, for the quota.
+        arriving: Messages being committed that nobody has leased: later ones must not overtake them.
+        fetching: True while bodies are being read back.
+    """
+
+    __slots__ = ("arriving", "capabilities", "count", "fetching", "holders", "name", "ready", "role", "size")
+
+    def __init__(self, row: PutMailbox) -> None:
+        """Take over what the store or a command says."""
+        self.name, self.role, self.capabilities = row.name, row.role, row.capabilities
+        self.holders: dict[int, Holder] = {}
+        self.ready: list[deque[InMessage]] = [deque() for _ in range(CLASSES)]
+        self.count = 0
+        self.size = 0
+        self.arriving = 0
+        self.fetching = False
+
+    @property
+    def record(self) -> AgentRecord:
+        """What the roster says of it."""
+        return AgentRecord(self.name, self.role, self.capabilities, attached=any(h.here for h in self.holders.values()))
+
+    def full(self, size: int) -> bool:
+        """Say whether `size` more bytes would exceed the quota."""
+        return self.count >= MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
+
+    def head(self) -> InMessage | None:
+        """Return the next message to deliver."""
+        for queue in self.ready:
+            if queue:
+                return queue[0]
+        return None
+
+
+class Holder:
+    """A process or object that takes messages from a mailbox.
+
+    Attributes:
+        here: False after it was detached, until its leases return.
+        demand: How many messages it waits for.
+        leases: By row.
+    """
+
+    __slots__ = ("demand", "here", "id", "leases", "mailbox")
+
+    def __init__(self, ident: int, mailbox: Mailbox) -> None:
+        """Begin without demand."""
+        self.id, self.mailbox = ident, mailbox
+        self.here = True
+        self.demand = 0
+        self.leases: dict[int, InMessage] = {}
