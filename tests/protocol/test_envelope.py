@@ -4,7 +4,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.protocol.test_address import names
@@ -13,6 +13,7 @@ from zmesh.protocol.bounds import ID_BYTES, MAX_ENVELOPE, MAX_NAME
 from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 
+unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 types = st.text(min_size=1, max_size=MAX_NAME).filter(is_type)
 ids_or_empty = st.sampled_from([b"", b"\x01" * ID_BYTES, bytes(ID_BYTES)])
 envelopes = st.builds(
@@ -45,6 +46,7 @@ def refused(data: bytes) -> str:
     return caught.value.text
 
 
+@unhurried
 @given(envelopes)
 def test_what_is_packed_is_unpacked(envelope: Envelope) -> None:
     data = envelope.pack()
@@ -121,11 +123,13 @@ def assert_read_or_refused(data: bytes) -> None:
         assert unpack_envelope(envelope.pack()) == envelope
 
 
+@unhurried
 @given(st.binary(max_size=MAX_ENVELOPE + 1))
 def test_arbitrary_bytes_are_an_envelope_or_a_protocol_error(data: bytes) -> None:
     assert_read_or_refused(data)
 
 
+@unhurried
 @given(envelopes, st.data())
 def test_a_damaged_envelope_is_an_envelope_or_a_protocol_error(envelope: Envelope, data: st.DataObject) -> None:
     octets = bytearray(envelope.pack())

@@ -240,6 +240,7 @@ class App:
         """A message came."""
         holder = self._holders.get(delivery.holder)
         if holder is None or not holder.here:
+            self._oracle.released(self._process, (delivery.row,))
             return  # it went away meanwhile; its leases return by themselves
         holder.holding[delivery.row] = delivery
         self._later(self._random.random() * self._random.choice((0.001, 0.05)), self._react, holder, delivery)
@@ -353,7 +354,7 @@ class App:
         back = grace > 0 and self._random.random() < 0.5
         if not back:
             self._holders.pop(holder.id, None)
-            self._oracle.released(self._process, rows)
+        self._oracle.released(self._process, rows)
         self._process.command(Detach(holder.id, grace))
         if back:
             self._later(grace * self._random.random(), self._come_back, holder)

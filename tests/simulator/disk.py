@@ -56,6 +56,7 @@ class Disk:
         self._committing: list[Persist] = []
         self._failed_generation = -1
         self._copy: StoreModel | None = None
+        self._read_at = 0.0
         self.model = StoreModel()
         self.full = False
         self.commits = self.failures = 0
@@ -76,11 +77,11 @@ class Disk:
 
     def fetch_out(self, rows: Iterable[int]) -> None:
         """Read bodies of the outbox, some time later."""
-        self._world.after(self._pause(), self._read_out, tuple(rows), self._incarnation)
+        self._world.after(self._turn(), self._read_out, tuple(rows), self._incarnation)
 
     def fetch_in(self, rows: Iterable[int]) -> None:
         """Read messages of the inbox, some time later."""
-        self._world.after(self._pause(), self._read_in, tuple(rows), self._incarnation)
+        self._world.after(self._turn(), self._read_in, tuple(rows), self._incarnation)
 
     # --- what happens to it ---
 
@@ -109,6 +110,11 @@ class Disk:
 
     def _pause(self) -> float:
         return self._plan.commit * (0.5 + self._random.random())
+
+    def _turn(self) -> float:
+        """Return when the next read ends; they end in their order."""
+        self._read_at = max(self._read_at, self._world.now + self._pause())
+        return self._read_at - self._world.now
 
     def _begin(self) -> None:
         size = min(len(self._queue), self._plan.group)

@@ -98,6 +98,7 @@ class Ledger:
         self.endings: dict[tuple[bytes, int], dict[int, str]] = {}
         self.outcomes: dict[bytes, dict[int, PutOutcome]] = {}
         self.mailboxes: set[str] = set()
+        self.ignored_in: set[int] = set()
 
     def copy(self) -> "Ledger":
         """Return books that hold the same and change by themselves."""
@@ -113,6 +114,7 @@ class Ledger:
         twin.endings = {stream: dict(rows) for stream, rows in self.endings.items()}
         twin.outcomes = {dest: dict(rows) for dest, rows in self.outcomes.items()}
         twin.mailboxes = set(self.mailboxes)
+        twin.ignored_in = set(self.ignored_in)
         return twin
 
     def apply(self, ops: tuple[Op, ...], ignored_out: frozenset[int], ignored_in: frozenset[int]) -> Change:
@@ -132,7 +134,9 @@ class Ledger:
                 case PutIn():
                     if op.row not in ignored_in:
                         self._put_in(op, change)
-                    elif (op.device, op.id) not in self.in_keys:
+                    elif (op.device, op.id) in self.in_keys:
+                        self.ignored_in.add(op.row)
+                    else:
                         raise Violation(f"{self.name}: the first {op.id.hex()} was ignored as a duplicate")
                 case _:
                     self._change(op, change)
@@ -232,7 +236,9 @@ class Ledger:
     def _set_in(self, op: SetIn, change: Change) -> None:
         record = self.ins.get(op.row)
         if record is None:
-            raise Violation(f"{self.name}: inbox row {op.row} changes and is not there")
+            if op.row not in self.ignored_in:
+                raise Violation(f"{self.name}: inbox row {op.row} changes and is not there")
+            return  # it was leased in the transaction that found it to be a duplicate, and given back
         old = record.state
         if old in (Received.HANDLED, Received.EXPIRED):
             raise Violation(f"{self.name}: {record.id.hex()} was {old.name} and becomes {op.state.name}")

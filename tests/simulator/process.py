@@ -295,7 +295,6 @@ class Process:
                 self._oracle.delivered(self, effect)
                 self.app.delivered(effect)
             case Settled():
-                self._oracle.settled(self, effect)
                 self.app.settled(effect)
             case Failed():
                 self.app.failed(effect)

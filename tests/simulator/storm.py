@@ -76,7 +76,8 @@ class Storm:
             self._settle_down()
             healed = self.world.now
             self._probe()
-            self.world.run(healed + PROBE_PATIENCE, self._probed)
+            while self.world.now < healed + PROBE_PATIENCE and self._missing():
+                self.world.run(self.world.now + LOOK)
             self._check_probes(healed)
             while self.world.now < healed + PATIENCE and not self._quiet():
                 self.world.run(self.world.now + LOOK)
@@ -308,9 +309,6 @@ class Storm:
                     self.apps[one.index].send(
                         Sending(ident, one.index, other.index, "m0", address, Priority.CRITICAL, None, PROBE)
                     )
-
-    def _probed(self) -> bool:
-        return not self._missing()
 
     def _missing(self) -> list[Sending]:
         """Return the probes that are not stored."""

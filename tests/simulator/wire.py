@@ -201,5 +201,10 @@ class Wire:
         row = self._oracle.ledgers[process.index].out_streams.get((self._oracle.processes[target].store, frame.klass))
         if row is None or frame.last > row.floor:
             self._oracle.fail(process.name, f"{frame} beyond the floor on disk")
+        for number in range(frame.first, frame.last + 1):
+            place = (self._oracle.processes[target].store, frame.klass, frame.epoch, number)
+            record = self._oracle.ledgers[process.index].places.get(place)
+            if record is not None and record.state is Sent.STORED:
+                self._oracle.fail(process.name, f"{frame} before the loss of {record.id.hex()} is on disk")
         stream = (process.index, target, frame.epoch, frame.klass)
         self._gone.setdefault(stream, []).append((frame.first, frame.last))

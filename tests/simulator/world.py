@@ -68,12 +68,10 @@ class World:
         if self.trace is not None:
             self.trace.add(f"{self.now:.6f} {who} {what}")
 
-    def run(self, until: float, enough: Callable[[], bool] | None = None) -> None:
-        """Carry out events up to the time `until`, or while `enough()` is false."""
+    def run(self, until: float) -> None:
+        """Carry out events up to the time `until`."""
         heap, pop, spin = self._heap, heapq.heappop, 0
         while heap and heap[0][0] <= until:
-            if enough is not None and enough():
-                return
             due, _, action, arguments = pop(heap)
             spin = spin + 1 if due <= self.now else 0
             self.now = max(self.now, due)
@@ -81,8 +79,7 @@ class World:
             if spin > MAX_SPIN or self.events > MAX_EVENTS:
                 raise SimulatorError(f"something spins at {self.now:.6f}: {action}")
             action(*arguments)
-        if enough is None or not enough():
-            self.now = max(self.now, until)
+        self.now = max(self.now, until)
 
 
 class Clock:

@@ -208,6 +208,9 @@ def _sockets() -> "AsyncZeroconf":
     from zeroconf import IPVersion  # noqa: PLC0415
     from zeroconf.asyncio import AsyncZeroconf  # noqa: PLC0415
 
+    logging.getLogger("zeroconf").setLevel(
+        logging.ERROR
+    )  # it warns with a traceback of each interface without multicast
     try:
         return AsyncZeroconf(ip_version=IPVersion.All)
     except (OSError, RuntimeError):

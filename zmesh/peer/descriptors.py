@@ -41,7 +41,7 @@ def left() -> int | None:
         return None
     for path in _LISTS:
         try:
-            return soft - len(os.listdir(path))  # noqa: PTH208 - names are not wanted, and 1,000 Paths cost
+            return max(0, soft - len(os.listdir(path)))  # noqa: PTH208 - names are not wanted, and 1,000 Paths cost
         except FileNotFoundError:
             continue
         except OSError:  # not even the list can be opened

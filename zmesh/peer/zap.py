@@ -76,9 +76,13 @@ class ZapHandler:
         self._domain = domain
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(ZAP_ENDPOINT)
-        self._reader = Reader(asyncio.get_running_loop(), self._socket, self._answer_one)
-        self._reader.start()
+        try:
+            self._socket.bind(ZAP_ENDPOINT)
+            self._reader = Reader(asyncio.get_running_loop(), self._socket, self._answer_one)
+            self._reader.start()
+        except BaseException:
+            self._socket.close(0)  # an open socket would hold up the end of the context
+            raise
 
     def close(self) -> None:
         """Stop answering. Close the servers first: libzmq treats a missing handler as consent."""

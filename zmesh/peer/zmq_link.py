@@ -28,6 +28,7 @@ ZAP_DOMAIN: Final = b"zmesh"
 TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is watched: one handshake timeout and more
 MAX_PARTS: Final = 2  # header and body
 KEY_BYTES: Final = 32  # a Curve25519 public key
+CURVE_OVERHEAD: Final = 33  # bytes per part in CURVE's MESSAGE (RFC 26): name 8, nonce 8, tag 16, flags 1
 
 # Every option of every socket. Facts: libzmq 4.3.5, measured unless the documentation is named.
 OPTIONS: Final[dict[int, int]] = {
@@ -57,9 +58,8 @@ ROUTER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
 _TROUBLES: Final[dict[int, str]] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer at {} refuses this device for good: it was revoked there",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what answers at {} is not a zmesh peer",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: (
-        "the handshake with {} fails: either another device or program answers there, or it does not know this device"
-    ),
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake with {} fails: another device or program answers there, or it "
+    "does not know this device",
 }
 _NO_ANSWER: Final = "nothing answers at {}: the peer is down, or a firewall or another network lies between"
 _WATCHED: Final = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | sum(_TROUBLES)
@@ -107,9 +107,9 @@ class _Failure:
 
 
 class ZmqLink:
-    """See the module. Callbacks run in the loop, between other work; what they raise is logged."""
+    """See the module. Callbacks run in the loop; what they raise is logged."""
 
-    def __init__(  # noqa: PLR0913 - the three callbacks are the interface
+    def __init__(
         self,
         device: Device,
         *,
@@ -164,16 +164,12 @@ class ZmqLink:
             intake = Intake(self._router, 1 + MAX_PARTS)
             self._reader = Reader(asyncio.get_running_loop(), self._router, lambda: self._take_inbound(intake))
             self._reader.start()
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, NotImplementedError) as error:
             self.shutdown()
-            raise TransportError(
-                f"cannot listen at {self._bind}: {error.strerror}; choose another port, or stop the program that has it"
-            ) from error
-        except NotImplementedError as error:
-            self.shutdown()
-            raise TransportError(
-                "this event loop cannot watch sockets; on Windows, run it with asyncio.SelectorEventLoop"
-            ) from error
+            way_out = "choose another port, or stop the program that has it"
+            if isinstance(error, NotImplementedError):
+                way_out = "this event loop cannot watch sockets; on Windows, run it with asyncio.SelectorEventLoop"
+            raise TransportError(f"cannot listen at {self._bind}: {error}; {way_out}") from error
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -189,8 +185,8 @@ class ZmqLink:
         return (str(Endpoint(ip, int(port))),)
 
     def pause(self) -> None:
-        """Stop reading the ROUTER: ZeroMQ's and then TCP's buffers fill, and the senders see it."""
-        if self._reader is not None:
+        """Stop reading the ROUTER: ZeroMQ's and then TCP's buffers fill, and senders notice."""
+        if self._reader:
             self._reader.stop()
 
     def resume(self) -> None:
@@ -232,23 +228,33 @@ class ZmqLink:
             raise TransportError(f"a server key has {KEY_BYTES} bytes, not {len(server_key)}")
         if self._context is None:
             raise TransportError("the link is not open")
-        self._drop(store)
+        self.close(store)
         descriptors.check_left(f"a connection to {endpoint}")
         now = asyncio.get_running_loop().time()
         failure = self._failures.pop(store, None) or _Failure(now)
         self._failures[store] = failure  # the latest dialled is the last
         if len(self._failures) > MAX_PEERS:
             self._failures.pop(next(iter(self._failures)))
-        self._connect(store, endpoint, server_key, failure.since + TROUBLE_AFTER - now)
+        try:
+            self._connect(store, endpoint, server_key, failure.since + TROUBLE_AFTER - now)
+        except zmq.ZMQError as error:
+            self.close(store)
+            raise TransportError(f"cannot dial {endpoint}: {error.strerror}") from error
 
     def close(self, store: bytes) -> None:
         """Close the connection to `store`, if there is one; what is in it is lost."""
-        self._drop(store)
+        dealer = self._dealers.pop(store, None)
+        if dealer is None:
+            return
+        if dealer.suspect is not None:
+            dealer.suspect.cancel()
+        dealer.reader.stop()
+        _close_monitor(dealer)
+        dealer.socket.close(0)
 
     def trouble(self, store: bytes) -> str | None:
         """Say why the connection to `store` does not come about, once it has not for 3 s; None when it is well."""
-        failure = self._failures.get(store)
-        return failure.trouble if failure is not None else None
+        return self._failures[store].trouble if store in self._failures else None
 
     def _connect(self, store: bytes, endpoint: str, server_key: bytes, patience: float) -> None:
         """Make the DEALER, watched by a monitor if `patience` (seconds) is used up.
@@ -269,11 +275,7 @@ class ZmqLink:
             monitor.setsockopt(zmq.LINGER, 0)
             dealer.monitor_reader = Reader(loop, monitor, lambda: self._take_event(dealer, monitor))
             dealer.monitor_reader.start()
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self._drop(store)
-            raise TransportError(f"cannot dial {endpoint}: {error.strerror}") from error
+        socket.connect(endpoint)
         dealer.reader.start()
 
     def _suspect(self, dealer: _Dealer) -> None:
@@ -281,7 +283,7 @@ class ZmqLink:
         dealer.suspect = None
         if self._failures.get(dealer.store) is None:
             return
-        self._drop(dealer.store)
+        self.close(dealer.store)
         try:
             descriptors.check_left(f"a connection to {dealer.endpoint}")
             self._connect(dealer.store, dealer.endpoint, dealer.server_key, 0)
@@ -353,7 +355,7 @@ class ZmqLink:
     def shutdown(self) -> None:
         """Close everything at once; what is in the sockets is lost. May be called twice, and in a callback."""
         for store in list(self._dealers):
-            self._drop(store)
+            self.close(store)
         if self._reader is not None:
             self._reader.stop()
         if self._router is not None:
@@ -365,22 +367,12 @@ class ZmqLink:
         self._reader = self._router = self._zap = self._context = None
         self._failures.clear()
 
-    def _drop(self, store: bytes) -> None:
-        dealer = self._dealers.pop(store, None)
-        if dealer is None:
-            return
-        if dealer.suspect is not None:
-            dealer.suspect.cancel()
-        dealer.reader.stop()
-        _close_monitor(dealer)
-        dealer.socket.close(0)
-
     def _new_socket(self, kind: int, options: dict[int, int]) -> Socket:
-        assert self._context is not None  # noqa: S101 - both callers have seen to it
+        assert self._context is not None
         socket = self._context.socket(kind)
         for option, value in options.items():
             socket.setsockopt(option, value)
-        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame + CURVE_OVERHEAD)  # by default there is no bound
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._device.curve_public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._device.curve_secret)
         return socket

@@ -28,12 +28,14 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Effect,
+    Expect,
     Nack,
     OpenMailbox,
     Path,
     Send,
     Sighted,
     Take,
+    Unexpect,
     Untake,
 )
 from zmesh.protocol.entropy import Entropy
@@ -227,7 +229,7 @@ class Core:
 
     def _arrive(self, command: Send, envelope: bytes, mailbox: str, store: bytes, deadline: float | None) -> None:
         row = InRow(0, command.id, store, mailbox, int(command.priority), 0, 0.0, deadline, len(command.body))
-        self.node.inbox.arrive(row, self.node.device, envelope, command.body)
+        self.node.inbox.arrive(row, self.node.device, envelope, command.body, command.reply_to)
 
     def _open(self, command: OpenMailbox) -> None:
         self.node.inbox.open(command)
@@ -308,6 +310,8 @@ class Core:
         Detach: _detach,
         Take: lambda core, command: core.node.inbox.take(command.holder, command.count),
         Untake: lambda core, command: core.node.inbox.untake(command.holder),
+        Expect: lambda core, command: core.node.inbox.expect(command.holder, command.id),
+        Unexpect: lambda core, command: core.node.inbox.unexpect(command.id),
         Done: _done,
         Nack: lambda core, command: core.node.inbox.nack(command),
         CancelSend: _cancel,

@@ -91,6 +91,21 @@ class Untake:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """The holder waits for the answer to the message `id`: it gets it past the queue and beside its demand."""
+
+    holder: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unexpect:
+    """Nobody waits for that answer any more: it goes the way of all messages."""
+
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The holder has handled the message; `reply` is queued in the same transaction. Answered by `Settled(ticket)`."""
 
@@ -138,7 +153,21 @@ class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
 
-Command = Send | OpenMailbox | Attach | Detach | Take | Untake | Done | Nack | CancelSend | Sighted | Close
+Command = (
+    Send
+    | OpenMailbox
+    | Attach
+    | Detach
+    | Take
+    | Untake
+    | Expect
+    | Unexpect
+    | Done
+    | Nack
+    | CancelSend
+    | Sighted
+    | Close
+)
 
 
 # --- effects ---
@@ -256,11 +285,20 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """An outgoing message reached a state that was observed."""
+    """An outgoing message reached a state that was observed.
+
+    Attributes:
+        id: The message.
+        state: What it reached.
+        detail: Why, in words.
+        dest: The store that said so: whoever knows where the message went must compare, since any member can name any
+            id. Empty when the message had not found its store yet.
+    """
 
     id: bytes
     state: Sent
     detail: str
+    dest: bytes
 
 
 @dataclass(frozen=True, slots=True)

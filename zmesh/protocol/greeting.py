@@ -137,8 +137,21 @@ def _tell_gone(node: Node, remote: Remote, klass: int, first: int, last: int) ->
         f"acknowledged are gone there (class {klass}, {first} to {last})"
     )
     node.turn.notice("error", text, audit="lost")
+    stream, link = remote.outs[klass], remote.link.id
     node.turn.persist(LoseOut(remote.store, remote.epoch, klass, first, last))
-    node.transmit(remote, Gone(remote.epoch, klass, first, last, remote.outs[klass].floor_id))
+    stream.fetching = True  # nothing beyond the gap goes out before GONE, and GONE not before we have it in writing
+
+    def go_on() -> None:
+        stream.fetching = False
+        node.touch(remote)
+
+    def commit() -> None:
+        go_on()
+        if remote.up and remote.link.id == link:
+            node.transmit(remote, Gone(remote.epoch, klass, first, last, stream.floor_id))
+
+    # Without the commit no GONE: they will ask for what is gone, and so bring us back here.
+    node.turn.then(commit, lambda _: go_on())
 
 
 def examine(remote: Remote, frame: Hello) -> Evidence:

@@ -19,6 +19,7 @@ from zmesh.protocol.bounds import (
     MAX_ATTEMPTS,
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
+    STORE_RETRY,
 )
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
 from zmesh.protocol.envelope import unpack_envelope
@@ -52,6 +53,7 @@ class Inbox:
         self._next_row = next_row
         self._report = report
         self._holders: dict[int, Holder] = {}
+        self._expected: dict[bytes, int] = {}
         self._messages: dict[int, InMessage] = {}
         self._cached = 0
         self._fetches: deque[tuple[Mailbox, tuple[int, ...]]] = deque()
@@ -140,6 +142,14 @@ class Inbox:
         if holder is not None:
             holder.demand = 0
 
+    def expect(self, ident: int, message_id: bytes) -> None:
+        """The holder waits for the answer to a message."""
+        self._expected[message_id] = ident
+
+    def unexpect(self, message_id: bytes) -> None:
+        """Nobody waits for it any more."""
+        self._expected.pop(message_id, None)
+
     def _release(self, holder: Holder) -> None:
         del self._holders[holder.id]
         del holder.mailbox.holders[holder.id]
@@ -158,7 +168,7 @@ class Inbox:
             return "mailbox-full", f"mailbox {name!r} is full ({mailbox.count} messages, {mailbox.size} bytes)"
         return None
 
-    def arrive(self, row: InRow, device: str, envelope: bytes, body: bytes) -> None:
+    def arrive(self, row: InRow, device: str, envelope: bytes, body: bytes, reply_to: bytes) -> None:
         """Take in a message that `refusal` has nothing against; `row.row` is chosen here.
 
         It is leased in the same transaction when somebody waits for it.
@@ -169,8 +179,7 @@ class Inbox:
         self._keep(message)
         self._cached += message.size
         mailbox = self.mailboxes[message.mailbox]
-        idle = mailbox.head() is None and not mailbox.arriving
-        holder = self._taker(mailbox) if idle and not self._expired(message) else None
+        holder = self._claimant(mailbox, message, reply_to)
         if holder is not None:
             self._lease(holder, message)
         else:
@@ -181,6 +190,16 @@ class Inbox:
         )  # fmt: skip
         self._turn.persist(put)
         self._turn.then(lambda: self._arrived(message, holder), lambda _: self._forget_arrival(message, holder))
+
+    def _claimant(self, mailbox: Mailbox, message: InMessage, reply_to: bytes) -> Holder | None:
+        """Return who gets a message that has just come: whoever expects this answer, or whoever waits in vain."""
+        if self._expired(message):
+            return None
+        asker = self._holders.get(self._expected.pop(reply_to, 0)) if reply_to else None
+        if asker is not None and asker.here and asker.mailbox is mailbox:
+            asker.demand += 1
+            return asker
+        return self._taker(mailbox) if mailbox.head() is None and not mailbox.arriving else None
 
     def _arrived(self, message: InMessage, holder: Holder | None) -> None:
         if message.row in self._turn.ignored_in:
@@ -413,6 +432,15 @@ class Inbox:
         self._turn.persist(SetIn(message.row, Received.EXPIRED, message.attempts, 0.0))
         self._report(message, "expired", "cancelled" if event == "cancel" else "nobody took it before its ttl ended")
         self._drop(message)
+        self._turn.then(_nothing, lambda _: self._unexpire(message))
+
+    def _unexpire(self, message: InMessage) -> None:
+        """The end of a message could not be written down: it is there still, and ends a little later."""
+        message.state = Received.STORED
+        self._keep(message)
+        self._cached += message.size if message.body is not None else 0
+        message.deadline = self._turn.now + STORE_RETRY
+        heappush(self._expiry, (message.deadline, message.row))
 
     def timer(self) -> float:
         """Return when `wake` is due."""
@@ -430,15 +458,20 @@ class Inbox:
             message = self._messages.get(heappop(self._expiry)[1])
             if message is not None and message.committed and message.state is Received.STORED and not message.attempts:
                 self._expire(message)
-        again: set[str] = set()
+        due: list[InMessage] = []
         while self._delayed and self._delayed[0][0] <= now:
-            due, row = heappop(self._delayed)
+            at, row = heappop(self._delayed)
             message = self._messages.get(row)
-            if message is not None and message.state is Received.STORED and message.due == due:
-                self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
-                again.add(message.mailbox)
-        for name in sorted(again):
+            if message is not None and message.state is Received.STORED and message.due == at:
+                due.append(message)
+        for message in reversed(due):
+            self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
+        for name in dict.fromkeys(message.mailbox for message in due):
             self._dispatch(self.mailboxes[name])
+
+
+def _nothing() -> None:
+    """What follows from a commit that only had to happen."""
 
 
 def _redelivery(attempts: int) -> float:

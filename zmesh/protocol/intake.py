@@ -81,7 +81,7 @@ def _store(node: Node, remote: Remote, stream: InStream, item: Item) -> Ending |
         return Ending(stream.klass, number, *refusal)
     deadline = None if item.ttl_ms is None else node.turn.now + item.ttl_ms / 1000
     row = InRow(0, item.id, remote.store, envelope.to, stream.klass, 0, 0.0, deadline, len(item.body))
-    node.inbox.arrive(row, remote.device, item.envelope, item.body)
+    node.inbox.arrive(row, remote.device, item.envelope, item.body, envelope.reply_to)
     return None
 
 
@@ -133,6 +133,8 @@ def _on_outcome(node: Node, remote: Remote, frame: Outcome) -> None:
     if node.turn.now < node.sick_until:
         return
     heard = remote.heard
+    if any(node.outbox.awaits_cursor(remote.store, fate.ids) for fate in frame.fates):
+        return  # the ACK that says "stored" was lost: it comes first, and the outcome again
     if not heard.accept(frame):
         remote.ack_due = True
         return

@@ -40,6 +40,11 @@ class Mailbox:
         """What the roster says of it."""
         return AgentRecord(self.name, self.role, self.capabilities, attached=any(h.here for h in self.holders.values()))
 
+    @property
+    def busy(self) -> bool:
+        """True when something is ready, or will be once it is on disk."""
+        return self.arriving > 0 or any(self.ready)
+
     def full(self, size: int) -> bool:
         """Say whether `size` more bytes would exceed the quota."""
         return self.count >= MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES

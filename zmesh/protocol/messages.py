@@ -16,14 +16,13 @@ class OutMessage:
         body: None when it must be read back from the store.
         committed: True when the message is on disk: only then may it be sent.
         flying: Bytes counted against the window of the peer while it is unacknowledged.
-        fate: True when an outcome came before the cursor: the store has its final state already.
         carried: True when it was moved to a new epoch while EXPIRING: it must travel whole, or the receiver could not
             tell whether it has it.
         refusals: Temporary refusals so far.
     """
 
     __slots__ = (
-        "address", "body", "carried", "committed", "deadline", "dest", "envelope", "epoch", "fate", "flying", "id",
+        "address", "body", "carried", "committed", "deadline", "dest", "envelope", "epoch", "flying", "id",
         "klass", "number", "refusals", "row", "size", "state",
     )  # fmt: skip
 
@@ -34,7 +33,7 @@ class OutMessage:
         self.deadline, self.envelope, self.size, self.body = row.deadline, row.envelope, row.size, body
         self.committed = body is None
         self.flying = 0
-        self.fate = self.carried = False
+        self.carried = False
         self.refusals = 0
 
     def step(self, event: str) -> None:

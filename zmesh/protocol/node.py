@@ -56,7 +56,7 @@ class Node:
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}
         self.inbox = Inbox(self.turn, 1, self.report)
-        self.outbox = Outbox(self.turn, 1, store, name)
+        self.outbox = Outbox(self.turn, 1, store, name, self.touch)
         self.roster = 1
         self.sick_until = float("-inf")
         self.touched: dict[bytes, Remote] = {}
@@ -69,7 +69,7 @@ class Node:
     def restore(self, snapshot: Snapshot) -> None:
         """Take over what the store kept, and dial whom we know."""
         self.inbox = Inbox(self.turn, snapshot.next_in, self.report)
-        self.outbox = Outbox(self.turn, snapshot.next_out, self.store, self.name)
+        self.outbox = Outbox(self.turn, snapshot.next_out, self.store, self.name, self.touch)
         peers = {peer.store: peer for peer in snapshot.peers}
         stores = dict.fromkeys([*peers, *(row.dest for row in snapshot.out_streams)])
         stores.update(dict.fromkeys(row.source for row in snapshot.in_streams))
@@ -195,7 +195,7 @@ class Node:
                 place = InRow(
                     0, message.id, self.store, message.mailbox, message.klass, 0, 0.0, message.deadline, len(body)
                 )
-                self.inbox.arrive(place, self.device, message.envelope, body)
+                self.inbox.arrive(place, self.device, message.envelope, body, b"")
 
     # --- outcomes ---
 
@@ -204,7 +204,7 @@ class Node:
         if message.source == self.store:
             state = FATES[code]
             self.turn.persist(FateOut(self.store, (message.id,), state, text))
-            self.turn.then(lambda: self.turn.emit(Progress(message.id, state, text)))
+            self.turn.then(lambda: self.turn.emit(Progress(message.id, state, text, self.store)))
             return
         remote = self.remotes.get(message.source)
         if remote is None:
@@ -295,6 +295,7 @@ class Node:
         # A full disk is not hammered: after a failure rows wait for the retry, unless something else is committed now,
         # which might depend on them.
         if self.turn.now >= self.sick_until or self.turn.open:
+            self.outbox.pay()
             for remote in touched.values():
                 self._persist_streams(remote)
         self.turn.seal()

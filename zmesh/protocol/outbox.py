@@ -17,12 +17,13 @@ from zmesh.protocol.bounds import (
     QUOTA_MESSAGES,
     REQUEUE_FIRST,
     REQUEUE_MAX,
+    STORE_RETRY,
 )
 from zmesh.protocol.directory import Resolved, waiting_warning
 from zmesh.protocol.effects import Failed, Progress, Send, Settled
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import Ending
-from zmesh.protocol.journal import EndOut, FateOut, MoveOut, OutRow, PutOut
+from zmesh.protocol.journal import EndOut, FateOut, MoveOut, Op, OutRow, PutOut
 from zmesh.protocol.messages import OutMessage
 from zmesh.protocol.out_stream import Settlement
 from zmesh.protocol.remote import Remote
@@ -49,7 +50,7 @@ class Outbox:
         waiting: Those that wait for their peer or mailbox, by row.
     """
 
-    def __init__(self, turn: Turn, next_row: int, store: bytes, name: str) -> None:
+    def __init__(self, turn: Turn, next_row: int, store: bytes, name: str, touch: Callable[[Remote], None]) -> None:
         """Begin empty; `restore` fills it.
 
         Args:
@@ -57,12 +58,15 @@ class Outbox:
             next_row: Above every row in the store.
             store: Own store id.
             name: Own peer name.
+            touch: Told of every store whose streams were changed.
         """
         self.by_id: dict[bytes, OutMessage] = {}
         self.waiting: dict[int, OutMessage] = {}
         self._turn = turn
         self._next_row = next_row
         self._store, self._name = store, name
+        self._touch = touch
+        self._owed: list[Op] = []
         self._by_row: dict[int, OutMessage] = {}
         self._expiry: list[tuple[float, int]] = []
         self._parked: list[tuple[float, int]] = []
@@ -139,7 +143,7 @@ class Outbox:
         def commit() -> None:
             self._turn.emit(Settled(command.ticket, command.id, message.address, Sent.STORED))
             if message.row not in self._turn.ignored_out:
-                self._turn.emit(Progress(command.id, Sent.STORED, ""))
+                self._turn.emit(Progress(command.id, Sent.STORED, "", self._store))
 
         self._turn.then(commit, lambda reason: self._turn.emit(Failed(command.ticket, reason)))
 
@@ -226,6 +230,7 @@ class Outbox:
             stream = remote.outs[message.klass]
             if stream.entries.get(message.number) is message:
                 stream.void(message)
+                self._touch(remote)
         self._drop(message, remote)
 
     def fetched(self, bodies: Mapping[int, bytes]) -> None:
@@ -252,15 +257,29 @@ class Outbox:
             if message is None:
                 continue
             if item.ending is None:
-                if not message.fate:
-                    message.step("cursor")
-                    stored.append(message.row)
-                    self._turn.emit(Progress(message.id, Sent.STORED, ""))
+                message.step("cursor")
+                stored.append(message.row)
+                self._turn.emit(Progress(message.id, Sent.STORED, "", remote.store))
                 self._drop(message, remote)
             else:
                 self._ended(remote, message, item.ending)
         for first, last in _ranges(stored):
-            self._turn.persist(EndOut(first, last, Sent.STORED, ""))
+            self._owe(EndOut(first, last, Sent.STORED, ""))
+
+    def _owe(self, op: Op) -> None:
+        """Persist what the other side has confirmed; if the commit fails, it is repeated with the next one.
+
+        It must not come later than the floor that covers it: nobody will confirm it a second time.
+        """
+        self._turn.persist(op)
+        self._turn.then(_nothing, lambda _: self._owed.append(op))
+
+    def pay(self) -> None:
+        """Persist again what failed before; to be called before any stream is persisted."""
+        owed, self._owed = self._owed, []
+        if owed:
+            self._turn.persist_first(owed)
+            self._turn.then(_nothing, lambda _: self._owed.extend(owed))
 
     def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
         expiring = message.state is Sent.EXPIRING
@@ -268,31 +287,34 @@ class Outbox:
         message.step(event)
         if message.state in (Sent.EXPIRED, Sent.REFUSED):
             detail = "the ttl ended" if expiring else f"{ending.code}: {ending.text}"
-            self._finish(message, remote, detail)
+            self._owe(EndOut(message.row, message.row, message.state, detail))
+            self._turn.emit(Progress(message.id, message.state, detail, remote.store))
+            self._drop(message, remote)
             return
         # A temporary refusal: the message gets a new number later.
         message.refusals += 1
         message.number = 0
         delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
         heappush(self._parked, (self._turn.now + delay, message.row))
-        self._turn.persist(MoveOut(message.row, message.dest, 0, 0, message.state))
+        self._owe(MoveOut(message.row, message.dest, 0, 0, message.state))
 
-    def _finish(self, message: OutMessage, remote: Remote | None, detail: str) -> None:
-        self._turn.persist(EndOut(message.row, message.row, message.state, detail))
-        self._turn.emit(Progress(message.id, message.state, detail))
-        self._drop(message, remote)
+    def awaits_cursor(self, dest: bytes, ids: Iterable[bytes]) -> bool:
+        """Say whether any of these messages to `dest` is not settled yet: the ACK was lost, and comes again."""
+        live = (self.by_id.get(ident) for ident in ids)
+        return any(message is not None and message.dest == dest for message in live)
 
     def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
-        """Stored messages came to an end."""
+        """Stored messages came to an end, says `dest`; the store and the observer see whether they went there at all."""
         state = FATES.get(code)
         if state is None:
             return
         self._turn.persist(FateOut(dest, ids, state, text))
-        for ident in ids:
-            message = self.by_id.get(ident)
-            if message is not None and message.dest == dest:
-                message.fate = True  # the ACK was lost: its repetition will settle the number
-            self._turn.emit(Progress(ident, state, text))
+
+        def commit() -> None:
+            for ident in ids:
+                self._turn.emit(Progress(ident, state, text, dest))
+
+        self._turn.then(commit)
 
     # --- places ---
 
@@ -307,7 +329,8 @@ class Outbox:
         if message.state is Sent.WAITING:
             message.step("mailbox seen")
         remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
-        self._turn.persist(MoveOut(message.row, message.dest, message.epoch, message.number, message.state))
+        self._owe(MoveOut(message.row, message.dest, message.epoch, message.number, message.state))
+        self._touch(remote)
 
     def land(self, message: OutMessage, store: bytes) -> None:
         """A waiting message goes into a mailbox of this store; the caller puts it there in the same transaction."""
@@ -321,7 +344,7 @@ class Outbox:
             self._keep(message, None)
             self.waiting[message.row] = message
 
-        self._turn.then(lambda: self._turn.emit(Progress(message.id, Sent.STORED, "")), abort)
+        self._turn.then(lambda: self._turn.emit(Progress(message.id, Sent.STORED, "", store)), abort)
 
     def new_epoch(self, remote: Remote, epoch: int) -> None:
         """Start the streams to a store afresh: every live message gets a new number, in the old order."""
@@ -337,7 +360,7 @@ class Outbox:
             stream.append(message, epoch, handing_over=False)
             if handed_over:
                 stream.mark = message.number  # it may be stored there under its old number
-            self._turn.persist(MoveOut(message.row, message.dest, epoch, message.number, message.state))
+            self._owe(MoveOut(message.row, message.dest, epoch, message.number, message.state))
 
     def unpark(self, remotes: dict[bytes, Remote], known: Callable[[OutMessage], Remote | None]) -> None:
         """Give parked messages that are due their new place.
@@ -381,7 +404,7 @@ class Outbox:
         while self._expiry and self._expiry[0][0] <= self._turn.now:
             row = heappop(self._expiry)[1]
             message = self._by_row.get(row)
-            if message is None or message.state is Sent.EXPIRING or message.fate:
+            if message is None or message.state is Sent.EXPIRING:
                 continue
             if not message.committed:
                 heappush(self._expiry, (self._turn.now + 1.0, row))
@@ -393,14 +416,28 @@ class Outbox:
         stream = remote.outs[message.klass] if remote and message.number else None
         if stream is not None and message.number <= stream.mark:
             message.step("ttl, maybe sent")
-            self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRING, detail))
-            self._turn.emit(Progress(message.id, Sent.EXPIRING, detail))
+            self._owe(EndOut(message.row, message.row, Sent.EXPIRING, detail))
+            self._turn.emit(Progress(message.id, Sent.EXPIRING, detail, message.dest))
             return True
-        if stream is not None:
-            stream.void(message)
+        before = message.state
         message.step("ttl")
-        self._finish(message, remote, detail)
+        self._forget(message, remote)
+        self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRED, detail))
+        self._turn.then(
+            lambda: self._turn.emit(Progress(message.id, Sent.EXPIRED, detail, message.dest)),
+            lambda _: self._revive(message, remote, before),
+        )
         return False
+
+    def _revive(self, message: OutMessage, remote: Remote | None, state: Sent) -> None:
+        """The end of a message could not be written down: it lives on, under a new number."""
+        message.state, message.number = state, 0
+        self._keep(message, remote)
+        heappush(self._parked, (self._turn.now + STORE_RETRY, message.row))
+
+
+def _nothing() -> None:
+    """What follows from a commit that only had to happen."""
 
 
 def _put(message: OutMessage, body: bytes) -> PutOut:

@@ -48,6 +48,10 @@ class Turn:
         """Add an op to the transaction of this turn."""
         self._ops.append(op)
 
+    def persist_first(self, ops: list[Op]) -> None:
+        """Put ops before all others of this turn: they are older."""
+        self._ops[:0] = ops
+
     def then(self, commit: Then, abort: Otherwise | None = None) -> None:
         """Say what follows from the transaction of this turn: `commit()` or `abort(reason)`."""
         self._follow.append((commit, abort))

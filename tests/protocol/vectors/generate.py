@@ -110,7 +110,7 @@ FRAMES: dict[str, Frame] = {
     "hello, first of a fresh store": HELLO,
     "hello, answers another": dataclasses.replace(
         HELLO,
-        endpoints=("tcp://192.0.2.7:5670", "tcp://[fe80::1%eth0]:5670"),
+        endpoints=("tcp://192.0.2.7:5670", "tcp://[2001:db8::7]:5670"),
         echo=bytes(range(0xB0, 0xB8)),
         up=True,
         epoch=2,

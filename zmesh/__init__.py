@@ -1,0 +1,92 @@
+"""zmesh: a brokerless peer mesh for AI agents.
+
+    async with zmesh.Peer("pipeline") as peer:
+        code = await peer.agent("code")
+        receipt = await code.send("browser@studio", {"text": "hello"})
+        await receipt.stored(timeout=10)
+
+This module only names what is public; importing it must stay light: sockets and databases come with first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zmesh.errors import (
+    AddressError,
+    AmbiguousAddress,
+    BodyError,
+    BodyTooLarge,
+    DeviceKeyError,
+    LeaseLost,
+    MeshError,
+    MeshFull,
+    MessageDead,
+    MessageExpired,
+    MessageLost,
+    MessageRefused,
+    PeerClosed,
+    PeerRunning,
+    StoreError,
+    StoreFull,
+    TransportError,
+    UnknownAgent,
+    WaitTimeout,
+)
+
+if TYPE_CHECKING:
+    from zmesh.peer.agent import Agent
+    from zmesh.peer.message import Message
+    from zmesh.peer.peer import Peer, PeerInfo
+    from zmesh.peer.receipt import Receipt
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AddressError",
+    "Agent",
+    "AmbiguousAddress",
+    "BodyError",
+    "BodyTooLarge",
+    "DeviceKeyError",
+    "LeaseLost",
+    "MeshError",
+    "MeshFull",
+    "Message",
+    "MessageDead",
+    "MessageExpired",
+    "MessageLost",
+    "MessageRefused",
+    "Peer",
+    "PeerClosed",
+    "PeerInfo",
+    "PeerRunning",
+    "Receipt",
+    "StoreError",
+    "StoreFull",
+    "TransportError",
+    "UnknownAgent",
+    "WaitTimeout",
+]
+
+_HOMES = {
+    "Agent": "zmesh.peer.agent",
+    "Message": "zmesh.peer.message",
+    "Peer": "zmesh.peer.peer",
+    "PeerInfo": "zmesh.peer.peer",
+    "Receipt": "zmesh.peer.receipt",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public class at its first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'zmesh' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,319 @@
+"""An agent: one mailbox of this peer, and the verbs it has."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from zmesh.errors import MeshError, WaitTimeout
+from zmesh.peer.body import pack_body
+from zmesh.peer.duration import parse_ttl
+from zmesh.peer.message import TIME_BYTES, Message
+from zmesh.peer.receipt import Receipt
+from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
+from zmesh.protocol.effects import Attach, Delivery, Detach, Expect, Nack, Send, Settled, Take, Unexpect, Untake
+from zmesh.protocol.envelope import is_type
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Sent
+
+if TYPE_CHECKING:
+    from zmesh.peer.driver import Driver
+    from zmesh.peer.sqlite_store import SqliteStore
+
+PREFETCH: Final = 32  # messages an inbox loop leases ahead: their leases share a commit
+
+
+class Agent:
+    """A mailbox of this peer.
+
+    Attributes:
+        name: The mailbox.
+        address: `agent@peer`, as others write it.
+        driver: The peer's driver.
+    """
+
+    def __init__(self, name: str, peer: str, driver: "Driver", store: "SqliteStore") -> None:
+        self.name = name
+        self.address = f"{name}@{peer}"
+        self.driver = driver
+        self._store = store
+        self._holder = driver.number()
+        self._waiting: deque[asyncio.Future[Delivery]] = deque()
+        self._ready: deque[Delivery] = deque()
+        self._demand = 0
+        self._answers: dict[bytes, asyncio.Future[Delivery]] = {}
+        self._polled: list[Message] = []
+        driver.consume(self._holder, self._deliver)
+        driver.tell(Attach(name, self._holder))
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.address}>"
+
+    # --- sending ---
+
+    def send(  # noqa: PLR0913 - one keyword per property of a message
+        self,
+        to: str,
+        body: Any = None,
+        *,
+        type: str = "message",  # noqa: A002 - the public name
+        priority: str = "normal",
+        ttl: float | str | None = DEFAULT_TTL,
+        thread: bytes = b"",
+        reply_to: bytes = b"",
+        strict: bool = False,
+    ) -> Awaitable[Receipt]:
+        """Send a message.
+
+        Args:
+            to: `agent@peer`, or `agent` when only one peer has it.
+            body: Any msgpack value, or bytes.
+            type: What kind of message it is; 1 to 63 characters.
+            priority: critical, high, normal, low or bulk; order is kept within each.
+            ttl: Seconds, or "30s", "15m", "2h", "7d"; None for ever. How long it may wait for somebody to take it.
+            thread: Id of the conversation it belongs to.
+            reply_to: Id of the message it answers.
+            strict: Refuse to wait for a mailbox that is not there yet.
+
+        Returns:
+            The receipt, once the message is on this machine's disk. The message goes out even if nobody awaits it.
+
+        Raises:
+            AddressError, UnknownAgent, AmbiguousAddress: It is not clear where the message should go.
+            BodyError, BodyTooLarge, ValueError: It cannot be sent as it is.
+            MeshFull: Too much waits for that peer already.
+            StoreError: It could not be written to this machine's disk (raised by the awaitable).
+        """
+        return self.post(
+            to,
+            body,
+            type=type,
+            priority=Priority.parse(priority),
+            ttl=parse_ttl(ttl),
+            thread=thread,
+            reply_to=reply_to,
+            strict=strict,
+        )
+
+    def post(self, to: str, body: Any, **properties: Any) -> "asyncio.Future[Receipt]":
+        """Send what `compose` makes of the arguments."""
+        command = self.compose(to, body, **properties)
+        settled = self.driver.submit(command.ticket, command)
+        receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
+        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+
+        def on_disk(future: asyncio.Future[Settled]) -> None:
+            if answer.cancelled():
+                return
+            error = future.exception()
+            if error is not None:
+                answer.set_exception(error)
+                return
+            receipt.settle(future.result())
+            answer.set_result(receipt)
+
+        settled.add_done_callback(on_disk)
+        return answer
+
+    def compose(  # noqa: PLR0913 - as `send`
+        self,
+        to: str,
+        body: Any,
+        *,
+        ident: bytes | None = None,
+        type: str = "message",  # noqa: A002 - the public name
+        priority: Priority = Priority.NORMAL,
+        ttl: float | None = DEFAULT_TTL,
+        thread: bytes = b"",
+        reply_to: bytes = b"",
+        strict: bool = False,
+    ) -> Send:
+        """Make the command that sends a message; arguments as in `send`."""
+        if not is_type(type):
+            raise ValueError(f"a message type is a text of 1 to 63 printable characters, not {type!r}")
+        for name, value in (("thread", thread), ("reply_to", reply_to)):
+            if len(value) not in (0, ID_BYTES):
+                raise ValueError(f"{name} is a message id of {ID_BYTES} bytes, not {value!r}")
+        packed_body, packed = pack_body(body)
+        now = int(time.time() * 1000)
+        ident = ident or now.to_bytes(TIME_BYTES, "big") + self.driver.entropy.token(ID_BYTES - TIME_BYTES)
+        return Send(
+            self.driver.number(), ident, to, self.name, priority, ttl, type, thread, reply_to, now, packed,
+            packed_body, strict,
+        )  # fmt: skip
+
+    async def ask(
+        self,
+        to: str,
+        body: Any = None,
+        *,
+        timeout: float | None = 60.0,  # noqa: ASYNC109 - the public name
+        type: str = "ask",  # noqa: A002 - the public name
+        priority: str = "normal",
+        strict: bool = False,
+    ) -> Message:
+        """Send a message and wait for its answer.
+
+        Args:
+            to: As in `send`.
+            body: As in `send`.
+            timeout: Seconds to wait; it is also the ttl of the question.
+            type: As in `send`.
+            priority: As in `send`.
+            strict: As in `send`.
+
+        Returns:
+            The answer, finished already.
+
+        Raises:
+            WaitTimeout: There is no answer yet; one that comes later goes to the inbox.
+            MessageRefused, MessageExpired, MessageDead: There will be none.
+            The errors of `send`.
+        """
+        command = self.compose(to, body, type=type, priority=Priority.parse(priority), ttl=timeout, strict=strict)
+        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        self._answers[command.id] = answer
+        self.driver.tell(Expect(self._holder, command.id))
+        try:
+            receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
+            receipt.settle(await self.driver.submit(command.ticket, command))
+            delivery = await self._answer_or_failure(answer, receipt, timeout)
+        finally:
+            del self._answers[command.id]
+            with suppress(MeshError):
+                self.driver.tell(Unexpect(command.id))
+        message = Message(self, delivery)
+        await message.done()
+        return message
+
+    async def _answer_or_failure(
+        self, answer: "asyncio.Future[Delivery]", receipt: Receipt, timeout: float | None
+    ) -> Delivery:
+        """Wait for the answer, or for the news that there will be none."""
+        handled = asyncio.ensure_future(receipt.handled())
+        try:
+            either: set[asyncio.Future[Any]] = {answer, handled}
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if handled.done() and not answer.done():
+                handled.result()
+                # Handled: an answer was queued with that, or there is none; it may still be on its way.
+                await asyncio.wait({answer}, timeout=timeout)
+            if answer.done():
+                return answer.result()
+        finally:
+            handled.cancel()
+        raise WaitTimeout(
+            f"no answer from {receipt.address} within {timeout} s: the question is {receipt.state}; "
+            "an answer that comes later goes to the inbox"
+        )
+
+    async def receipt(self, ident: bytes) -> Receipt:
+        """Return the receipt of a message sent earlier, by this process or one before it.
+
+        Raises:
+            KeyError: No such message is remembered.
+        """
+        known = self.driver.observers.get(ident)
+        if isinstance(known, Receipt):
+            return known
+        receipt = Receipt(self.driver, ident, "", Sent.QUEUED)
+        row = await asyncio.wrap_future(self._store.receipt(ident))
+        if row is None:
+            raise KeyError(f"no message {ident.hex()} is remembered by this peer")
+        receipt.recall(row)
+        return receipt
+
+    # --- receiving ---
+
+    async def inbox(self, *, prefetch: int = PREFETCH) -> AsyncIterator[Message]:
+        """Take messages, urgent ones first, each leased to this agent until it is done.
+
+        Args:
+            prefetch: How many are leased ahead. Several agents that share a mailbox fairly use 1.
+
+        Yields:
+            Each message, once; again only when it was given back.
+        """
+        if prefetch < 1:
+            raise ValueError("prefetch is at least 1")
+        try:
+            while True:
+                if self._demand + len(self._ready) < max(1, prefetch // 2):
+                    self._take(prefetch - self._demand - len(self._ready))
+                yield Message(self, await self._next())
+        finally:
+            self._give_back()
+
+    async def poll(self, most: int = 100, timeout: float | None = 0.0) -> list[Message]:  # noqa: ASYNC109
+        """Take what is there; the messages of the poll before are done, unless they were kept or given back.
+
+        Args:
+            most: How many to take at most.
+            timeout: Seconds to wait for the first one; None for ever.
+        """
+        finished, self._polled = self._polled, []
+        if finished:
+            await asyncio.gather(*[message.done() for message in finished if not message.finished])
+        there = self.driver.core.node.inbox.mailboxes[self.name].busy
+        self._take(most)
+        deliveries: list[Delivery] = []
+        with suppress(TimeoutError):
+            # What is there already comes as soon as its lease is on disk: for that, no timeout is too short.
+            async with asyncio.timeout(None if there else timeout):
+                deliveries.append(await self._next())
+        while self._ready and len(deliveries) < most:
+            deliveries.append(self._ready.popleft())
+        self._give_back()
+        self._polled = [Message(self, delivery) for delivery in deliveries]
+        return list(self._polled)
+
+    def keep(self, message: Message) -> None:
+        """Keep a polled message beyond the next poll; it must be finished with `done` or `nack`."""
+        if message in self._polled:
+            self._polled.remove(message)
+
+    async def detach(self) -> None:
+        """Take no more messages here: what is leased and unfinished is delivered again, to whoever comes next."""
+        self.driver.tell(Detach(self._holder, 0.0))
+        self.driver.unconsume(self._holder)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        answer = self._answers.get(delivery.envelope.reply_to)
+        if answer is not None and not answer.done():
+            answer.set_result(delivery)
+            return
+        self._demand = max(0, self._demand - 1)
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(delivery)
+                return
+        self._ready.append(delivery)
+
+    def _take(self, count: int) -> None:
+        self.driver.tell(Take(self._holder, count))
+        self._demand += count
+
+    async def _next(self) -> Delivery:
+        if self._ready:
+            return self._ready.popleft()
+        waiter: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._ready.appendleft(waiter.result())
+            raise
+
+    def _give_back(self) -> None:
+        """Return what was leased ahead and nobody has looked at."""
+        with suppress(MeshError):
+            self._demand = 0
+            self.driver.tell(Untake(self._holder))
+            while self._ready:
+                delivery = self._ready.popleft()
+                ticket = self.driver.number()
+                self.driver.submit(ticket, Nack(ticket, delivery.holder, delivery.row, 0.0, count=False))

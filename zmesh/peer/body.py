@@ -1,0 +1,45 @@
+"""Message bodies: any msgpack value, or plain bytes as they are.
+
+What comes from a peer is hostile until it is unpacked here; it is unpacked when it is looked at, not before.
+"""
+
+from typing import Any
+
+import msgpack
+
+from zmesh.errors import BodyError
+
+
+def pack_body(body: Any) -> tuple[bytes, bool]:
+    """Return the bytes of a body, and whether they are msgpack.
+
+    Args:
+        body: None, bool, int, float, str, bytes, or lists and dicts of these.
+
+    Raises:
+        BodyError: The value cannot be packed; the message names its type.
+    """
+    if isinstance(body, bytes):
+        return body, False
+    try:
+        packed: bytes = msgpack.packb(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BodyError(
+            f"a body of type {type(body).__name__} cannot be sent: {error}. "
+            "Use None, bool, int, float, str, bytes, and lists and dicts of these"
+        ) from None
+    return packed, True
+
+
+def unpack_body(body: bytes, *, packed: bool) -> Any:
+    """Return the value of a body.
+
+    Raises:
+        BodyError: The bytes are no msgpack value, although the sender says so.
+    """
+    if not packed:
+        return body
+    try:
+        return msgpack.unpackb(body, strict_map_key=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BodyError(f"the sender says this body is msgpack, and it is not: {error}") from None

@@ -1,0 +1,151 @@
+"""What each op does to the tables, as SQL: one temporary view per op, with a trigger that carries out what is inserted.
+
+Each step of SQLite gives up the interpreter's lock, and taking it back from a busy event loop can cost milliseconds. So
+a run of ops of one kind must be one statement, and a multi-row INSERT into such a view is: the trigger runs for each row,
+in order. Rows without a first column are padding and do nothing. Views and triggers are temporary: they belong to the
+program, not to the file, and need no migration.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from zmesh.peer.connection import Connection
+from zmesh.protocol.states import SENDER_LIVE, Received, Sent
+
+LIVE: Final = ", ".join(str(int(state)) for state in sorted(SENDER_LIVE))
+"""Outgoing messages in these states keep their body."""
+FINAL: Final = ", ".join(str(int(state)) for state in (Sent.HANDLED, Sent.EXPIRED, Sent.REFUSED))
+EMPTIED: Final = ", ".join(str(int(state)) for state in (Received.HANDLED, Received.EXPIRED))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandView:
+    """A view that takes ops.
+
+    Attributes:
+        name: Of the view.
+        columns: Of the view; the first is never NULL in an op.
+        program: Statements of the trigger.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    program: str
+
+    def install(self, connection: Connection) -> None:
+        """Make the view and its trigger, for as long as the connection lives."""
+        columns = ", ".join(f"NULL AS {column}" for column in self.columns)
+        connection.execute(f"CREATE TEMP VIEW do_{self.name} AS SELECT {columns}")
+        connection.execute(
+            f"CREATE TEMP TRIGGER on_{self.name} INSTEAD OF INSERT ON do_{self.name} "
+            f"WHEN NEW.{self.columns[0]} IS NOT NULL BEGIN {self.program} END"
+        )
+
+    def statement(self, rows: int) -> str:
+        """Return the INSERT of so many rows."""
+        one = f"({', '.join('?' * len(self.columns))})"
+        return f"INSERT INTO do_{self.name} VALUES {', '.join([one] * rows)}"  # noqa: S608 - only our own names
+
+
+def _replace(table: str, *columns: str) -> CommandView:
+    """Return the view that replaces whole rows of a table."""
+    values = ", ".join(f"NEW.{column}" for column in columns)
+    program = f"REPLACE INTO {table} ({', '.join(columns)}) VALUES ({values});"  # noqa: S608
+    return CommandView(table, columns, program)
+
+
+# fmt: off
+PUT_OUT: Final = CommandView(
+    "put_out",
+    ("row", "id", "dest", "address", "klass", "epoch", "number", "state", "deadline", "envelope", "body"),
+    f"""INSERT INTO outbox VALUES (NEW.row, NEW.id, NEW.dest, NEW.address, NEW.klass, NEW.epoch, NEW.number, NEW.state,
+            NEW.deadline, length(NEW.body), '') ON CONFLICT (id) DO NOTHING;
+        INSERT INTO outbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes() AND NEW.state IN ({LIVE});""",  # noqa: S608
+)
+MOVE_OUT: Final = CommandView(
+    "move_out",
+    ("row", "dest", "epoch", "number", "state"),
+    f"""UPDATE outbox SET dest = NEW.dest, epoch = NEW.epoch, number = NEW.number, state = NEW.state
+            WHERE row = NEW.row;
+        DELETE FROM outbody WHERE row = NEW.row AND NEW.state NOT IN ({LIVE});""",  # noqa: S608
+)
+END_OUT: Final = CommandView(
+    "end_out",
+    ("first", "last", "state", "detail"),
+    f"""UPDATE outbox SET state = NEW.state, detail = NEW.detail WHERE row BETWEEN NEW.first AND NEW.last;
+        DELETE FROM outbody WHERE row BETWEEN NEW.first AND NEW.last AND NEW.state NOT IN ({LIVE});""",  # noqa: S608
+)
+FATE_OUT: Final = CommandView(
+    "fate_out",
+    ("id", "dest", "state", "detail"),
+    f"""DELETE FROM outbody WHERE row = (SELECT row FROM outbox WHERE id = NEW.id AND dest = NEW.dest
+            AND state IN ({LIVE}));
+        UPDATE outbox SET state = NEW.state, detail = NEW.detail
+            WHERE id = NEW.id AND dest = NEW.dest AND state NOT IN ({FINAL});""",  # noqa: S608
+)
+LOSE_OUT: Final = CommandView(
+    "lose_out",
+    ("dest", "epoch", "klass", "first", "last"),
+    f"""UPDATE outbox SET state = {int(Sent.LOST)} WHERE dest = NEW.dest AND epoch = NEW.epoch AND klass = NEW.klass
+            AND number BETWEEN NEW.first AND NEW.last AND state = {int(Sent.STORED)};""",  # noqa: S608
+)
+PUT_IN: Final = CommandView(
+    "put_in",
+    ("row", "id", "device", "source", "mailbox", "klass", "attempts", "due", "deadline", "envelope", "body"),
+    f"""INSERT INTO inbox VALUES (NEW.row, NEW.id, NEW.device, NEW.source, NEW.mailbox, NEW.klass,
+            {int(Received.STORED)}, NEW.attempts, NEW.due, NEW.deadline, length(NEW.body))
+            ON CONFLICT (id, device) DO NOTHING;
+        INSERT INTO inbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes();""",
+)
+SET_IN: Final = CommandView(
+    "set_in",
+    ("row", "state", "attempts", "due"),
+    f"""UPDATE inbox SET state = NEW.state, attempts = NEW.attempts, due = NEW.due WHERE row = NEW.row;
+        DELETE FROM inbody WHERE row = NEW.row AND NEW.state IN ({EMPTIED});""",  # noqa: S608
+)
+OUT_STREAM: Final = _replace("out_stream", "dest", "klass", "epoch", "next_number", "mark", "floor", "floor_id")
+IN_STREAM: Final = _replace("in_stream", "source", "klass", "epoch", "cursor", "cursor_id")
+PUT_ENDING: Final = _replace("ending", "source", "klass", "number", "code", "text")
+DROP_ENDINGS: Final = CommandView(
+    "drop_endings",
+    ("source", "klass", "upto"),
+    "DELETE FROM ending WHERE source = NEW.source AND klass = NEW.klass AND number <= NEW.upto;",
+)
+PUT_OUTCOME: Final = _replace("outcome", "number", "dest", "id", "code", "text")
+DROP_OUTCOMES: Final = CommandView(
+    "drop_outcomes",
+    ("dest", "upto"),
+    "DELETE FROM outcome WHERE dest = NEW.dest AND number <= NEW.upto;",
+)
+PUT_MAILBOX: Final = _replace("mailbox", "name", "role", "capabilities")
+PUT_PEER: Final = _replace("peer", "store", "name", "device", "endpoints", "roster", "agents", "last_seen")
+DROP_PEER: Final = CommandView(
+    "drop_peer",
+    ("store",),
+    """DELETE FROM peer WHERE store = NEW.store;
+        DELETE FROM out_stream WHERE dest = NEW.store;
+        DELETE FROM in_stream WHERE source = NEW.store;
+        DELETE FROM ending WHERE source = NEW.store;
+        DELETE FROM outcome WHERE dest = NEW.store;""",
+)
+PUT_AUDIT: Final = CommandView(
+    "put_audit",
+    ("at", "kind", "text"),
+    "INSERT INTO audit (at, kind, text) VALUES (NEW.at, NEW.kind, NEW.text);",
+)
+# fmt: on
+
+COMMANDS: Final = (
+    PUT_OUT, MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, PUT_IN, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS,
+    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
+)  # fmt: skip
+
+
+def install_commands(connection: Connection) -> None:
+    """Make all views; once per connection, after the tables are there.
+
+    Raises:
+        StoreError: The database refused.
+    """
+    for command in COMMANDS:
+        command.install(connection)

@@ -1,0 +1,332 @@
+"""The shell around the core: carries its effects out on real sockets, a real store and a real clock.
+
+Everything here runs in the peer's event loop, except the writer thread of the store, which reports through it. The
+driver decides nothing about messages; it must never send what the core has not released, nor swallow what it reports.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Protocol
+from weakref import WeakValueDictionary
+
+from zmesh.errors import MeshError, PeerClosed, StoreError, StoreFull, TransportError
+from zmesh.peer.clock import SAVE_EVERY, StoreClock
+from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.peer.zmq_link import Origin, ZmqLink
+from zmesh.protocol.bounds import UNCOMMITTED_BYTES
+from zmesh.protocol.core import Core
+from zmesh.protocol.effects import (
+    Answer,
+    Close,
+    Command,
+    Delivery,
+    Dial,
+    Failed,
+    FetchIn,
+    FetchOut,
+    Hangup,
+    Notice,
+    Persist,
+    Progress,
+    Settled,
+    Transmit,
+)
+from zmesh.protocol.journal import Snapshot
+from zmesh.trust.device import Device
+
+_log = logging.getLogger("zmesh.peer")
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_CLOCK_KEY: Final = "clock"
+
+
+class SystemEntropy:
+    """Randomness of the system."""
+
+    def token(self, size: int) -> bytes:
+        """Return `size` random bytes."""
+        return secrets.token_bytes(size)
+
+    def fraction(self) -> float:
+        """Return a number in [0, 1)."""
+        return secrets.randbelow(1 << 30) / (1 << 30)
+
+
+class Observer(Protocol):
+    """Whoever wants to know how a message gets on."""
+
+    def progressed(self, progress: Progress) -> None:
+        """The message reached a state."""
+        ...
+
+
+class Driver:
+    """Runs one core.
+
+    Attributes:
+        core: The core.
+        link: The ZeroMQ link.
+        entropy: Randomness for ids.
+        observers: Who wants to know about which message, by message id; gone when nobody holds them any more.
+    """
+
+    def __init__(self, store: SqliteStore, clock: StoreClock, device: Device) -> None:
+        """Take the parts; `run` sets them going.
+
+        Args:
+            store: Opened, not started.
+            clock: The store's clock.
+            device: Own keys.
+        """
+        self.observers: WeakValueDictionary[bytes, Observer] = WeakValueDictionary()
+        self.entropy = SystemEntropy()
+        self.core: Core
+        self.link: ZmqLink
+        self._store, self._clock, self._device = store, clock, device
+        self._loop = asyncio.get_running_loop()
+        self._futures: dict[int, asyncio.Future[Settled]] = {}
+        self._consumers: dict[int, Callable[[Delivery], None]] = {}
+        self._numbers = 0
+        self._flushing = False
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._clock_timer: asyncio.TimerHandle | None = None
+        self._received = 0  # bytes taken in since the last Persist
+        self._uncommitted: dict[int, int] = {}  # bytes by token
+        self._uncommitted_bytes = 0
+
+    def run(self, snapshot: Snapshot, name: str, link: ZmqLink) -> None:
+        """Begin: start the writer thread and the core on the opened link."""
+        self.link = link
+        self._store.start(self._loop.call_soon_threadsafe, self)
+        self._save_clock()
+        self.core = Core(
+            store=snapshot.store,
+            name=name,
+            device=self._device.id,
+            endpoints=link.endpoints,
+            entropy=self.entropy,
+            snapshot=snapshot,
+            now=self._clock.now(),
+        )
+        self._soon()
+
+    async def close(self) -> None:
+        """Say goodbye, fail what is still awaited, and release everything; the store is drained first."""
+        if self._closed:
+            return
+        self.core.command(Close(), self._clock.now())
+        self._flush()
+        self._closed = True
+        for timer in (self._timer, self._clock_timer):
+            if timer is not None:
+                timer.cancel()
+        self.link.shutdown()
+        self._store.put_meta(_CLOCK_KEY, self._clock.state())
+        await self._loop.run_in_executor(None, self._store.close)
+        closed = PeerClosed("the peer was closed before this was done: open it again and look at the receipt")
+        for future in self._futures.values():
+            if not future.done():
+                future.set_exception(closed)
+                future.exception()  # nobody may be waiting any more: that is no error
+        self._futures.clear()
+
+    # --- commands ---
+
+    def number(self) -> int:
+        """Return a new ticket or holder number."""
+        self._numbers += 1
+        return self._numbers
+
+    def submit(self, ticket: int, command: Command) -> asyncio.Future[Settled]:
+        """Carry out a command that is answered after its commit.
+
+        Returns:
+            A future of what was settled; it fails with `StoreError` when the commit failed.
+
+        Raises:
+            MeshError: It cannot be done; nothing of it was.
+        """
+        self.tell(command)
+        future: asyncio.Future[Settled] = self._loop.create_future()
+        self._futures[ticket] = future
+        return future
+
+    def tell(self, command: Command) -> None:
+        """Carry out a command that has no answer.
+
+        Raises:
+            MeshError: It cannot be done; nothing of it was.
+        """
+        if self._closed:
+            raise PeerClosed("the peer is closed: open it again")
+        self.core.command(command, self._clock.now())
+        self._soon()
+
+    def consume(self, holder: int, take: Callable[[Delivery], None]) -> None:
+        """Say who takes the deliveries of a holder."""
+        self._consumers[holder] = take
+
+    def unconsume(self, holder: int) -> None:
+        """The holder takes nothing any more."""
+        self._consumers.pop(holder, None)
+
+    # --- what happens: the link ---
+
+    def inbound(self, origin: Origin, parts: list[bytes]) -> None:
+        """A frame came in on the ROUTER."""
+        self._received += sum(map(len, parts))
+        self.core.receive(parts, origin.device, origin.path, self._clock.now())
+        self._soon()
+
+    def answered(self, store: bytes, parts: list[bytes]) -> None:
+        """A frame came back on our DEALER."""
+        self.core.answered(store, parts, self._clock.now())
+        self._soon()
+
+    def ready(self, store: bytes) -> None:
+        """A DEALER became writable."""
+        self.core.ready(store, self._clock.now())
+        self._soon()
+
+    # --- what happens: the store (called in the loop) ---
+
+    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
+        """A `Persist` is on disk."""
+        self._release(token)
+        self.core.committed(token, self._clock.now(), ignored_out, ignored_in)
+        self._soon()
+
+    def failed(self, token: int, reason: str) -> None:
+        """A `Persist` is not on disk."""
+        self._release(token)
+        self.core.failed(token, reason, self._clock.now())
+        self._soon()
+
+    def fetched_out(self, bodies: dict[int, bytes]) -> None:
+        """Bodies were read back."""
+        self.core.fetched_out(bodies, self._clock.now())
+        self._soon()
+
+    def fetched_in(self, messages: dict[int, tuple[bytes, bytes]]) -> None:
+        """Messages were read back."""
+        self.core.fetched_in(messages, self._clock.now())
+        self._soon()
+
+    def _release(self, token: int) -> None:
+        size = self._uncommitted.pop(token, 0)
+        if size:
+            was_full = self._uncommitted_bytes > UNCOMMITTED_BYTES
+            self._uncommitted_bytes -= size
+            if was_full and self._uncommitted_bytes <= UNCOMMITTED_BYTES:
+                self.link.resume()
+
+    # --- effects ---
+
+    def _soon(self) -> None:
+        """Carry out effects once this turn of the loop is over: what comes in meanwhile shares a commit."""
+        if not self._flushing and not self._closed:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._closed:
+            return
+        effects = self.core.effects()
+        while effects:
+            for effect in effects:
+                self._carriers[type(effect)](self, effect)
+            effects = self.core.effects()
+        self._arm()
+
+    def _arm(self) -> None:
+        due = self.core.timer()
+        if due is None or due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_later(max(0.0, due - self._clock.now()), self._wake)
+
+    def _wake(self) -> None:
+        self._timer_at = float("inf")
+        self.core.wake(self._clock.now())
+        self._flush()
+
+    def _persist(self, effect: Persist) -> None:
+        if self._received:
+            self._uncommitted[effect.token] = self._received
+            self._uncommitted_bytes += self._received
+            self._received = 0
+            if self._uncommitted_bytes > UNCOMMITTED_BYTES:
+                self.link.pause()
+        self._store.submit(effect)
+
+    def _transmit(self, effect: Transmit) -> None:
+        if not self.link.send(effect.store, effect.parts):
+            self.core.undeliverable(effect.store, self._clock.now())
+
+    def _dial(self, effect: Dial) -> None:
+        try:
+            # All peers of this device share its key; that of another device comes with its certificate.
+            self.link.dial(effect.store, effect.endpoint, self._device.curve_public)
+        except TransportError as error:
+            _log.warning("%s", error)
+
+    def _settled(self, effect: Settled) -> None:
+        future = self._futures.pop(effect.ticket, None)
+        if future is not None and not future.done():
+            future.set_result(effect)
+
+    def _fail(self, effect: Failed) -> None:
+        future = self._futures.pop(effect.ticket, None)
+        if future is not None and not future.done():
+            future.set_exception(store_error(effect.reason))
+
+    def _progress(self, effect: Progress) -> None:
+        observer = self.observers.get(effect.id)
+        if observer is not None:
+            observer.progressed(effect)
+
+    def _deliver(self, effect: Delivery) -> None:
+        consumer = self._consumers.get(effect.holder)
+        if consumer is not None:
+            consumer(effect)
+
+    def _notice(self, effect: Notice) -> None:
+        _log.log(_LEVELS[effect.level], "%s", effect.text)
+
+    _carriers: ClassVar[dict[type[Any], Callable[["Driver", Any], object]]] = {
+        Persist: _persist,
+        FetchOut: lambda self, effect: self._store.fetch_out(effect.rows),
+        FetchIn: lambda self, effect: self._store.fetch_in(effect.rows),
+        Transmit: _transmit,
+        Answer: lambda self, effect: self.link.answer(effect.path, effect.parts),
+        Dial: _dial,
+        Hangup: lambda self, effect: self.link.close(effect.store),
+        Delivery: _deliver,
+        Settled: _settled,
+        Failed: _fail,
+        Progress: _progress,
+        Notice: _notice,
+    }
+
+    # --- the clock ---
+
+    def _save_clock(self) -> None:
+        self._store.put_meta(_CLOCK_KEY, self._clock.state())
+        self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)
+
+
+def saved_clock(meta: dict[str, bytes]) -> bytes | None:
+    """Return the saved state of the clock from the store's meta table."""
+    return meta.get(_CLOCK_KEY)
+
+
+def store_error(reason: str) -> MeshError:
+    """Make the error of a failed commit from its reason."""
+    kind = StoreFull if "disk is full" in reason else StoreError
+    return kind(f"nothing was stored: {reason}")

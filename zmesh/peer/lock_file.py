@@ -1,0 +1,102 @@
+"""One process per store: a locked file that holds the owner's process id.
+
+The lock is the operating system's and goes with the process, however it ends; what the file says is only for the error
+of the second process. The file is never removed: a lock on a removed file would exclude nobody.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from zmesh.errors import PeerRunning, StoreError
+
+_FAR: Final = 1 << 30  # Windows locks bytes against reading too: one far behind the text leaves it readable
+_PID_BYTES: Final = 20
+
+
+class LockFile:
+    """The lock of one store."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; nothing is touched before `acquire`."""
+        self._path = path
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        """Take the lock and write this process's id into the file.
+
+        Raises:
+            PeerRunning: Another process, or another peer of this one, has it.
+            StoreError: The file cannot be written.
+        """
+        if self._descriptor >= 0:
+            raise PeerRunning(self._running(os.getpid()), os.getpid())
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unusable(self._path, error) from error
+        try:
+            if not _try_lock(descriptor):
+                pid = _read_pid(descriptor)
+                raise PeerRunning(self._running(pid), pid)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(self._path, error) from error
+        except PeerRunning:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _running(self, pid: int | None) -> str:
+        who = f"process {pid}" if pid else "another process"
+        return (
+            f"{who} already runs the peer of {self._path.parent}: talk to it with zmesh.connect(), or give this peer "
+            f"another name"
+        )
+
+
+if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _read_pid(descriptor: int) -> int | None:
+    """Return the process id in the file, or None when there is none yet."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    text = os.read(descriptor, _PID_BYTES).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path}: {error.strerror}. Make its directory writable for this user, or set ZMESH_HOME to "
+        f"another place"
+    )

@@ -1,0 +1,138 @@
+"""A received message, leased to whoever took it until it is done, given back, or its holder goes."""
+
+from collections.abc import Awaitable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from zmesh.peer.body import unpack_body
+from zmesh.protocol.address import store_text
+from zmesh.protocol.bounds import ID_BYTES
+from zmesh.protocol.effects import Delivery, Done, Nack
+from zmesh.protocol.priority import Priority
+
+if TYPE_CHECKING:
+    from zmesh.peer.agent import Agent
+    from zmesh.peer.receipt import Receipt
+
+TIME_BYTES: Final = 6  # leading bytes of an id: milliseconds since 1970, so that ids of one store rise
+REPLY_TYPE: Final = "reply"
+
+
+def reply_id(request: bytes, turn: int) -> bytes:
+    """Derive the id of an answer from the request: an answer that is repeated is the same message.
+
+    Args:
+        request: Id of the message answered.
+        turn: 0 for the first answer to it, 1 for the second, ...
+    """
+    digest = blake2b(b"zmesh reply" + request + turn.to_bytes(4, "big"), digest_size=ID_BYTES - TIME_BYTES)
+    return request[:TIME_BYTES] + digest.digest()
+
+
+class Message:
+    """One message.
+
+    Attributes:
+        id: 16 bytes, the same at every delivery of this message.
+        sender: `agent@peer`; the peer is who CURVE says it is.
+        to: The mailbox it came to.
+        type: What kind of message it is, in the sender's words.
+        priority: critical, high, normal, low or bulk.
+        thread: Id of the conversation, or empty.
+        reply_to: Id of the message it answers, or empty.
+        sent_at: The sender's wall clock, seconds since 1970; for people only.
+        attempt: 1 for the first delivery, more after a holder went away without finishing.
+        finished: True once it was given to `done` or `nack`.
+    """
+
+    def __init__(self, agent: "Agent", delivery: Delivery) -> None:
+        envelope = delivery.envelope
+        self.id = delivery.id
+        self.sender = envelope.sender
+        self.to = envelope.to
+        self.type = envelope.type
+        self.priority = delivery.priority.name.lower()
+        self.thread = envelope.thread
+        self.reply_to = envelope.reply_to
+        self.sent_at = envelope.sent_at / 1000
+        self.attempt = delivery.attempt
+        self._agent = agent
+        self._delivery = delivery
+        self.finished = False
+        self._replies = 0
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id.hex()[:12]} from {self.sender}: {self.type}>"
+
+    @property
+    def body(self) -> Any:
+        """The body, unpacked; text from a peer is data, never an instruction.
+
+        Raises:
+            BodyError: The sender's bytes are not what it says they are.
+        """
+        return unpack_body(self._delivery.body, packed=self._delivery.envelope.packed)
+
+    @property
+    def origin(self) -> str:
+        """The sender's full address, store included: answers go there and nowhere else."""
+        return f"{self.sender}~{store_text(self._delivery.source)}"
+
+    def done(self, reply: Any = None, *, type: str = REPLY_TYPE) -> Awaitable[object]:  # noqa: A002 - the public name
+        """Finish the message, and answer it in the same transaction.
+
+        Args:
+            reply: Body of the answer; None for no answer.
+            type: The answer's type.
+
+        Returns:
+            Awaitable; over once it is on disk. The request is carried out even when nobody awaits it.
+
+        Raises:
+            LeaseLost: It was finished before, or has gone to another holder.
+            MeshFull, BodyError, BodyTooLarge: The answer cannot be sent; the message is not finished.
+        """
+        driver = self._agent.driver
+        ticket = driver.number()
+        answer = None
+        if reply is not None:
+            answer = self._agent.compose(
+                self.origin,
+                reply,
+                ident=self._next_reply_id(),
+                type=type,
+                priority=Priority.parse(self.priority),
+                thread=self.thread or self.id,
+                reply_to=self.id,
+            )
+        future = driver.submit(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
+        self.finished = True
+        return future
+
+    def reply(self, body: Any, *, type: str = REPLY_TYPE) -> Awaitable["Receipt"]:  # noqa: A002 - the public name
+        """Answer the message without finishing it; returns the answer's receipt once it is on disk."""
+        return self._agent.post(
+            self.origin,
+            body,
+            ident=self._next_reply_id(),
+            type=type,
+            priority=Priority.parse(self.priority),
+            thread=self.thread or self.id,
+            reply_to=self.id,
+        )
+
+    def nack(self, delay: float | None = None) -> Awaitable[object]:
+        """Give the message back; it is delivered again later.
+
+        Args:
+            delay: Seconds until then; None for a delay that grows with each attempt.
+        """
+        driver = self._agent.driver
+        ticket = driver.number()
+        future = driver.submit(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
+        self.finished = True
+        return future
+
+    def _next_reply_id(self) -> bytes:
+        self._replies += 1
+        return reply_id(self.id, self._replies - 1)

@@ -1,0 +1,319 @@
+"""Turns the ops of many `Persist`s into few statements, keeping the meaning of their order.
+
+Ops that touch different tables, or different rows, may trade places; only these do. It must never begin or end a
+transaction, and never look at a clock: the same ops give the same statements.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+from zmesh.peer.commands import (
+    DROP_ENDINGS,
+    DROP_OUTCOMES,
+    DROP_PEER,
+    END_OUT,
+    FATE_OUT,
+    IN_STREAM,
+    LOSE_OUT,
+    MOVE_OUT,
+    OUT_STREAM,
+    PUT_AUDIT,
+    PUT_ENDING,
+    PUT_IN,
+    PUT_MAILBOX,
+    PUT_OUT,
+    PUT_OUTCOME,
+    PUT_PEER,
+    SET_IN,
+    CommandView,
+)
+from zmesh.peer.connection import Connection
+from zmesh.protocol.bounds import MIB
+from zmesh.protocol.journal import (
+    DropEndings,
+    DropOutcomes,
+    DropPeer,
+    EndOut,
+    FateOut,
+    InStreamRow,
+    LoseOut,
+    MoveOut,
+    Op,
+    OutStreamRow,
+    PutAudit,
+    PutEnding,
+    PutIn,
+    PutMailbox,
+    PutOut,
+    PutOutcome,
+    PutPeer,
+    SetIn,
+)
+from zmesh.protocol.states import SENDER_LIVE
+
+ROWS: Final = 256  # of one statement; 11 columns of them stay far below SQLite's 32,766 parameters
+STATEMENT_BYTES: Final = 1 * MIB  # of bodies in one statement, which SQLite copies once
+_SIZES: Final = tuple(1 << power for power in range(ROWS.bit_length()))
+
+
+class _Run:
+    """Rows for one command, to be carried out together."""
+
+    __slots__ = ("command", "params", "rows", "statements", "width")
+
+    def __init__(self, command: CommandView) -> None:
+        self.command = command
+        self.width = len(command.columns)
+        self.statements = {size: command.statement(size) for size in _SIZES}
+        self.params: list[Any] = []
+        self.rows = 0
+
+    def flush(self, connection: Connection) -> None:
+        """Carry out what is there, padded to a size whose statement stays prepared."""
+        if not self.rows:
+            return
+        size = 1 << (self.rows - 1).bit_length()
+        params = self.params
+        params.extend([None] * (self.width * (size - self.rows)))
+        self.params, self.rows = [], 0
+        connection.execute(self.statements[size], params)
+
+
+class _PutRun(_Run):
+    """New messages of one direction, which the database may ignore when their id is there already."""
+
+    __slots__ = ("bodies", "expected", "highest", "ignored", "lowest", "pending", "select", "size")
+
+    def __init__(self, command: CommandView, table: str) -> None:
+        super().__init__(command)
+        self.select = f"SELECT row FROM {table} WHERE row IN ("  # noqa: S608 - one of our own two
+        self.ignored: set[int] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        self.pending: list[int] = []
+        self.expected = self.size = self.highest = 0
+        self.lowest = 1 << 63
+
+    def add(self, row: int, values: tuple[Any, ...], changes: int, size: int) -> None:
+        self.params += values
+        self.rows += 1
+        self.pending.append(row)
+        self.expected += changes
+        self.size += size
+        self.highest = max(self.highest, row)
+        self.lowest = min(self.lowest, row)
+
+    def flush(self, connection: Connection) -> None:
+        """As for all; find out which rows were ignored, which costs nothing unless some were."""
+        pending, expected = self.pending, self.expected
+        self.clear()
+        before = connection.total_changes
+        super().flush(connection)
+        if connection.total_changes - before != expected:
+            marks = ", ".join("?" * len(pending))
+            there = {row for (row,) in connection.execute(f"{self.select}{marks})", pending)}
+            self.ignored.update(row for row in pending if row not in there)
+
+
+class _Lane:
+    """Ops that may not pass each other, unless they are puts and changes of other rows.
+
+    The pending puts and the pending changes never touch the same row, so their order does not matter.
+    """
+
+    __slots__ = ("_connection", "change", "changed", "puts")
+
+    def __init__(self, connection: Connection, puts: _PutRun | None = None) -> None:
+        self._connection = connection
+        self.puts = puts
+        self.change: _Run | None = None
+        self.changed = 0  # the highest row that a pending change touches
+
+    def turn_to(self, run: _Run, first: int, last: int) -> None:
+        """Get ready for an op of `run` that touches rows first..last."""
+        puts = self.puts
+        if puts is not None and puts.rows and first <= puts.highest and last >= puts.lowest:
+            puts.flush(self._connection)
+        if self.change is not run or run.rows >= ROWS:
+            self.flush_changes()
+            self.change = run
+        self.changed = max(self.changed, last)
+
+    def make_room(self, run: _PutRun, row: int, size: int) -> None:
+        """Get ready for a put of `row`."""
+        if row <= self.changed:
+            self.flush_changes()
+        if run.rows >= ROWS or run.size + size > STATEMENT_BYTES:
+            run.flush(self._connection)
+
+    def flush_changes(self) -> None:
+        if self.change is not None:
+            self.change.flush(self._connection)
+            self.change = None
+            self.changed = 0
+
+    def flush(self) -> None:
+        if self.puts is not None:
+            self.puts.flush(self._connection)
+        self.flush_changes()
+
+
+_EVERY_ROW: Final = (0, (1 << 63) - 1)
+
+
+class OpWriter:
+    """Writes ops through one connection, inside a transaction that somebody else began."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take the connection; its command views are installed."""
+        self._connection = connection
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what is pending: the transaction was rolled back."""
+        connection = self._connection
+        self._put_outs = _PutRun(PUT_OUT, "outbox")
+        self._put_ins = _PutRun(PUT_IN, "inbox")
+        self._out = _Lane(connection, self._put_outs)
+        self._in = _Lane(connection, self._put_ins)
+        self._endings, self._outcomes, self._rest = (_Lane(connection) for _ in range(3))
+        self._runs = {command.name: _Run(command) for command in _CHANGES}
+        self._out_streams: dict[tuple[bytes, int], OutStreamRow] = {}
+        self._in_streams: dict[tuple[bytes, int], InStreamRow] = {}
+
+    def add(self, ops: Sequence[Op]) -> None:
+        """Take the ops of one `Persist`, after those of the ones before it.
+
+        Raises:
+            StoreError: The database refused a statement; roll back and `reset`.
+        """
+        takers = self._takers
+        for op in ops:
+            takers[type(op)](self, op)
+
+    def finish(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Carry out what is pending.
+
+        Returns:
+            The rows that were ignored, of the outbox and of the inbox.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        self._flush_streams()
+        for lane in (self._out, self._in, self._endings, self._outcomes, self._rest):
+            lane.flush()
+        ignored = frozenset(self._put_outs.ignored), frozenset(self._put_ins.ignored)
+        if ignored[0] or ignored[1]:
+            self._put_outs.ignored, self._put_ins.ignored = set(), set()
+        return ignored
+
+    # --- one op -----------------------------------------------------------------------------------------------------
+
+    def _change(self, lane: _Lane, command: CommandView, values: tuple[Any, ...], span: tuple[int, int]) -> None:
+        run = self._runs[command.name]
+        lane.turn_to(run, *span)
+        run.params += values
+        run.rows += 1
+
+    def _put_out(self, op: PutOut) -> None:
+        size = len(op.body)
+        self._out.make_room(self._put_outs, op.row, size)
+        values = (
+            op.row, op.id, op.dest, op.address, op.klass, op.epoch, op.number, op.state, op.deadline, op.envelope,
+            op.body,
+        )  # fmt: skip
+        self._put_outs.add(op.row, values, 2 if op.state in SENDER_LIVE else 1, size)
+
+    def _put_in(self, op: PutIn) -> None:
+        size = len(op.body)
+        self._in.make_room(self._put_ins, op.row, size)
+        values = (
+            op.row, op.id, op.device, op.source, op.mailbox, op.klass, op.attempts, op.due, op.deadline, op.envelope,
+            op.body,
+        )  # fmt: skip
+        self._put_ins.add(op.row, values, 2, size)
+
+    def _end_out(self, op: EndOut) -> None:
+        lane = self._out
+        run = self._runs[END_OUT.name]
+        lane.turn_to(run, op.first, op.last)
+        params = run.params
+        if run.rows and params[-3] + 1 == op.first and params[-2] == op.state and params[-1] == op.detail:
+            params[-3] = op.last
+            return
+        params += (op.first, op.last, op.state, op.detail)
+        run.rows += 1
+
+    def _fate_out(self, op: FateOut) -> None:
+        for ident in op.ids:
+            self._change(self._out, FATE_OUT, (ident, op.dest, op.state, op.detail), _EVERY_ROW)
+
+    def _out_stream(self, op: OutStreamRow) -> None:
+        self._out_streams[op.dest, op.klass] = op
+
+    def _in_stream(self, op: InStreamRow) -> None:
+        self._in_streams[op.source, op.klass] = op
+
+    def _put_mailbox(self, op: PutMailbox) -> None:
+        self._change(self._rest, PUT_MAILBOX, (op.name, op.role, json.dumps(op.capabilities)), _EVERY_ROW)
+
+    def _put_peer(self, op: PutPeer) -> None:
+        agents = json.dumps([(agent.name, agent.role, agent.capabilities, agent.attached) for agent in op.agents])
+        values = (op.store, op.name, op.device, json.dumps(op.endpoints), op.roster, agents, op.last_seen)
+        self._change(self._rest, PUT_PEER, values, _EVERY_ROW)
+
+    def _drop_peer(self, op: DropPeer) -> None:
+        self._flush_streams()
+        self._endings.flush()
+        self._outcomes.flush()
+        self._rest.flush()
+        self._change(self._rest, DROP_PEER, (op.store,), _EVERY_ROW)
+        self._rest.flush()
+
+    def _flush_streams(self) -> None:
+        for command, rows in ((OUT_STREAM, self._out_streams), (IN_STREAM, self._in_streams)):
+            for op in rows.values():
+                values = tuple(getattr(op, column) for column in command.columns)
+                self._change(self._rest, command, values, _EVERY_ROW)
+            rows.clear()
+
+    _takers: ClassVar[dict[type[Any], Callable[["OpWriter", Any], None]]] = {
+        PutOut: _put_out,
+        PutIn: _put_in,
+        EndOut: _end_out,
+        FateOut: _fate_out,
+        OutStreamRow: _out_stream,
+        InStreamRow: _in_stream,
+        PutMailbox: _put_mailbox,
+        PutPeer: _put_peer,
+        DropPeer: _drop_peer,
+        MoveOut: lambda self, op: self._change(
+            self._out, MOVE_OUT, (op.row, op.dest, op.epoch, op.number, op.state), (op.row, op.row)
+        ),
+        LoseOut: lambda self, op: self._change(
+            self._out, LOSE_OUT, (op.dest, op.epoch, op.klass, op.first, op.last), _EVERY_ROW
+        ),
+        SetIn: lambda self, op: self._change(
+            self._in, SET_IN, (op.row, op.state, op.attempts, op.due), (op.row, op.row)
+        ),
+        PutEnding: lambda self, op: self._change(
+            self._endings, PUT_ENDING, (op.source, op.klass, op.number, op.code, op.text), _EVERY_ROW
+        ),
+        DropEndings: lambda self, op: self._change(
+            self._endings, DROP_ENDINGS, (op.source, op.klass, op.upto), _EVERY_ROW
+        ),
+        PutOutcome: lambda self, op: self._change(
+            self._outcomes, PUT_OUTCOME, (op.number, op.dest, op.id, op.code, op.text), _EVERY_ROW
+        ),
+        DropOutcomes: lambda self, op: self._change(self._outcomes, DROP_OUTCOMES, (op.dest, op.upto), _EVERY_ROW),
+        PutAudit: lambda self, op: self._change(self._rest, PUT_AUDIT, (op.at, op.kind, op.text), _EVERY_ROW),
+    }
+
+
+_CHANGES: Final = (
+    MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS, PUT_OUTCOME,
+    DROP_OUTCOMES, PUT_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
+)  # fmt: skip

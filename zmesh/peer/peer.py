@@ -1,0 +1,249 @@
+"""A whole peer in this process: its store, its link, its discovery, and the agents that live on it."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from zmesh.discovery.ladder import Discovery
+from zmesh.discovery.mdns import MdnsSource
+from zmesh.discovery.rendezvous import RendezvousSource
+from zmesh.discovery.sighting import Sighting, Source
+from zmesh.errors import PeerClosed
+from zmesh.peer.agent import Agent
+from zmesh.peer.clock import StoreClock, machine_clocks
+from zmesh.peer.driver import Driver, saved_clock
+from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory
+from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.peer.zap import STRANGER, Admission
+from zmesh.peer.zmq_link import ZmqLink
+from zmesh.protocol.address import check_name, store_text
+from zmesh.protocol.effects import OpenMailbox, Sighted
+from zmesh.trust.device import Device
+
+DISCOVERY: Final = ("rendezvous", "mdns")
+"""The sources of addresses, the most trusted one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """What is known of another peer.
+
+    Attributes:
+        name: Its name.
+        store: Its store id in base32; `name~` with its first characters tells namesakes apart.
+        linked: True while its link is up.
+        agents: Its mailboxes.
+        queued: Messages from here that it has not stored yet.
+        trouble: Why it cannot be reached, in words; empty when nothing is known against it.
+    """
+
+    name: str
+    store: str
+    linked: bool
+    agents: tuple[str, ...]
+    queued: int
+    trouble: str
+
+
+class Peer:
+    """One peer, to be used as an async context manager.
+
+        async with zmesh.Peer("pipeline") as peer:
+            code = await peer.agent("code")
+
+    Attributes:
+        name: Its name.
+        home: Where its state lies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        home: Path | str | None = None,
+        bind: str = "tcp://*:*",
+        discovery: Iterable[str] | None = None,
+    ) -> None:
+        """Describe a peer; nothing is opened before `start`.
+
+        Args:
+            name: 1 to 63 letters, digits, '.', '_' or '-'. The same name and home is the same peer, mail and all.
+            home: Directory of its state; None for `ZMESH_HOME`, or else the platform's place.
+            bind: Where to listen; "*" as the port lets the system choose.
+            discovery: Some of `DISCOVERY`; None for all, or for what `ZMESH_DISCOVERY` lists (separated by commas).
+
+        Raises:
+            AddressError: The name breaks the grammar.
+            ValueError: A source of addresses is none.
+        """
+        self.name = check_name(name, "peer name")
+        self.home = home_directory(home)
+        self._bind = bind
+        self._sources = _sources(discovery)
+        self._agents: dict[str, Agent] = {}
+        self._stack: AsyncExitStack | None = None
+        self._driver: Driver | None = None
+        self._store: SqliteStore | None = None
+        self._discovery: Discovery | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the peer."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the peer."""
+        await self.close()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Open the store, listen, and look for others.
+
+        Raises:
+            PeerRunning: Another process runs this peer.
+            StoreError, DeviceKeyError, TransportError: It cannot be opened; the message says what to do.
+        """
+        async with AsyncExitStack() as stack:
+            loop = asyncio.get_running_loop()
+            device = Device.load_or_create(device_key_path(self.home))
+            store = SqliteStore(peer_directory(self.home, self.name))
+            snapshot = await loop.run_in_executor(None, store.open)
+            stack.push_async_callback(loop.run_in_executor, None, store.close)
+            clock = StoreClock(saved_clock(store.meta), machine_clocks())
+            driver = Driver(store, clock, device)
+            link = self._link(device, driver)
+            link.open()
+            stack.callback(link.shutdown)
+            driver.run(snapshot, self.name, link)
+            stack.push_async_callback(driver.close)
+            discovery = Discovery(self._make_sources(device), lambda seen: _tell(driver, seen))
+            await discovery.start(Sighting(snapshot.store, self.name, device.id, link.endpoints, "own"))
+            stack.push_async_callback(discovery.stop)
+            self._driver, self._store, self._discovery = driver, store, discovery
+            self._stack = stack.pop_all()
+
+    async def close(self) -> None:
+        """Say goodbye and release everything; what was sent and not delivered goes out when the peer runs again."""
+        stack, self._stack = self._stack, None
+        self._driver = None
+        self._agents = {}
+        if stack is not None:
+            await stack.aclose()
+
+    def _link(self, device: Device, driver: Driver) -> ZmqLink:
+        member = Admission.member(device.id)
+        return ZmqLink(
+            device,
+            # One device, one key: whoever holds it is this user on this machine.
+            admit=lambda key: member if key == device.curve_public else STRANGER,
+            on_inbound=driver.inbound,
+            on_answer=driver.answered,
+            on_ready=driver.ready,
+            bind=self._bind,
+        )
+
+    def _make_sources(self, device: Device) -> Sequence[Source]:
+        sources: list[Source] = []
+        if "rendezvous" in self._sources:
+            sources.append(RendezvousSource(rendezvous_directory(self.home)))
+        if "mdns" in self._sources:
+            sources.append(MdnsSource(lambda seen: seen == device.id))
+        return sources
+
+    # --- agents ---
+
+    async def agent(self, name: str, *, role: str = "", capabilities: Iterable[str] = ()) -> Agent:
+        """Return the agent of that name, with its mailbox; the mailbox stays when the agent is gone.
+
+        Args:
+            name: As in an address.
+            role: What it is for; others can see it.
+            capabilities: What it can do; others can see them.
+
+        Raises:
+            AddressError: The name breaks the grammar.
+            MeshFull: The peer has too many mailboxes.
+            PeerClosed: The peer is not running.
+        """
+        driver, store = self.driver, self._store
+        assert store is not None
+        name = check_name(name, "agent name")
+        ticket = driver.number()
+        await driver.submit(ticket, OpenMailbox(ticket, name, role, tuple(capabilities)))
+        if name not in self._agents:
+            self._agents[name] = Agent(name, self.name, driver, store)
+        return self._agents[name]
+
+    # --- looking around ---
+
+    @property
+    def driver(self) -> Driver:
+        """The peer's driver.
+
+        Raises:
+            PeerClosed: The peer is not running.
+        """
+        if self._driver is None:
+            raise PeerClosed(f"the peer {self.name!r} is not running: use it in `async with`, or call start()")
+        return self._driver
+
+    @property
+    def store(self) -> SqliteStore:
+        """The peer's store, for questions."""
+        if self._store is None:
+            raise PeerClosed(f"the peer {self.name!r} was never started")
+        return self._store
+
+    @property
+    def id(self) -> str:
+        """The store id, in base32."""
+        return store_text(self.driver.core.node.store)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where others can dial this peer."""
+        return self.driver.link.endpoints
+
+    def peers(self) -> list[PeerInfo]:
+        """Return the other peers that are known, linked ones first."""
+        driver = self.driver
+        infos = [
+            PeerInfo(
+                remote.name,
+                store_text(remote.store),
+                remote.up,
+                tuple(sorted(remote.roster.agents)),
+                remote.queued,
+                "" if remote.up else remote.trouble or driver.link.trouble(remote.store) or "",
+            )
+            for remote in driver.core.node.remotes.values()
+        ]
+        return sorted(infos, key=lambda info: (not info.linked, info.name, info.store))
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What keeps discovery from working fully, in words."""
+        return self._discovery.troubles if self._discovery else ()
+
+
+def _tell(driver: Driver, seen: Sighting) -> None:
+    driver.tell(Sighted(seen.store, seen.name, seen.device, seen.endpoints))
+
+
+def _sources(asked: Iterable[str] | None) -> tuple[str, ...]:
+    if asked is None:
+        listed = os.environ.get("ZMESH_DISCOVERY")
+        asked = DISCOVERY if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
+    chosen = tuple(asked)
+    for name in chosen:
+        if name not in DISCOVERY:
+            raise ValueError(f"{name!r} is no source of addresses: choose among {', '.join(DISCOVERY)}")
+    return tuple(name for name in DISCOVERY if name in chosen)

@@ -1,0 +1,124 @@
+"""Receipts: what the sender knows about a message, and never more than that."""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from zmesh.errors import MeshError, MessageDead, MessageExpired, MessageLost, MessageRefused, WaitTimeout
+from zmesh.protocol.effects import CancelSend, Progress, Settled
+from zmesh.protocol.states import Sent
+
+if TYPE_CHECKING:
+    from zmesh.peer.driver import Driver
+    from zmesh.peer.sqlite_store import ReceiptRow
+
+_FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
+    Sent.EXPIRED: (MessageExpired, "expired: send it again with a longer ttl, or see why its recipient was away"),
+    Sent.REFUSED: (MessageRefused, "was refused"),
+    Sent.DEAD: (MessageDead, "is dead: its recipient gave up on it; it is kept there and can be replayed"),
+    Sent.LOST: (MessageLost, "is lost: its recipient's disk went back in time; send it again"),
+}
+_STORED: Final = frozenset({Sent.STORED, Sent.HANDLED, Sent.DEAD})
+_HANDLED: Final = frozenset({Sent.HANDLED})
+
+
+class Receipt:
+    """What is known of one message.
+
+    Attributes:
+        id: The message's id, 16 bytes.
+        address: `agent@peer` it was resolved to when it was sent.
+        warning: What the sender should know, such as that nobody has this mailbox yet; empty when all is well.
+        detail: Why it ended as it did, in words.
+    """
+
+    def __init__(self, driver: "Driver", ident: bytes, address: str, state: Sent) -> None:
+        self.id, self.address = ident, address
+        self.warning = ""
+        self.detail = ""
+        self._driver = driver
+        self._state = state
+        self._dest = b""
+        self._waiters: list[asyncio.Future[None]] = []
+        driver.observers[ident] = self
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.id.hex()[:12]} to {self.address}: {self.state}>"
+
+    @property
+    def state(self) -> str:
+        """The state in words: waiting, queued, sent, stored, handled, expiring, expired, refused, dead or lost."""
+        live = self._driver.core.node.outbox.by_id.get(self.id)
+        return (live.state if live is not None else self._state).name.lower()
+
+    async def stored(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
+        """Wait until the message is in the recipient's durable inbox.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            MessageRefused, MessageExpired, MessageLost: It never will be.
+            WaitTimeout: It is not there yet; it goes on being delivered.
+        """
+        await self._reached(_STORED, "stored", timeout)
+
+    async def handled(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
+        """Wait until the recipient is done with the message.
+
+        Raises:
+            MessageRefused, MessageExpired, MessageDead, MessageLost: It never will be.
+            WaitTimeout: It is not done with it yet.
+        """
+        await self._reached(_HANDLED, "handled", timeout)
+
+    def cancel(self) -> None:
+        """End the message now, as its ttl would; `state` tells how far it had got."""
+        self._driver.tell(CancelSend(self.id))
+
+    def settle(self, settled: Settled) -> None:
+        """The message is on disk."""
+        self.address, self.warning = settled.address, settled.warning
+        if self._state is Sent.QUEUED:
+            self._state = settled.state
+
+    def recall(self, row: "ReceiptRow") -> None:
+        """Take over what the store remembers, unless news has come meanwhile."""
+        self.address = self.address or row.address
+        if self._state is Sent.QUEUED:
+            self._state, self.detail, self._dest = row.state, row.detail, row.dest
+
+    def progressed(self, progress: Progress) -> None:
+        """Take note of a state that was observed."""
+        if self._state is Sent.HANDLED:
+            return  # nothing undoes that; a late repetition of an earlier state says nothing new
+        if self._dest and progress.dest != self._dest:
+            return  # somebody else claims to know what became of it
+        self._dest = progress.dest
+        self._state, self.detail = progress.state, progress.detail
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _reached(self, wanted: frozenset[Sent], name: str, timeout: float | None) -> None:  # noqa: ASYNC109
+        try:
+            async with asyncio.timeout(timeout):
+                while self._state not in wanted:
+                    self._raise_failure()
+                    await self._change()
+        except TimeoutError:
+            raise WaitTimeout(
+                f"the message to {self.address} is {self.state}, not {name}, after {timeout} s; "
+                "it goes on being delivered, and the receipt can be asked again"
+            ) from None
+
+    def _raise_failure(self) -> None:
+        failure = _FAILURES.get(self._state)
+        if failure is not None:
+            kind, text = failure
+            raise kind(f"the message to {self.address} {text}" + (f" ({self.detail})" if self.detail else ""))
+
+    async def _change(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
