@@ -1,9 +1,9 @@
 """What each op does to the tables, as SQL: one temporary view per op, with a trigger that carries out what is inserted.
 
-Each step of SQLite gives up the interpreter's lock, and taking it back from a busy event loop can cost milliseconds. So
-a run of ops of one kind must be one statement, and a multi-row INSERT into such a view is: the trigger runs for each row,
-in order. Rows without a first column are padding and do nothing. Views and triggers are temporary: they belong to the
-program, not to the file, and need no migration.
+Each step of SQLite gives up the interpreter's lock, and taking it back from a busy event loop can cost milliseconds.
+So a run of ops of one kind must be one statement, and a multi-row INSERT into such a view is: the trigger runs for each
+row, in order. Rows without a first column are padding and do nothing. Views and triggers are temporary: they belong to
+the program, not to the file, and need no migration.
 """
 
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ PUT_IN: Final = CommandView(
     f"""INSERT INTO inbox VALUES (NEW.row, NEW.id, NEW.device, NEW.source, NEW.mailbox, NEW.klass,
             {int(Received.STORED)}, NEW.attempts, NEW.due, NEW.deadline, length(NEW.body))
             ON CONFLICT (id, device) DO NOTHING;
-        INSERT INTO inbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes();""",
+        INSERT INTO inbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes();""",  # noqa: S608
 )
 SET_IN: Final = CommandView(
     "set_in",

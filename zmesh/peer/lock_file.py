@@ -37,17 +37,17 @@ class LockFile:
         except OSError as error:
             raise _unusable(self._path, error) from error
         try:
-            if not _try_lock(descriptor):
-                pid = _read_pid(descriptor)
-                raise PeerRunning(self._running(pid), pid)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())
+            locked = _try_lock(descriptor)
+            pid = None if locked else _read_pid(descriptor)
+            if locked:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, b"%d\n" % os.getpid())
         except OSError as error:
             os.close(descriptor)
             raise _unusable(self._path, error) from error
-        except PeerRunning:
+        if not locked:
             os.close(descriptor)
-            raise
+            raise PeerRunning(self._running(pid), pid)
         self._descriptor = descriptor
 
     def release(self) -> None:

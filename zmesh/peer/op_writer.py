@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 from zmesh.peer.commands import (
+    COMMANDS,
     DROP_ENDINGS,
     DROP_OUTCOMES,
     DROP_PEER,
@@ -55,6 +56,7 @@ from zmesh.protocol.states import SENDER_LIVE
 ROWS: Final = 256  # of one statement; 11 columns of them stay far below SQLite's 32,766 parameters
 STATEMENT_BYTES: Final = 1 * MIB  # of bodies in one statement, which SQLite copies once
 _SIZES: Final = tuple(1 << power for power in range(ROWS.bit_length()))
+_STATEMENTS: Final = {command.name: {size: command.statement(size) for size in _SIZES} for command in COMMANDS}
 
 
 class _Run:
@@ -65,7 +67,7 @@ class _Run:
     def __init__(self, command: CommandView) -> None:
         self.command = command
         self.width = len(command.columns)
-        self.statements = {size: command.statement(size) for size in _SIZES}
+        self.statements = _STATEMENTS[command.name]
         self.params: list[Any] = []
         self.rows = 0
 
@@ -179,7 +181,7 @@ class OpWriter:
         self._out = _Lane(connection, self._put_outs)
         self._in = _Lane(connection, self._put_ins)
         self._endings, self._outcomes, self._rest = (_Lane(connection) for _ in range(3))
-        self._runs = {command.name: _Run(command) for command in _CHANGES}
+        self._runs = {command.name: _Run(command) for command in COMMANDS}
         self._out_streams: dict[tuple[bytes, int], OutStreamRow] = {}
         self._in_streams: dict[tuple[bytes, int], InStreamRow] = {}
 
@@ -222,7 +224,7 @@ class OpWriter:
         size = len(op.body)
         self._out.make_room(self._put_outs, op.row, size)
         values = (
-            op.row, op.id, op.dest, op.address, op.klass, op.epoch, op.number, op.state, op.deadline, op.envelope,
+            op.row, op.id, op.dest, op.address, op.klass, op.epoch, op.number, int(op.state), op.deadline, op.envelope,
             op.body,
         )  # fmt: skip
         self._put_outs.add(op.row, values, 2 if op.state in SENDER_LIVE else 1, size)
@@ -244,12 +246,12 @@ class OpWriter:
         if run.rows and params[-3] + 1 == op.first and params[-2] == op.state and params[-1] == op.detail:
             params[-3] = op.last
             return
-        params += (op.first, op.last, op.state, op.detail)
+        params += (op.first, op.last, int(op.state), op.detail)
         run.rows += 1
 
     def _fate_out(self, op: FateOut) -> None:
         for ident in op.ids:
-            self._change(self._out, FATE_OUT, (ident, op.dest, op.state, op.detail), _EVERY_ROW)
+            self._change(self._out, FATE_OUT, (ident, op.dest, int(op.state), op.detail), _EVERY_ROW)
 
     def _out_stream(self, op: OutStreamRow) -> None:
         self._out_streams[op.dest, op.klass] = op
@@ -291,13 +293,13 @@ class OpWriter:
         PutPeer: _put_peer,
         DropPeer: _drop_peer,
         MoveOut: lambda self, op: self._change(
-            self._out, MOVE_OUT, (op.row, op.dest, op.epoch, op.number, op.state), (op.row, op.row)
+            self._out, MOVE_OUT, (op.row, op.dest, op.epoch, op.number, int(op.state)), (op.row, op.row)
         ),
         LoseOut: lambda self, op: self._change(
             self._out, LOSE_OUT, (op.dest, op.epoch, op.klass, op.first, op.last), _EVERY_ROW
         ),
         SetIn: lambda self, op: self._change(
-            self._in, SET_IN, (op.row, op.state, op.attempts, op.due), (op.row, op.row)
+            self._in, SET_IN, (op.row, int(op.state), op.attempts, op.due), (op.row, op.row)
         ),
         PutEnding: lambda self, op: self._change(
             self._endings, PUT_ENDING, (op.source, op.klass, op.number, op.code, op.text), _EVERY_ROW
@@ -311,9 +313,3 @@ class OpWriter:
         DropOutcomes: lambda self, op: self._change(self._outcomes, DROP_OUTCOMES, (op.dest, op.upto), _EVERY_ROW),
         PutAudit: lambda self, op: self._change(self._rest, PUT_AUDIT, (op.at, op.kind, op.text), _EVERY_ROW),
     }
-
-
-_CHANGES: Final = (
-    MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS, PUT_OUTCOME,
-    DROP_OUTCOMES, PUT_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
-)  # fmt: skip

@@ -1,8 +1,9 @@
 """The tables of the store, how older stores become current ones, and the settings without which nothing is durable.
 
-Two tables per direction: a narrow one with what is asked for and kept (state, place, id), and one with envelope and body.
-An ended message leaves a small row behind, and the pages of its body are free at once; with both in one table, ended rows
-keep a page for every few of them. A migration, once released, must never be edited: stores in the field ran it.
+Two tables per direction: a narrow one with what is asked for and kept (state, place, id), and one with envelope and
+body. An ended message leaves a small row behind, and the pages of its body are free at once; with both in one table,
+ended rows keep a page for every few of them. A migration, once released, must never be edited: stores in the field ran
+it.
 """
 
 import sys
@@ -17,6 +18,7 @@ APPLICATION_ID: Final = int.from_bytes(b"zmsh", "big")
 PAGE_BYTES: Final = 8192  # 7 messages of 1 KiB on a page; 4 KiB pages cost a tenth more per message
 CACHE_KIB: Final = 8192  # pages kept in memory
 CHECKPOINT_PAGES: Final = 2000  # 16 MiB of WAL are copied back at once, some 10 ms of work
+CHECKED_BYTES: Final = 64 * 1024 * 1024  # a larger file is not walked page by page at the start: that takes too long
 WAL_BYTES: Final = 64 * 1024 * 1024  # a larger WAL is cut when it is next begun anew
 FULL: Final = 2
 INCREMENTAL: Final = 2
@@ -61,8 +63,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (VERSION_1,)
 def configure(connection: Connection, path: Path) -> None:
     """Set what durability depends on, in the only order that works, and check that it holds.
 
-    `auto_vacuum` is ignored once WAL is on, and EXCLUSIVE must come before the first use of WAL, so that the index of the
-    WAL lies in this process's memory and no second connection can ever write.
+    `auto_vacuum` is ignored once WAL is on, and EXCLUSIVE must come before the first use of WAL, so that the index of
+    the WAL lies in this process's memory and no second connection can ever write.
 
     Raises:
         StoreError: The file is not a store of ours, or a setting did not hold.
@@ -123,7 +125,7 @@ def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[st
     Raises:
         StoreError: The store is of a newer version, or a step failed.
     """
-    version = pragma(connection, "user_version")
+    version = int(pragma(connection, "user_version"))
     if version > len(migrations):
         raise StoreError(
             f"{path} is of schema version {version}, made by a newer zmesh; this one knows {len(migrations)}. "
@@ -141,7 +143,23 @@ def migrate(connection: Connection, path: Path, migrations: Sequence[Sequence[st
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    return bool(version == 0)
+    return version == 0
+
+
+def quick_check(connection: Connection, path: Path) -> None:
+    """Let SQLite look over every page, unless the file is large; its tables are all read at the start anyway.
+
+    Raises:
+        StoreError: A page is damaged.
+    """
+    if int(pragma(connection, "page_count")) * int(pragma(connection, "page_size")) > CHECKED_BYTES:
+        return
+    found = connection.execute("PRAGMA quick_check(1)")[0][0]
+    if found != "ok":
+        raise StoreError(
+            f"{path} is damaged ({found}). Restore it from a backup, or move its directory away to begin with an "
+            f"empty store"
+        )
 
 
 def pragma(connection: Connection, name: str) -> int | str:

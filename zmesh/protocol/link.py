@@ -124,7 +124,7 @@ class LinkMachine:
             now: Seconds.
             up: They know that we know theirs.
         """
-        self.hear(now)
+        self.heard = self._since = now
         renewed, self.peer_id = link != self.peer_id, link
         if self.state is Link.UP and echo != self.id:
             self._step("reset")
@@ -135,6 +135,9 @@ class LinkMachine:
             self._redial.reset()
             self._ping.reset()
             self._ping_at = now + IDLE_PING
+        if self.state is Link.UP:
+            # They greet and greet: our answers get lost on the way, maybe in a connection that is stuck.
+            self._give_up_at = NEVER if up else min(self._give_up_at, now + DIAL_PATIENCE)
         if self.state in (Link.GREETING, Link.UP) and (renewed or not up or echo != self.id):
             return self._say_hello(now)
         return NOTHING
@@ -155,8 +158,10 @@ class LinkMachine:
         return Act(hangup=True)
 
     def hear(self, now: float) -> None:
-        """A valid frame came."""
+        """A valid frame came that is no HELLO: they know our link."""
         self.heard = self._since = now
+        if self.state is Link.UP:
+            self._give_up_at = NEVER
 
     def expect(self, now: float, *, waiting: bool, progress: bool = False) -> None:
         """Say whether anything is unconfirmed: then pings are frequent.
@@ -172,7 +177,8 @@ class LinkMachine:
             self._waits_since = now
         if waiting and (progress or not self._waiting):
             self._ping.reset()
-            self._ping_at = now + self._ping.next(self._entropy.fraction())
+            # Never later than planned: while one class makes progress, the lost tail of another must be noticed.
+            self._ping_at = min(self._ping_at, now + self._ping.next(self._entropy.fraction()))
         elif not waiting and self._waiting:
             self._ping_at = now + IDLE_PING
         self._waiting = waiting

@@ -58,7 +58,7 @@ class OutStream:
         floor: Confirmed by the receiver; `saved_floor` is what the store knows, and what peers are told.
         floor_id: Id of the message at the floor.
         sent: Highest number sent on the present link since the last rewind, or the floor.
-        high: Highest number ever sent, as far as this process knows.
+        high: Highest number that may ever have been sent: an earlier process may have sent up to its mark.
         limit: Credit: the highest number the receiver accepts.
         flying: Bytes sent and not yet confirmed.
         fetching: True while bodies are being read back.
@@ -76,7 +76,8 @@ class OutStream:
         self.entries: dict[int, OutMessage] = {}
         self.next_number = row.next_number if row else 1
         self.mark = self.saved_mark = row.mark if row else 0
-        self.floor = self.saved_floor = self.sent = self.high = row.floor if row else 0
+        self.floor = self.saved_floor = self.sent = row.floor if row else 0
+        self.high = max(self.mark, self.floor)
         self.floor_id = row.floor_id if row else NO_ID
         self.limit = 0
         self.flying = 0

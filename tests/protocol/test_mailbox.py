@@ -1,0 +1,94 @@
+"""One mailbox: its quota, the order of what is ready, and what the roster says of it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zmesh.protocol.bounds import CLASSES, MAILBOX_BYTES, MAILBOX_MESSAGES
+from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.journal import InRow, PutMailbox
+from zmesh.protocol.mailbox import Holder, Mailbox
+from zmesh.protocol.messages import InMessage
+
+unhurried = settings(deadline=None)  # a busy machine is no reason to fail
+
+
+def make(name: str = "code") -> Mailbox:
+    return Mailbox(PutMailbox(name, "coder", ("python", "rust")))
+
+
+def message(row: int, klass: int) -> InMessage:
+    return InMessage(InRow(row, row.to_bytes(16, "big"), b"s" * 16, "code", klass, 0, 0.0, None, 10))
+
+
+def hold(mailbox: Mailbox, ident: int) -> Holder:
+    holder = mailbox.holders[ident] = Holder(ident, mailbox)
+    return holder
+
+
+def test_it_begins_empty() -> None:
+    mailbox = make()
+    assert (mailbox.count, mailbox.size, mailbox.arriving, mailbox.fetching) == (0, 0, 0, False)
+    assert mailbox.head() is None
+    assert len(mailbox.ready) == CLASSES
+    assert not mailbox.full(0)
+
+
+def test_the_roster_says_what_it_is_and_whether_somebody_is_there() -> None:
+    mailbox = make()
+    assert mailbox.record == AgentRecord("code", "coder", ("python", "rust"), attached=False)
+    one, other = hold(mailbox, 1), hold(mailbox, 2)
+    assert mailbox.record.attached
+    one.here = False
+    assert mailbox.record.attached  # the other is
+    other.here = False
+    assert not mailbox.record.attached
+
+
+def test_it_is_busy_while_something_is_ready_or_on_its_way_to_the_disk() -> None:
+    mailbox = make()
+    assert not mailbox.busy
+    mailbox.arriving = 1
+    assert mailbox.busy
+    mailbox.arriving = 0
+    mailbox.ready[CLASSES - 1].append(message(1, CLASSES - 1))
+    assert mailbox.busy
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "more", "full"),
+    [
+        (MAILBOX_MESSAGES - 1, 0, 1, False),
+        (MAILBOX_MESSAGES, 0, 0, True),
+        (MAILBOX_MESSAGES + 1, 0, 0, True),
+        (0, MAILBOX_BYTES - 10, 10, False),
+        (0, MAILBOX_BYTES - 10, 11, True),
+        (1, MAILBOX_BYTES, 0, False),
+        (1, MAILBOX_BYTES, 1, True),
+    ],
+)
+def test_it_is_full_at_its_quota_of_messages_or_bytes(count: int, size: int, more: int, full: bool) -> None:  # noqa: FBT001
+    mailbox = make()
+    mailbox.count, mailbox.size = count, size
+    assert mailbox.full(more) is full
+
+
+@unhurried
+@given(st.lists(st.integers(0, CLASSES - 1), max_size=30))
+def test_the_urgent_come_first_and_a_class_keeps_its_order(classes: list[int]) -> None:
+    mailbox = make()
+    for row, klass in enumerate(classes):
+        mailbox.ready[klass].append(message(row, klass))
+    taken: list[tuple[int, int]] = []
+    while (head := mailbox.head()) is not None:
+        assert mailbox.head() is head  # looking takes nothing away
+        taken.append((head.klass, head.row))
+        mailbox.ready[head.klass].popleft()
+    assert taken == sorted(taken)
+    assert len(taken) == len(classes)
+
+
+def test_a_holder_begins_without_demand_and_without_leases() -> None:
+    mailbox = make()
+    holder = hold(mailbox, 7)
+    assert (holder.id, holder.mailbox, holder.here, holder.demand, holder.leases) == (7, mailbox, True, 0, {})
