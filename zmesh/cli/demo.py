@@ -189,11 +189,11 @@ async def _storm(console: Console, laptop: PeerProcess, studio: PeerProcess, mes
                 sending.stored = event["count"]
             progress.update(acknowledged, completed=len(sending.acknowledged))
             progress.update(stored, completed=sending.stored)
-            if not killed and sending.stored * 2 >= messages:
+            pending = len(sending.acknowledged) - sending.stored
+            if not killed and pending and len(sending.acknowledged) * 2 >= messages:
                 killed = True
                 await studio.kill()
                 reading.cancel()
-                pending = len(sending.acknowledged) - sending.stored
                 progress.console.print(f"   [red]SIGKILL[/red] studio, with {pending} messages not confirmed. Restarting it.")
                 await studio.start()
                 reading = asyncio.create_task(_drain(studio))

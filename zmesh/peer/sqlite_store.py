@@ -279,7 +279,7 @@ class SqliteStore:
                     return
                 idle_work = True
                 idle_from = time.monotonic() + IDLE_AFTER
-        except Exception:
+        except Exception:  # noqa: BLE001 - it must be known why nothing is stored any more
             _log.exception("%s: an error in zmesh ended the store, please report it", self.path)
         finally:
             with self._gate:
