@@ -106,11 +106,15 @@ class Verdict:
     @property
     def good(self) -> bool:
         """True when every acknowledged message arrived once and in order, and its receipt says so."""
-        return self.acknowledged == self.arrived == self.confirmed and not (self.lost + self.duplicates + self.disordered)
+        return self.acknowledged == self.arrived == self.confirmed and not (
+            self.lost + self.duplicates + self.disordered
+        )
 
 
 @click.command()
-@click.option("--messages", default=2000, show_default=True, type=click.IntRange(10, 100_000), help="Size of the burst.")
+@click.option(
+    "--messages", default=2000, show_default=True, type=click.IntRange(10, 100_000), help="Size of the burst."
+)
 @click.option("--keep", is_flag=True, help="Keep the two stores, and say where they are.")
 def demo(messages: int, *, keep: bool) -> None:
     """Two peers find each other, talk, and survive a SIGKILL in the middle."""
@@ -119,7 +123,9 @@ def demo(messages: int, *, keep: bool) -> None:
         verdict = asyncio.run(_run(console, home, messages))
         _show(console, verdict)
     if not verdict.good:
-        raise DemoFailed("the stores do not agree with what was acknowledged: please report this, with the output above")
+        raise DemoFailed(
+            "the stores do not agree with what was acknowledged: please report this, with the output above"
+        )
 
 
 @contextmanager
@@ -194,7 +200,9 @@ async def _storm(console: Console, laptop: PeerProcess, studio: PeerProcess, mes
                 killed = True
                 await studio.kill()
                 reading.cancel()
-                progress.console.print(f"   [red]SIGKILL[/red] studio, with {pending} messages not confirmed. Restarting it.")
+                progress.console.print(
+                    f"   [red]SIGKILL[/red] studio, with {pending} messages not confirmed. Restarting it."
+                )
                 await studio.start()
                 reading = asyncio.create_task(_drain(studio))
         reading.cancel()

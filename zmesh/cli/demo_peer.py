@@ -30,7 +30,9 @@ async def studio(home: str) -> None:
         taken = 0
         async for message in research.inbox():
             if message.type == "ask":
-                await message.done(reply={"text": f"{message.body['text'].rstrip('?')}: three papers, one of them good"})
+                await message.done(
+                    reply={"text": f"{message.body['text'].rstrip('?')}: three papers, one of them good"}
+                )
                 emit("answered", text=message.body["text"])
                 continue
             message.done()  # its commit is shared with those that follow

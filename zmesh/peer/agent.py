@@ -53,7 +53,7 @@ class Agent:
 
     # --- sending ---
 
-    def send(  # noqa: PLR0913 - one keyword per property of a message
+    def send(
         self,
         to: str,
         body: Any = None,
@@ -117,7 +117,7 @@ class Agent:
         settled.add_done_callback(on_disk)
         return answer
 
-    def compose(  # noqa: PLR0913 - as `send`
+    def compose(
         self,
         to: str,
         body: Any,
@@ -189,7 +189,10 @@ class Agent:
         return message
 
     async def _answer_or_failure(
-        self, answer: "asyncio.Future[Delivery]", receipt: Receipt, timeout: float | None
+        self,
+        answer: "asyncio.Future[Delivery]",
+        receipt: Receipt,
+        timeout: float | None,  # noqa: ASYNC109 - the end of one wait or the other, not of all
     ) -> Delivery:
         """Wait for the answer, or for the news that there will be none."""
         handled = asyncio.ensure_future(receipt.handled())

@@ -49,6 +49,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     if frame.store == node.store:
         return  # our own address under a stale name
     known = node.remotes.get(frame.store)
+    if known is not None and not known.device:
+        known.device = device
     if known is not None and known.device != device:
         text = f"{frame.name!r} claims store {store_text(frame.store)[:8]}, which belongs to another device"
         raise ProtocolError("forged-store", text)
@@ -93,7 +95,7 @@ def _bind(node: Node, remote: Remote, link: bytes, frame: Hello, device: str) ->
     node.by_link[device, link] = remote
     if remote.name != frame.name:
         remote.name = frame.name
-        node.turn.persist(remote.row(node.turn.now))
+        node.remember(remote)
         node.changed()
 
 
@@ -118,7 +120,7 @@ def _begin(node: Node, remote: Remote, frame: Hello) -> None:
         _resume(remote, frame)
         for klass, first, last in evidence.gone:
             _tell_gone(node, remote, klass, first, last)
-    node.turn.persist(remote.row(node.turn.now))
+    node.remember(remote)
     node.changed()
 
 

@@ -186,7 +186,7 @@ def _on_peers(node: Node, remote: Remote, frame: Peers) -> None:
         return
     remote.roster_fresh = frame.version
     remote.ack_due = True
-    node.turn.persist(remote.row(node.turn.now))
+    node.remember(remote)
     node.changed()
     node.place_waiting()
 

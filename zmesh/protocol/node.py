@@ -76,7 +76,7 @@ class Node:
         stores.update(dict.fromkeys(row.dest for row in snapshot.outcomes))
         for store in stores:
             peer = peers.get(store)
-            remote = self._new_remote(store, peer.device if peer else self.device, peer.name if peer else "unknown")
+            remote = self._new_remote(store, peer.device if peer else "", peer.name if peer else "unknown")
             remote.restore(
                 peer,
                 [row for row in snapshot.out_streams if row.dest == store],
@@ -105,8 +105,13 @@ class Node:
             self.say("warning", device, "too-many-peers", f"{name!r} is ignored: {MAX_PEERS} peers are known already")
             return None
         remote = self._new_remote(store, device, name)
-        self.turn.persist(remote.row(self.turn.now))
+        self.remember(remote)
         return remote
+
+    def remember(self, remote: Remote) -> None:
+        """What is known of a store has changed: write it down, before anything else about it."""
+        remote.dirty = True
+        self.touch(remote)
 
     def _make_room(self) -> bool:
         idle = [r for r in self.remotes.values() if not r.up and not r.queued and not r.outcomes.pending]
@@ -355,6 +360,10 @@ class Node:
         self.touch(remote)
 
     def _persist_streams(self, remote: Remote) -> None:
+        if remote.dirty:
+            remote.dirty = False
+            self.turn.persist(remote.row(self.turn.now))
+            self.turn.then(lambda: None, lambda _: self.remember(remote))
         for out in remote.outs:
             if out.dirty:
                 out.dirty = False

@@ -304,7 +304,7 @@ class Outbox:
         return any(message is not None and message.dest == dest for message in live)
 
     def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
-        """Stored messages came to an end, says `dest`; the store and the observer see whether they went there at all."""
+        """Stored messages came to an end, says `dest`; the store and the observer check that they went there."""
         state = FATES.get(code)
         if state is None:
             return

@@ -56,7 +56,7 @@ class Remote:
 
     Attributes:
         store: Its id.
-        device: The device it belongs to, as CURVE established it.
+        device: The device it belongs to, as CURVE established it; empty until its first HELLO when the store forgot.
         name: Its peer name.
         link: Our link to it.
         roster: Its mailboxes; `fresh` is the version received on the present link.
@@ -65,6 +65,7 @@ class Remote:
         outcomes: What we owe it; `heard` is what it has told us.
         doubted: Link id under which its claims about our streams were doubted: only a younger one convinces.
         ack_due: It must be told how far we are.
+        dirty: The store's row about it is behind.
         queued: Number and bytes of un-ended messages to it, for the quota.
         trouble: Why nothing moves, for people; empty when all is well.
     """
@@ -86,6 +87,7 @@ class Remote:
         self.scheduler = Scheduler()
         self.doubted = b""
         self.ack_due = False
+        self.dirty = False
         self.queued = 0
         self.queued_bytes = 0
         self.trouble = ""
