@@ -19,6 +19,7 @@ from zmesh.protocol.effects import (
     Command,
     Delivery,
     Dial,
+    Done,
     Effect,
     Failed,
     FetchIn,
@@ -35,9 +36,11 @@ from zmesh.protocol.effects import (
 )
 from zmesh.protocol.frames import Frame
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.states import Sent
+from zmesh.protocol.remote import Remote
+from zmesh.protocol.states import Received, Sent
 
 DEVICE = "d" * 32
+BUSY = 50  # wakes at one instant: several things may be due, but not so many
 
 
 class SeededEntropy:
@@ -91,8 +94,20 @@ class Node:
         self.flush()
 
     def kill(self) -> None:
+        """End the process at once: what was not committed is gone."""
         self.alive = False
         self.held = []
+
+    def restart(self, disk: StoreModel | None = None) -> None:
+        """End the process and start it again, on its disk or on an older copy of it."""
+        self.kill()
+        self.disk = disk or self.disk
+        self.start()
+        self.world.settle()
+
+    def remote(self, other: Node) -> Remote:
+        """Return what this core knows of another store."""
+        return self.core.node.remotes[other.store]
 
     def command(self, command: Command) -> None:
         self.core.command(command, self.world.now)
@@ -131,6 +146,22 @@ class Node:
 
     def states(self, ident: bytes) -> list[Sent]:
         return [p.state for p in self.progress if p.id == ident]
+
+    def receipt(self, ident: bytes) -> Sent:
+        """Return what the disk says of a message that was sent from here."""
+        return next(row.state for row in self.disk.out_rows() if row.id == ident)
+
+    def inserted(self, ident: bytes) -> list[Received]:
+        """Return the states of all rows with this id in the inbox: never more than one."""
+        return [row.state for row in self.disk.in_rows() if row.id == ident]
+
+    def done(self, at: int = -1, reply: Send | None = None) -> None:
+        """Finish one of the deliveries, the latest if not told otherwise."""
+        delivery = self.deliveries[at]
+        self.command(Done(self.ticket(), delivery.holder, delivery.row, reply))
+
+    def audits(self, kind: str) -> list[str]:
+        return [line.text for line in self.disk.audit if line.kind == kind]
 
     @property
     def bodies(self) -> list[bytes]:
@@ -282,11 +313,15 @@ class World:
         """Let time pass, waking whoever is due."""
         end = self.now + seconds
         self.settle()
+        woken = 0
         while True:
             alive = [node for node in self.nodes.values() if node.alive]
             due = min((t for node in alive if (t := node.core.timer()) is not None), default=end + 1)
             if due > end:
                 break
+            # A timer that stays in the past after a wake would be a busy loop in the real program.
+            woken = woken + 1 if due <= self.now else 0
+            assert woken < BUSY, "a core asks to be woken again and again"
             self.now = max(self.now, due)
             for node in alive:
                 timer = node.core.timer()

@@ -372,7 +372,6 @@ def test_the_longest_frame_of_each_kind_is_read(name: str) -> None:
     assert decode(parts) == (LINK, LONGEST[name])
 
 
-@pytest.mark.xfail(reason="AGENTS_PER_PAGE is too large for roles and capabilities outside ASCII", strict=True)
 def test_the_longest_page_of_a_roster_is_read() -> None:
     agent = AgentRecord("a" * MAX_NAME, WIDE * MAX_NAME, (WIDE * MAX_NAME,) * MAX_CAPABILITIES, attached=True)
     page = Peers(MAX_NUMBER, 0, 1, (agent,) * AGENTS_PER_PAGE)

@@ -240,8 +240,10 @@ class App:
         """A message came."""
         holder = self._holders.get(delivery.holder)
         if holder is None or not holder.here:
+            # It went away meanwhile; the lease returns by itself, unless the holder comes back for it.
             self._oracle.released(self._process, (delivery.row,))
-            return  # it went away meanwhile; its leases return by themselves
+        if holder is None:
+            return
         holder.holding[delivery.row] = delivery
         self._later(self._random.random() * self._random.choice((0.001, 0.05)), self._react, holder, delivery)
 

@@ -47,8 +47,7 @@ async def laptop(home: str) -> None:
     async with zmesh.Peer("laptop", home=home) as peer:
         code = await peer.agent("code", role="coder", capabilities=["python"])
         emit("up")
-        while not any(info.name == "studio" and "research" in info.agents for info in peer.peers()):
-            await asyncio.sleep(0.01)
+        await peer.wait_for("research@studio", timeout=60)
         emit("found", seconds=time.monotonic() - started)
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

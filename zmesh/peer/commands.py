@@ -2,7 +2,7 @@
 
 Each step of SQLite gives up the interpreter's lock, and taking it back from a busy event loop can cost milliseconds.
 So a run of ops of one kind must be one statement, and a multi-row INSERT into such a view is: the trigger runs for each
-row, in order. Rows without a first column are padding and do nothing. Views and triggers are temporary: they belong to
+row, in order. Rows whose first column is 0 are padding and do nothing. Views and triggers are temporary: they belong to
 the program, not to the file, and need no migration.
 """
 
@@ -12,6 +12,8 @@ from typing import Final
 from zmesh.peer.connection import Connection
 from zmesh.protocol.states import SENDER_LIVE, Received, Sent
 
+NEVER: Final = -1e300
+"""Stands for no deadline: sqlite3 takes ten times as long to bind None as to bind a number."""
 LIVE: Final = ", ".join(str(int(state)) for state in sorted(SENDER_LIVE))
 """Outgoing messages in these states keep their body."""
 FINAL: Final = ", ".join(str(int(state)) for state in (Sent.HANDLED, Sent.EXPIRED, Sent.REFUSED))
@@ -24,7 +26,7 @@ class CommandView:
 
     Attributes:
         name: Of the view.
-        columns: Of the view; the first is never NULL in an op.
+        columns: Of the view; the first is never 0 in an op.
         program: Statements of the trigger.
     """
 
@@ -38,7 +40,7 @@ class CommandView:
         connection.execute(f"CREATE TEMP VIEW do_{self.name} AS SELECT {columns}")
         connection.execute(
             f"CREATE TEMP TRIGGER on_{self.name} INSTEAD OF INSERT ON do_{self.name} "
-            f"WHEN NEW.{self.columns[0]} IS NOT NULL BEGIN {self.program} END"
+            f"WHEN NEW.{self.columns[0]} IS NOT 0 BEGIN {self.program} END"
         )
 
     def statement(self, rows: int) -> str:
@@ -59,7 +61,7 @@ PUT_OUT: Final = CommandView(
     "put_out",
     ("row", "id", "dest", "address", "klass", "epoch", "number", "state", "deadline", "envelope", "body"),
     f"""INSERT INTO outbox VALUES (NEW.row, NEW.id, NEW.dest, NEW.address, NEW.klass, NEW.epoch, NEW.number, NEW.state,
-            NEW.deadline, length(NEW.body), '') ON CONFLICT (id) DO NOTHING;
+            nullif(NEW.deadline, {NEVER}), length(NEW.body), '') ON CONFLICT (id) DO NOTHING;
         INSERT INTO outbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes() AND NEW.state IN ({LIVE});""",  # noqa: S608
 )
 MOVE_OUT: Final = CommandView(
@@ -93,7 +95,7 @@ PUT_IN: Final = CommandView(
     "put_in",
     ("row", "id", "device", "source", "mailbox", "klass", "attempts", "due", "deadline", "envelope", "body"),
     f"""INSERT INTO inbox VALUES (NEW.row, NEW.id, NEW.device, NEW.source, NEW.mailbox, NEW.klass,
-            {int(Received.STORED)}, NEW.attempts, NEW.due, NEW.deadline, length(NEW.body))
+            {int(Received.STORED)}, NEW.attempts, NEW.due, nullif(NEW.deadline, {NEVER}), length(NEW.body))
             ON CONFLICT (id, device) DO NOTHING;
         INSERT INTO inbody SELECT NEW.row, NEW.envelope, NEW.body WHERE changes();""",  # noqa: S608
 )
@@ -111,7 +113,7 @@ DROP_ENDINGS: Final = CommandView(
     ("source", "klass", "upto"),
     "DELETE FROM ending WHERE source = NEW.source AND klass = NEW.klass AND number <= NEW.upto;",
 )
-PUT_OUTCOME: Final = _replace("outcome", "number", "dest", "id", "code", "text")
+PUT_OUTCOME: Final = _replace("outcome", "dest", "number", "id", "code", "text")
 DROP_OUTCOMES: Final = CommandView(
     "drop_outcomes",
     ("dest", "upto"),
@@ -130,7 +132,7 @@ DROP_PEER: Final = CommandView(
 )
 PUT_AUDIT: Final = CommandView(
     "put_audit",
-    ("at", "kind", "text"),
+    ("kind", "at", "text"),
     "INSERT INTO audit (at, kind, text) VALUES (NEW.at, NEW.kind, NEW.text);",
 )
 # fmt: on

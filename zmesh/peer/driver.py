@@ -87,6 +87,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._futures: dict[int, asyncio.Future[Settled]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
+        self._watchers: list[asyncio.Future[None]] = []
+        self._changes = 0
         self._numbers = 0
         self._flushing = False
         self._closed = False
@@ -127,7 +129,8 @@ class Driver:
         self._store.put_meta(_CLOCK_KEY, self._clock.state())
         await self._loop.run_in_executor(None, self._store.close)
         closed = PeerClosed("the peer was closed before this was done: open it again and look at the receipt")
-        for future in self._futures.values():
+        awaited: list[asyncio.Future[Any]] = [*self._futures.values(), *self._watchers]
+        for future in awaited:
             if not future.done():
                 future.set_exception(closed)
                 future.exception()  # nobody may be waiting any more: that is no error
@@ -172,6 +175,16 @@ class Driver:
     def unconsume(self, holder: int) -> None:
         """The holder takes nothing any more."""
         self._consumers.pop(holder, None)
+
+    async def change(self) -> None:
+        """Wait until a roster, a name or a link has changed.
+
+        Raises:
+            PeerClosed: The peer was closed.
+        """
+        watcher: asyncio.Future[None] = self._loop.create_future()
+        self._watchers.append(watcher)
+        await watcher
 
     # --- what happens: the link ---
 
@@ -240,6 +253,12 @@ class Driver:
             for effect in effects:
                 self._carriers[type(effect)](self, effect)
             effects = self.core.effects()
+        if self._watchers and self.core.node.changes != self._changes:
+            self._changes = self.core.node.changes
+            watchers, self._watchers = self._watchers, []
+            for watcher in watchers:
+                if not watcher.done():
+                    watcher.set_result(None)
         self._arm()
 
     def _arm(self) -> None:

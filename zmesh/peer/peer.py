@@ -13,7 +13,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.errors import PeerClosed
+from zmesh.errors import AmbiguousAddress, PeerClosed, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.clock import StoreClock, machine_clocks
 from zmesh.peer.driver import Driver, saved_clock
@@ -21,7 +21,7 @@ from zmesh.peer.home import device_key_path, home_directory, peer_directory, ren
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zap import STRANGER, Admission
 from zmesh.peer.zmq_link import ZmqLink
-from zmesh.protocol.address import check_name, store_text
+from zmesh.protocol.address import Address, check_name, store_text
 from zmesh.protocol.effects import OpenMailbox, Sighted
 from zmesh.trust.device import Device
 
@@ -184,6 +184,31 @@ class Peer:
 
     # --- looking around ---
 
+    async def wait_for(self, address: str, timeout: float | None = None) -> str:  # noqa: ASYNC109 - as in `stored`
+        """Wait until an agent is there: its peer linked, its mailbox in the roster. Sending does not need it.
+
+        Args:
+            address: `agent@peer`, or `agent`.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The address it was resolved to.
+
+        Raises:
+            AddressError: The address breaks the grammar.
+            WaitTimeout: It is not there yet.
+        """
+        driver = self.driver
+        parsed = Address.parse(address)
+        try:
+            async with asyncio.timeout(timeout):
+                while (found := _present(driver, parsed)) is None:
+                    await driver.change()
+        except TimeoutError:
+            near = ", ".join(sorted(f"{name}@{peer.name}" for peer in self.peers() for name in peer.agents)[:10])
+            raise WaitTimeout(f"{address} is not there after {timeout} s; there are: {near or 'no agents'}") from None
+        return found
+
     @property
     def driver(self) -> Driver:
         """The peer's driver.
@@ -232,6 +257,14 @@ class Peer:
     def troubles(self) -> tuple[str, ...]:
         """What keeps discovery from working fully, in words."""
         return self._discovery.troubles if self._discovery else ()
+
+
+def _present(driver: Driver, address: Address) -> str | None:
+    try:
+        resolved = driver.core.node.find(str(address))
+    except (UnknownAgent, AmbiguousAddress):
+        return None
+    return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
 
 
 def _tell(driver: Driver, seen: Sighting) -> None:

@@ -25,7 +25,7 @@ MAX_ENDPOINT: Final = 128  # tcp://[ipv6%zone]:port
 MAX_ENDPOINTS: Final = 16  # interfaces of one machine
 MAX_CAPABILITIES: Final = 32  # of one agent
 MAX_AGENTS: Final = 4096  # mailboxes of one store; the goal is 1,000 agents on one daemon
-AGENTS_PER_PAGE: Final = 250  # of one PEERS frame: 250 agents with long names stay below MAX_FRAME
+AGENTS_PER_PAGE: Final = 100  # of one PEERS frame: with the longest words in any script they stay below MAX_FRAME
 
 # --- one message ---
 MAX_BODY: Final = 256 * KIB  # TCP heartbeats can time out during one huge message; 256 KiB take 0.2 s at 10 Mbit/s

@@ -17,12 +17,14 @@ from zmesh.protocol.bounds import (
     CACHED_BODY_BYTES,
     MAX_AGENTS,
     MAX_ATTEMPTS,
+    MAX_CAPABILITIES,
+    MAX_NAME,
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
     STORE_RETRY,
 )
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
-from zmesh.protocol.envelope import unpack_envelope
+from zmesh.protocol.envelope import is_type, unpack_envelope
 from zmesh.protocol.journal import InRow, PutIn, PutMailbox, SetIn
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
@@ -80,11 +82,13 @@ class Inbox:
 
         Raises:
             AddressError: The name is none.
+            ValueError: A role or capability is too long, or there are too many.
             MeshFull: There are too many mailboxes.
         """
         if not is_name(command.name):
             message = f"{command.name!r} is not a valid agent name"
             raise AddressError(message)
+        _check_words(command)
         known = self.mailboxes.get(command.name)
         row = PutMailbox(command.name, command.role, command.capabilities)
         if known is None:
@@ -468,6 +472,15 @@ class Inbox:
             self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
         for name in dict.fromkeys(message.mailbox for message in due):
             self._dispatch(self.mailboxes[name])
+
+
+def _check_words(command: OpenMailbox) -> None:
+    if command.role and not is_type(command.role):
+        message = f"a role is a text of at most {MAX_NAME} printable characters, not {command.role!r}"
+        raise ValueError(message)
+    if len(command.capabilities) > MAX_CAPABILITIES or not all(map(is_type, command.capabilities)):
+        message = f"capabilities are at most {MAX_CAPABILITIES} texts of 1 to {MAX_NAME} printable characters"
+        raise ValueError(message)
 
 
 def _nothing() -> None:

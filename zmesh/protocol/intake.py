@@ -7,7 +7,7 @@ every claim is compared with what we know, and one that cannot be true is a `Pro
 from collections.abc import Callable
 from typing import Any, Final
 
-from zmesh.protocol.bounds import BYE_REDIAL, CLASSES
+from zmesh.protocol.bounds import BYE_REDIAL, CLASSES, NO_ID
 from zmesh.protocol.codec import MAX_NUMBER
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
@@ -71,6 +71,8 @@ def _store(node: Node, remote: Remote, stream: InStream, item: Item) -> Ending |
     number = stream.seen + 1
     if not item.envelope:
         return Ending(stream.klass, number, "skipped", "")
+    if item.id == NO_ID:
+        return Ending(stream.klass, number, "bad-envelope", "a message without an id")
     try:
         envelope = unpack_envelope(item.envelope)
         _check_sender(node, remote, envelope)

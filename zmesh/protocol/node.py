@@ -45,6 +45,7 @@ class Node:
         roster: Version of our roster.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
+        changes: How often rosters, names or links have changed.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Node:
         self.roster = 1
         self.sick_until = float("-inf")
         self.touched: dict[bytes, Remote] = {}
+        self.changes = 0
         self._roster_at = now
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
@@ -132,6 +134,7 @@ class Node:
 
     def changed(self) -> None:
         """Rosters, names or links have changed: addresses must be resolved afresh."""
+        self.changes += 1
         self._entries = None
         self._resolved = {}
 

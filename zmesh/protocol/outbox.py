@@ -11,8 +11,11 @@ from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol.backoff import delay_of
 from zmesh.protocol.bounds import (
     CACHED_BODY_BYTES,
+    ID_BYTES,
     MAX_BODY,
+    MAX_NAME,
     MAX_TTL,
+    NO_ID,
     QUOTA_BYTES,
     QUOTA_MESSAGES,
     REQUEUE_FIRST,
@@ -21,7 +24,7 @@ from zmesh.protocol.bounds import (
 )
 from zmesh.protocol.directory import Resolved, waiting_warning
 from zmesh.protocol.effects import Failed, Progress, Send, Settled
-from zmesh.protocol.envelope import Envelope
+from zmesh.protocol.envelope import Envelope, is_type
 from zmesh.protocol.frames import Ending
 from zmesh.protocol.journal import EndOut, FateOut, MoveOut, Op, OutRow, PutOut
 from zmesh.protocol.messages import OutMessage
@@ -95,7 +98,7 @@ class Outbox:
 
         Raises:
             BodyTooLarge: The body is larger than one message may be.
-            ValueError: The ttl is not a positive number of seconds, a year at most.
+            ValueError: The ttl is not a positive number of seconds, a year at most; or an id or the type is none.
             UnknownAgent: The mailbox is not there, and the command is strict.
             MeshFull: The quota of the peer is used up.
         """
@@ -105,6 +108,12 @@ class Outbox:
                 f"send a reference to the data, or send it in pieces"
             )
             raise BodyTooLarge(text)
+        if len(command.id) != ID_BYTES or command.id == NO_ID or not is_type(command.type):
+            text = f"a message has an id of {ID_BYTES} bytes and a type of 1 to {MAX_NAME} printable characters"
+            raise ValueError(text)
+        if any(len(ident) not in (0, ID_BYTES) for ident in (command.thread, command.reply_to)):
+            text = f"thread and reply_to are message ids of {ID_BYTES} bytes, or empty"
+            raise ValueError(text)
         if command.ttl is not None and not 0 < command.ttl <= MAX_TTL:
             text = f"a ttl is between 0 and {MAX_TTL:.0f} seconds, not {command.ttl}"
             raise ValueError(text)

@@ -5,7 +5,6 @@ which runs only when the commit is reported. Several inputs may be handled befor
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from zmesh.protocol.effects import Effect, Notice, Persist
 from zmesh.protocol.entropy import Entropy
@@ -13,12 +12,6 @@ from zmesh.protocol.journal import Op, PutAudit
 
 Then = Callable[[], None]
 Otherwise = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class _Sealed:
-    generation: int
-    follow: list[tuple[Then, Otherwise | None]]
 
 
 class Turn:
@@ -40,7 +33,8 @@ class Turn:
         self._ops: list[Op] = []
         self._follow: list[tuple[Then, Otherwise | None]] = []
         self._effects: list[Effect] = []
-        self._sealed: dict[int, _Sealed] = {}
+        self._sealed: dict[int, list[tuple[Then, Otherwise | None]]] = {}
+        self._void: set[int] = set()
         self._token = 0
         self._generation = 0
 
@@ -76,34 +70,40 @@ class Turn:
         if not self.open:
             return
         self._token += 1
-        self._sealed[self._token] = _Sealed(self._generation, self._follow)
+        self._sealed[self._token] = self._follow
         self._effects.append(Persist(self._token, self._generation, tuple(self._ops)))
         self._ops, self._follow = [], []
 
     def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
         """Run what follows from a commit."""
-        sealed = self._sealed.pop(token)
+        follow = self._sealed.pop(token)
         self.ignored_out, self.ignored_in = ignored_out, ignored_in
-        for commit, _ in sealed.follow:
+        for commit, _ in follow:
             commit()
         self.ignored_out = self.ignored_in = frozenset()
 
     def failed(self, token: int, reason: str) -> bool:
         """Run what follows from a commit that failed.
 
+        With it fails everything of its generation that is not committed: all of that is taken back at once, before
+        anything new can build on it. The reports that are still to come of the others then say nothing new.
+
         Returns:
-            True when this is the first failure of its generation: everything accepted and not yet committed is void.
+            True when this is the first failure of its generation.
         """
-        sealed = self._sealed.pop(token)
-        first = sealed.generation == self._generation
-        if first:
-            # What is being collected now may build on what just failed: it belongs to the old generation, and fails.
-            self.seal()
-            self._generation += 1
-        for _, abort in sealed.follow:
-            if abort is not None:
-                abort(reason)
-        return first
+        if token not in self._sealed:
+            self._void.remove(token)
+            return False
+        # What is being collected now may build on what just failed: it belongs to the old generation, and fails.
+        self.seal()
+        self._generation += 1
+        failed, self._sealed = self._sealed, {}
+        self._void.update(other for other in failed if other != token)
+        for sealed in failed.values():
+            for _, abort in sealed:
+                if abort is not None:
+                    abort(reason)
+        return True
 
     def drain(self) -> list[Effect]:
         """Return the effects collected so far and forget them."""

@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -17,6 +18,7 @@ from zmesh.cli.bench.sizes import START_SECONDS, STEP_SECONDS, STOP_SECONDS
 from zmesh.errors import MeshError
 
 _TAIL: Final = 2000  # characters of a failed part's standard error that are shown
+_LOOK: Final = 0.02  # seconds between two looks at parts that work together
 
 
 class BenchError(MeshError):
@@ -104,6 +106,10 @@ class Worker:
             raise self._failure(answer["error"])
         return answer
 
+    def has_answered(self) -> bool:
+        """Say whether `answer` would return, or fail, at once."""
+        return not self._answers.empty()
+
     def call(self, verb: str, seconds: float = STEP_SECONDS, **arguments: Any) -> dict[str, Any]:
         """Tell the part what to do and wait for the answer."""
         self.ask(verb, **arguments)
@@ -119,20 +125,17 @@ class Worker:
         return BenchError(f"{self._role}, {self._asked}: {reason}" + (f"\n{tail}" if tail else ""))
 
 
-def together(first: Worker, second: Worker) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Wait for the answers of two parts that work with each other; the failure of either is told first."""
-    waiting = {first: first, second: second}
+def together(*workers: Worker) -> list[dict[str, Any]]:
+    """Wait for the answers of parts that work with each other; whichever fails first is heard first."""
+    deadline = time.monotonic() + STEP_SECONDS
     answers: dict[Worker, dict[str, Any]] = {}
-    seconds = STEP_SECONDS
-    while waiting:
-        for worker in list(waiting):
-            if not worker._answers.empty() or seconds <= 0:  # noqa: SLF001 - of this module
-                answers[worker] = worker.answer(1.0)
-                del waiting[worker]
-        if waiting:
-            threading.Event().wait(0.05)
-            seconds -= 0.05
-    return answers[first], answers[second]
+    while len(answers) < len(workers):
+        late = time.monotonic() > deadline
+        for worker in workers:
+            if worker not in answers and (late or worker.has_answered()):
+                answers[worker] = worker.answer(0.0 if late else STOP_SECONDS)
+        time.sleep(_LOOK)
+    return [answers[worker] for worker in workers]
 
 
 def _collect(lines: IO[str], answers: queue.Queue[str]) -> None:

@@ -1,0 +1,176 @@
+"""The rival as a part of measurements: nats-server with a JetStream file store, and clients through nats-py.
+
+The server runs on loopback with a port of the system's choice and is ended by its pid with this process, however that
+ends. The clients use what nats-py offers for speed: asynchronous publishing with a bound on what is not yet acknowledged.
+"""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import nats
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StorageType, StreamConfig
+
+from zmesh.cli.bench.sizes import IN_FLIGHT, START_SECONDS, STEP_SECONDS, STOP_SECONDS
+from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
+
+SUBJECT: Final = "bench"
+_PLACES: Final = (None, "/usr/sbin:/usr/local/sbin")  # PATH first; Debian puts the server beside it
+
+
+def server_program() -> str | None:
+    """Return the path of nats-server, or None when this machine has none."""
+    return next((found for places in _PLACES if (found := shutil.which("nats-server", path=places))), None)
+
+
+class ServerPart:
+    """One nats-server."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    def verbs(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
+        """Return what this part can do."""
+        return {"serve": self.serve, "accepts": self.accepts}
+
+    async def close(self) -> None:
+        """End the server by its pid."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS / 2):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def accepts(self, directory: str, sync: str) -> dict[str, Any]:
+        """Say whether this version of the server knows the setting."""
+        _, configuration = _configure(Path(directory), sync)
+        tested = await asyncio.create_subprocess_exec(
+            _program(), "-c", str(configuration), "-t", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return {"accepted": await tested.wait() == 0}
+
+    async def serve(self, directory: str, sync: str) -> dict[str, Any]:
+        """Start the server.
+
+        Args:
+            directory: Where its store, settings and log lie.
+            sync: What `sync_interval` is set to; empty for the server's default.
+        """
+        place, configuration = _configure(Path(directory), sync)
+        log = place / "log"
+        self._process = await asyncio.create_subprocess_exec(_program(), "-c", str(configuration), "-l", str(log))
+        ports = place / f"nats-server_{self._process.pid}.ports"
+        async with asyncio.timeout(START_SECONDS):
+            while not ports.exists() or not ports.read_text().strip():
+                if self._process.returncode is not None:
+                    raise RuntimeError(f"nats-server ended: {log.read_text()[-500:] if log.exists() else 'no log'}")
+                await asyncio.sleep(0.02)
+        return {"url": json.loads(ports.read_text())["nats"][0]}
+
+
+class ClientPart:
+    """A publisher or a consumer."""
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+
+    def verbs(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
+        """Return what this part can do."""
+        return {
+            "open": self.open,
+            "send": self.send,
+            "send_paced": self.send_paced,
+            "subscribe": self.subscribe,
+            "receive_paced": self.receive_paced,
+        }
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def open(self, url: str, *, stream: bool) -> dict[str, Any]:
+        """Connect; with `stream`, make the stream, on file."""
+        self._client = await nats.connect(url, connect_timeout=int(START_SECONDS))
+        if stream:
+            await self._stream().add_stream(StreamConfig(SUBJECT, subjects=[SUBJECT], storage=StorageType.FILE))
+        return {}
+
+    async def send(self, count: int) -> dict[str, Any]:
+        """Publish `count` messages with `IN_FLIGHT` of them not acknowledged; seconds until all are."""
+        stream = self._stream()
+        async with asyncio.timeout(STEP_SECONDS):
+            start = now()
+            acknowledged = [await stream.publish_async(SUBJECT, stamped(number)) for number in range(count)]
+            await asyncio.gather(*acknowledged)
+            return {"stored_s": (now() - start) / 1e9}
+
+    async def send_paced(self, count: int, rate: float) -> dict[str, Any]:
+        """Publish one message at a time; percentiles of the time until its acknowledgement."""
+        stream = self._stream()
+        spent: list[int] = []
+        for wait in beats(count, rate):
+            await asyncio.sleep(wait)
+            start = now()
+            await stream.publish(SUBJECT, stamped(start))
+            spent.append(now() - start)
+        return percentiles("send", spent)
+
+    async def subscribe(self) -> dict[str, Any]:
+        """Become a push consumer, which acknowledges each message."""
+        self._subscription: JetStreamContext.PushSubscription = await self._stream().subscribe(SUBJECT)
+        return {}
+
+    async def receive_paced(self, count: int) -> dict[str, Any]:
+        """Take messages; percentiles of the time from the call of publish to the consumer's loop."""
+        spent: list[int] = []
+        async with asyncio.timeout(STEP_SECONDS):
+            async for message in self._subscription.messages:
+                spent.append(now() - stamp(message.data))
+                await message.ack()
+                if len(spent) == count:
+                    break
+        return percentiles("inbox", spent)
+
+    def _stream(self) -> JetStreamContext:
+        assert self._client is not None
+        return self._client.jetstream(publish_async_max_pending=IN_FLIGHT, timeout=STEP_SECONDS)
+
+
+def _program() -> str:
+    program = server_program()
+    assert program is not None
+    return program
+
+
+def _configure(place: Path, sync: str) -> tuple[Path, Path]:
+    """Write the server's settings; returns its directory and the file."""
+    place.mkdir(parents=True, exist_ok=True)
+    interval = f"sync_interval: {sync}" if sync else ""
+    configuration = place / "nats.conf"
+    configuration.write_text(
+        f"""
+host: 127.0.0.1
+port: -1
+ports_file_dir: {json.dumps(str(place))}
+jetstream {{
+    store_dir: {json.dumps(str(place / "store"))}
+    {interval}
+}}
+"""
+    )
+    return place, configuration
