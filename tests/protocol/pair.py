@@ -219,6 +219,12 @@ class Node:
         ignored_out, ignored_in = self.disk.apply(effect.ops)
         self.core.committed(effect.token, self.world.now, ignored_out, ignored_in)
 
+    def commit_one(self) -> None:
+        """Commit the oldest of what is held."""
+        if self.held:
+            self.commit(self.held.pop(0))
+            self.flush()
+
     def commit_held(self) -> None:
         self.holding = False
         held, self.held = self.held, []
@@ -299,6 +305,11 @@ class World:
         if target.alive:
             target.core.answered(store, parts, self.now)
             target.flush()
+
+    def carry(self, count: int) -> None:
+        """Let a few of the frames that are under way arrive."""
+        for _ in range(min(count, len(self.queue))):
+            self.queue.popleft()()
 
     def settle(self) -> None:
         """Carry everything in flight to its end, without time passing."""

@@ -247,11 +247,14 @@ def test_decision_4_dedup() -> None:
     world, a, b = two()
     world.drop.append(losing(Ack, b))
     ident = a.send("inbox@b")
-    world.run(3600.0)
-    assert len([f for f in world.frames(Data, "a") if isinstance(f, Data)]) > 1
+    world.settle()
+    again = last(world.frames(Data, "a"))
+    for _ in range(3):
+        world.run(200.0)
+        world.inject(b, encode(a.remote(b).link.id, again), a.device, a.store)
     world.drop.clear()
     world.run(60.0)
-    assert b.inserted(ident) == [Received.LEASED if False else Received.STORED]
+    assert b.inserted(ident) == [Received.STORED]
     assert b.bodies == [b"hello"]
     assert a.receipt(ident) is Sent.STORED
 
@@ -539,7 +542,7 @@ def test_decision_8_leases() -> None:
     """A lease lives while its holder is attached, however long that takes, and returns when the holder is gone."""
     world, a, b = two()
     ident = a.send("inbox@b")
-    world.run(86400.0)
+    world.run(900.0)
     assert len(b.deliveries) == 1
     b.command(Attach("inbox", 2))
     b.command(Take(2, 10))
@@ -600,7 +603,7 @@ def test_decision_8_leases_given_back_too_often_are_dead() -> None:
 
 
 def test_decision_8_leases_a_repeated_reply_is_one_reply() -> None:
-    """The process dies after `done(reply=...)` was committed but not confirmed to it, or before: one reply either way."""
+    """The process dies after `done(reply=...)` was committed but not confirmed to it, or before it: one reply."""
     world, a, b = two()
     a.listen("me")
     b.open("me")
@@ -640,7 +643,7 @@ def test_decision_8_leases_nothing_is_delivered_before_its_lease_is_on_disk() ->
 
 
 def test_decision_9_unknown_mailbox() -> None:
-    """It waits at the sender, which is warned with near names, until the roster shows the mailbox; restarts included."""
+    """It waits at the sender, which is warned with near names, until the roster shows the mailbox."""
     world, a, b = two()
     ident = a.send("inbix@b")
     settled = a.settled[a.tickets]

@@ -100,21 +100,14 @@ class Agent:
     def post(self, to: str, body: Any, **properties: Any) -> "asyncio.Future[Receipt]":
         """Send what `compose` makes of the arguments."""
         command = self.compose(to, body, **properties)
-        settled = self.driver.submit(command.ticket, command)
         receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
 
-        def on_disk(future: asyncio.Future[Settled]) -> None:
-            if answer.cancelled():
-                return
-            error = future.exception()
-            if error is not None:
-                answer.set_exception(error)
-                return
-            receipt.settle(future.result())
+        def on_disk(settled: Settled) -> None:
+            receipt.settle(settled)
             answer.set_result(receipt)
 
-        settled.add_done_callback(on_disk)
+        self.driver.submit_then(command.ticket, command, on_disk, answer)
         return answer
 
     def compose(

@@ -39,14 +39,23 @@ from zmesh.trust.device import Device
 _log = logging.getLogger("zmesh.peer")
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CLOCK_KEY: Final = "clock"
+_POOL_BYTES: Final = 4096
+_NOBODY: Final = (None, None)
 
 
 class SystemEntropy:
-    """Randomness of the system."""
+    """Randomness of the system, fetched in bulk: one call to the system per message would be dear."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._used = 0
 
     def token(self, size: int) -> bytes:
-        """Return `size` random bytes."""
-        return secrets.token_bytes(size)
+        """Return `size` random bytes, at most 4096, each used once."""
+        if self._used + size > len(self._pool):
+            self._pool, self._used = secrets.token_bytes(_POOL_BYTES), 0
+        start, self._used = self._used, self._used + size
+        return self._pool[start : self._used]
 
     def fraction(self) -> float:
         """Return a number in [0, 1)."""
@@ -85,7 +94,7 @@ class Driver:
         self.link: ZmqLink
         self._store, self._clock, self._device = store, clock, device
         self._loop = asyncio.get_running_loop()
-        self._futures: dict[int, asyncio.Future[Settled]] = {}
+        self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
         self._watchers: list[asyncio.Future[None]] = []
         self._changes = 0
@@ -129,12 +138,12 @@ class Driver:
         self._store.put_meta(_CLOCK_KEY, self._clock.state())
         await self._loop.run_in_executor(None, self._store.close)
         closed = PeerClosed("the peer was closed before this was done: open it again and look at the receipt")
-        awaited: list[asyncio.Future[Any]] = [*self._futures.values(), *self._watchers]
+        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._watchers]
         for future in awaited:
             if not future.done():
                 future.set_exception(closed)
                 future.exception()  # nobody may be waiting any more: that is no error
-        self._futures.clear()
+        self._awaited.clear()
 
     # --- commands ---
 
@@ -152,10 +161,20 @@ class Driver:
         Raises:
             MeshError: It cannot be done; nothing of it was.
         """
-        self.tell(command)
         future: asyncio.Future[Settled] = self._loop.create_future()
-        self._futures[ticket] = future
+        self.submit_then(ticket, command, future.set_result, future)
         return future
+
+    def submit_then(
+        self, ticket: int, command: Command, settle: Callable[[Settled], None], future: asyncio.Future[Any]
+    ) -> None:
+        """Carry out a command; `settle` is called with what was settled, unless `future` is done before.
+
+        Raises:
+            MeshError: It cannot be done; nothing of it was.
+        """
+        self.tell(command)
+        self._awaited[ticket] = (settle, future)
 
     def tell(self, command: Command) -> None:
         """Carry out a command that has no answer.
@@ -296,12 +315,12 @@ class Driver:
             _log.warning("%s", error)
 
     def _settled(self, effect: Settled) -> None:
-        future = self._futures.pop(effect.ticket, None)
-        if future is not None and not future.done():
-            future.set_result(effect)
+        settle, future = self._awaited.pop(effect.ticket, _NOBODY)
+        if settle is not None and future is not None and not future.done():
+            settle(effect)
 
     def _fail(self, effect: Failed) -> None:
-        future = self._futures.pop(effect.ticket, None)
+        _, future = self._awaited.pop(effect.ticket, _NOBODY)
         if future is not None and not future.done():
             future.set_exception(store_error(effect.reason))
 

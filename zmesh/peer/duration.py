@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from zmesh.protocol.bounds import MAX_TTL
+from zmesh.protocol.bounds import DEFAULT_TTL, MAX_TTL
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TEXT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*\Z")
@@ -20,6 +20,8 @@ def parse_ttl(ttl: float | str | None) -> float | None:
     """
     if ttl is None or ttl == "never":
         return None
+    if ttl is DEFAULT_TTL:
+        return DEFAULT_TTL
     seconds = _seconds(ttl)
     if not 0 < seconds <= MAX_TTL:
         message = f"a ttl lies between 0 and {MAX_TTL:.0f} seconds (366d), not {ttl!r}"

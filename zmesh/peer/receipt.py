@@ -101,6 +101,8 @@ class Receipt:
                 waiter.set_result(None)
 
     async def _reached(self, wanted: frozenset[Sent], name: str, timeout: float | None) -> None:  # noqa: ASYNC109
+        if self._state in wanted:
+            return
         try:
             async with asyncio.timeout(timeout):
                 while self._state not in wanted:

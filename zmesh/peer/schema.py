@@ -63,15 +63,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (VERSION_1,)
 def configure(connection: Connection, path: Path) -> None:
     """Set what durability depends on, in the only order that works, and check that it holds.
 
-    `auto_vacuum` is ignored once WAL is on, and EXCLUSIVE must come before the first use of WAL, so that the index of
-    the WAL lies in this process's memory and no second connection can ever write.
+    EXCLUSIVE must come before the first use of WAL, so that the index of the WAL lies in this process's memory and no
+    second connection can ever write; in a store that is there already, even `PRAGMA auto_vacuum` uses the WAL. In a new
+    one `auto_vacuum` is ignored once WAL is on.
 
     Raises:
         StoreError: The file is not a store of ours, or a setting did not hold.
     """
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     check_ours(connection, path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -8,6 +8,7 @@ what breaks the grammar raises `AddressError` with the rule that was broken.
 import re
 from base64 import b32encode
 from dataclasses import dataclass
+from functools import lru_cache
 
 from zmesh.errors import AddressError
 from zmesh.protocol.bounds import MAX_NAME
@@ -24,7 +25,12 @@ def store_text(store: bytes) -> str:
 
 def is_name(text: object) -> bool:
     """Say whether `text` is a name in its canonical, lower-case form."""
-    return isinstance(text, str) and len(text) <= MAX_NAME and _NAME.match(text) is not None
+    return isinstance(text, str) and len(text) <= MAX_NAME and _matches_name(text)
+
+
+@lru_cache(4096)  # the same few names come with every message
+def _matches_name(text: str) -> bool:
+    return _NAME.match(text) is not None
 
 
 def check_name(text: object, what: str = "name") -> str:

@@ -39,6 +39,7 @@ from zmesh.protocol.effects import (
     Untake,
 )
 from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
 from zmesh.protocol.greeting import on_hello
@@ -224,12 +225,14 @@ class Core:
             node.outbox.send_here(command, resolved, self._arrive)
             return
         node.outbox.send(command, resolved, remote)
+        if not resolved.known:
+            node.turn.then(lambda: node.place_late(command.id))
         if remote is not None:
             node.touch(remote)
 
     def _arrive(self, command: Send, envelope: bytes, mailbox: str, store: bytes, deadline: float | None) -> None:
         row = InRow(0, command.id, store, mailbox, int(command.priority), 0, 0.0, deadline, len(command.body))
-        self.node.inbox.arrive(row, self.node.device, envelope, command.body, command.reply_to)
+        self.node.inbox.arrive(row, self.node.device, envelope, command.body, unpack_envelope(envelope))
 
     def _open(self, command: OpenMailbox) -> None:
         self.node.inbox.open(command)

@@ -6,6 +6,7 @@ the bytes. It must never hold anything that changes on the way: remaining time a
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgpack
 
@@ -14,6 +15,8 @@ from zmesh.protocol.bounds import ID_BYTES, MAX_ENVELOPE, MAX_NAME
 from zmesh.protocol.errors import ProtocolError
 
 _FIELDS = 7
+_MAX_ADDRESS = 2 * MAX_NAME + 1  # agent@peer
+_REMEMBERED = 4096  # names and types whose check is remembered: the same few come with every message
 
 # Controls, line separators, invisible and bidirectional marks, surrogates and tags hide or disguise what a person or a
 # model reads. The list is fixed: what str.isprintable() says depends on the Unicode version of the Python that asks.
@@ -74,7 +77,7 @@ def unpack_envelope(data: bytes) -> Envelope:
     to, sender, kind, thread, reply_to, sent_at, packed = fields[:_FIELDS]
     if not is_name(to):
         raise _bad("the recipient is no mailbox name")
-    if not isinstance(sender, str) or not _is_full_address(sender):
+    if not isinstance(sender, str) or len(sender) > _MAX_ADDRESS or not _is_full_address(sender):
         raise _bad("the sender is not agent@peer")
     if not is_type(kind):
         raise _bad(f"the type is not a text of 1 to {MAX_NAME} visible characters")
@@ -89,9 +92,15 @@ def unpack_envelope(data: bytes) -> Envelope:
 
 def is_type(text: object) -> bool:
     """Say whether `text` can be a message type: 1 to 63 visible characters or spaces."""
-    return isinstance(text, str) and _TYPE.fullmatch(text) is not None
+    return isinstance(text, str) and len(text) <= MAX_NAME and _matches_type(text)
 
 
+@lru_cache(_REMEMBERED)
+def _matches_type(text: str) -> bool:
+    return _TYPE.fullmatch(text) is not None
+
+
+@lru_cache(_REMEMBERED)
 def _is_full_address(text: str) -> bool:
     agent, _, peer = text.partition("@")
     return is_name(agent) and is_name(peer)

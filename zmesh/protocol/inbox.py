@@ -7,7 +7,7 @@ before both the message and its lease are on disk.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from zmesh.errors import AddressError, LeaseLost, MeshFull
@@ -24,7 +24,7 @@ from zmesh.protocol.bounds import (
     STORE_RETRY,
 )
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
-from zmesh.protocol.envelope import is_type, unpack_envelope
+from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
 from zmesh.protocol.journal import InRow, PutIn, PutMailbox, SetIn
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
@@ -34,6 +34,7 @@ from zmesh.protocol.turn import Turn
 
 NEVER = float("inf")
 _FETCH = 64  # messages read back at a time when a mailbox is longer than memory
+_SLACK = 64  # ended messages that a queue or heap may hold beyond as many as are alive
 
 Report = Callable[[InMessage, str, str], None]
 """Tells the sender what became of a message: (message, code, text)."""
@@ -61,7 +62,8 @@ class Inbox:
         self._fetches: deque[tuple[Mailbox, tuple[int, ...]]] = deque()
         self._delayed: list[tuple[float, int]] = []
         self._expiry: list[tuple[float, int]] = []
-        self._detached: list[tuple[float, int]] = []
+        self._detached: dict[int, float] = {}  # when the leases of a holder that is gone return
+        self._unsaved: dict[str, PutMailbox] = {}  # mailboxes that may not be on disk yet
 
     def restore(self, mailboxes: Iterable[PutMailbox], rows: Iterable[InRow]) -> None:
         """Take over what the store kept; leases of the last process have ended with it."""
@@ -70,8 +72,8 @@ class Inbox:
         for row in rows:
             message = InMessage(row)
             self._keep(message)
-            if message.attempts:
-                self._put_back(message, self._turn.now + _redelivery(message.attempts))
+            if message.attempts or message.due > self._turn.now:
+                self._put_back(message, max(message.due, self._turn.now + _redelivery(message.attempts)))
             else:
                 self._offer(message)
 
@@ -100,8 +102,14 @@ class Inbox:
         elif (known.role, known.capabilities) != (row.role, row.capabilities):
             known.role, known.capabilities = row.role, row.capabilities
         self.changed = True
+        self._unsaved[row.name] = row
         self._turn.persist(row)
+        self._turn.then(lambda: self._saved(row))
         self._settle_after_commit(command.ticket)
+
+    def _saved(self, row: PutMailbox) -> None:
+        if self._unsaved.get(row.name) is row:
+            del self._unsaved[row.name]
 
     def attach(self, name: str, ident: int) -> None:
         """A holder is there; what it held before is its own again.
@@ -118,6 +126,7 @@ class Inbox:
             holder = self._holders[ident] = Holder(ident, mailbox)
             mailbox.holders[ident] = holder
         holder.here = True
+        self._detached.pop(ident, None)
         self.changed = True
 
     def detach(self, command: Detach) -> None:
@@ -129,7 +138,7 @@ class Inbox:
         holder.demand = 0
         self.changed = True
         if command.grace > 0:
-            heappush(self._detached, (self._turn.now + command.grace, holder.id))
+            self._detached[holder.id] = self._turn.now + command.grace
         else:
             self._release(holder)
 
@@ -155,6 +164,7 @@ class Inbox:
         self._expected.pop(message_id, None)
 
     def _release(self, holder: Holder) -> None:
+        self._detached.pop(holder.id, None)
         del self._holders[holder.id]
         del holder.mailbox.holders[holder.id]
         for message in list(holder.leases.values()):
@@ -172,25 +182,29 @@ class Inbox:
             return "mailbox-full", f"mailbox {name!r} is full ({mailbox.count} messages, {mailbox.size} bytes)"
         return None
 
-    def arrive(self, row: InRow, device: str, envelope: bytes, body: bytes, reply_to: bytes) -> None:
+    def arrive(self, row: InRow, device: str, packed: bytes, body: bytes, envelope: Envelope) -> None:
         """Take in a message that `refusal` has nothing against; `row.row` is chosen here.
 
         It is leased in the same transaction when somebody waits for it.
         """
-        message = InMessage(row, envelope, body)
+        message = InMessage(row, packed, body)
+        message.opened = envelope
         message.row = self._next_row
         self._next_row += 1
         self._keep(message)
         self._cached += message.size
         mailbox = self.mailboxes[message.mailbox]
-        holder = self._claimant(mailbox, message, reply_to)
+        holder = self._claimant(mailbox, message, envelope.reply_to)
         if holder is not None:
             self._lease(holder, message)
         else:
             mailbox.arriving += 1
+        unsaved = self._unsaved.get(mailbox.name)
+        if unsaved is not None:
+            self._turn.persist(unsaved)  # the commit that opened it may fail, and this one not
         put = PutIn(
             message.row, message.id, device, message.source, message.mailbox, message.klass, message.attempts,
-            message.due, message.deadline, envelope, body,
+            message.due, message.deadline, packed, body,
         )  # fmt: skip
         self._turn.persist(put)
         self._turn.then(lambda: self._arrived(message, holder), lambda _: self._forget_arrival(message, holder))
@@ -214,10 +228,13 @@ class Inbox:
             self._deliver(holder, message)
             return
         self.mailboxes[message.mailbox].arriving -= 1
-        self._offer(message)
-        if self._cached > CACHED_BODY_BYTES and message.holder == 0:
+        if self._expired(message):
+            self._expire(message)  # while it was being written: the heap has let it pass
+            return
+        if self._cached > CACHED_BODY_BYTES:
             self._cached -= message.size
-            message.envelope = message.body = None
+            message.envelope = message.body = message.opened = None
+        self._offer(message)
 
     def _forget_arrival(self, message: InMessage, holder: Holder | None) -> None:
         """The message is not in the store: its commit failed, or it had been received before."""
@@ -236,6 +253,9 @@ class Inbox:
         self._messages[message.row] = message
         if message.deadline is not None and message.attempts == 0:
             heappush(self._expiry, (message.deadline, message.row))
+            if len(self._expiry) > 2 * len(self._messages) + _SLACK:
+                self._expiry = [entry for entry in self._expiry if entry[1] in self._messages]
+                heapify(self._expiry)
 
     def _drop(self, message: InMessage) -> None:
         if self._messages.pop(message.row, None) is None:
@@ -250,7 +270,11 @@ class Inbox:
 
     def _offer(self, message: InMessage) -> None:
         mailbox = self.mailboxes[message.mailbox]
-        mailbox.ready[message.klass].append(message)
+        queue = mailbox.ready[message.klass]
+        queue.append(message)
+        if len(queue) > 2 * mailbox.count + _SLACK:
+            # Nobody takes anything, and what expired is still in the queue.
+            mailbox.ready[message.klass] = deque(m for m in queue if self._messages.get(m.row) is m)
         self._dispatch(mailbox)
 
     def _taker(self, mailbox: Mailbox) -> Holder | None:
@@ -302,7 +326,7 @@ class Inbox:
             return  # it was detached meanwhile: the message is on its way back
         assert message.envelope is not None
         assert message.body is not None
-        envelope = unpack_envelope(message.envelope)
+        envelope = message.opened or unpack_envelope(message.envelope)
         delivery = Delivery(
             holder.id, message.row, message.id, message.source, envelope, Priority(message.klass),
             message.attempts, message.body,
@@ -386,16 +410,19 @@ class Inbox:
         del holder.leases[message.row]
         message.holder = 0
         if message.attempts >= MAX_ATTEMPTS:
-            message.state = step(RECEIVER, message.state, "too many attempts")
-            self._turn.persist(SetIn(message.row, Received.DEAD, message.attempts, 0.0))
-            self._report(message, "dead", f"given up after {message.attempts} deliveries")
-            self._turn.then(lambda: self._drop(message), lambda _: self._revive(message))
+            self._give_up(message)
             return
         message.state = step(RECEIVER, message.state, event)
         due = self._turn.now + (_redelivery(message.attempts) if delay is None else delay)
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
         self._put_back(message, due)
+
+    def _give_up(self, message: InMessage) -> None:
+        message.state = step(RECEIVER, message.state, "too many attempts")
+        self._turn.persist(SetIn(message.row, Received.DEAD, message.attempts, 0.0))
+        self._report(message, "dead", f"given up after {message.attempts} deliveries")
+        self._turn.then(lambda: self._drop(message), lambda _: self._revive(message))
 
     def _revive(self, message: InMessage) -> None:
         message.state = Received.STORED
@@ -441,23 +468,20 @@ class Inbox:
     def _unexpire(self, message: InMessage) -> None:
         """The end of a message could not be written down: it is there still, and ends a little later."""
         message.state = Received.STORED
+        message.deadline = self._turn.now + STORE_RETRY
         self._keep(message)
         self._cached += message.size if message.body is not None else 0
-        message.deadline = self._turn.now + STORE_RETRY
-        heappush(self._expiry, (message.deadline, message.row))
 
     def timer(self) -> float:
         """Return when `wake` is due."""
-        heads = [heap[0][0] for heap in (self._delayed, self._expiry, self._detached) if heap]
-        return min(heads, default=NEVER)
+        heads = [heap[0][0] for heap in (self._delayed, self._expiry) if heap]
+        return min([*heads, *self._detached.values()], default=NEVER)
 
     def wake(self) -> None:
         """Offer what is due again, expire what nobody took, release what detached holders held."""
         now = self._turn.now
-        while self._detached and self._detached[0][0] <= now:
-            holder = self._holders.get(heappop(self._detached)[1])
-            if holder is not None and not holder.here:
-                self._release(holder)
+        for ident in [ident for ident, at in self._detached.items() if at <= now]:
+            self._release(self._holders[ident])
         while self._expiry and self._expiry[0][0] <= now:
             message = self._messages.get(heappop(self._expiry)[1])
             if message is not None and message.committed and message.state is Received.STORED and not message.attempts:
@@ -466,7 +490,15 @@ class Inbox:
         while self._delayed and self._delayed[0][0] <= now:
             at, row = heappop(self._delayed)
             message = self._messages.get(row)
-            if message is not None and message.state is Received.STORED and message.due == at:
+            if message is None or message.state is not Received.STORED or message.due != at:
+                continue
+            if message.attempts >= MAX_ATTEMPTS:
+                # Its last lease ended with its process, or its end could not be written down.
+                message.state = step(RECEIVER, message.state, "lease")
+                self._give_up(message)
+            elif self._expired(message):
+                self._expire(message)  # it was given back uncounted, and the heap has let it pass
+            else:
                 due.append(message)
         for message in reversed(due):
             self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)

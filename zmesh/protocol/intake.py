@@ -83,7 +83,7 @@ def _store(node: Node, remote: Remote, stream: InStream, item: Item) -> Ending |
         return Ending(stream.klass, number, *refusal)
     deadline = None if item.ttl_ms is None else node.turn.now + item.ttl_ms / 1000
     row = InRow(0, item.id, remote.store, envelope.to, stream.klass, 0, 0.0, deadline, len(item.body))
-    node.inbox.arrive(row, remote.device, item.envelope, item.body, envelope.reply_to)
+    node.inbox.arrive(row, remote.device, item.envelope, item.body, envelope)
     return None
 
 

@@ -3,8 +3,13 @@
 Only `outbox`, `out_stream` and `inbox` may change these; everybody else sees the frozen events made from them.
 """
 
+from typing import TYPE_CHECKING
+
 from zmesh.protocol.journal import InRow, OutRow
 from zmesh.protocol.states import SENDER, Received, step
+
+if TYPE_CHECKING:
+    from zmesh.protocol.envelope import Envelope
 
 
 class OutMessage:
@@ -54,6 +59,7 @@ class InMessage:
         state: STORED or LEASED; the endings are not kept in memory.
         envelope: Packed, None when it must be read back from the store.
         body: None when it must be read back from the store.
+        opened: The envelope unpacked, while it is at hand.
         holder: Who holds the lease; 0 for nobody.
         finishing: True while a `Done` or a `Nack` is being committed.
         committed: True when the message is on disk.
@@ -61,7 +67,7 @@ class InMessage:
 
     __slots__ = (
         "attempts", "body", "committed", "deadline", "due", "envelope", "finishing", "holder", "id", "klass", "mailbox",
-        "row", "size", "source", "state",
+        "opened", "row", "size", "source", "state",
     )  # fmt: skip
 
     def __init__(self, row: InRow, envelope: bytes | None = None, body: bytes | None = None) -> None:
@@ -69,6 +75,7 @@ class InMessage:
         self.row, self.id, self.source, self.mailbox = row.row, row.id, row.source, row.mailbox
         self.klass, self.attempts, self.due, self.deadline = row.klass, row.attempts, row.due, row.deadline
         self.size, self.envelope, self.body = row.size, envelope, body
+        self.opened: Envelope | None = None
         self.state = Received.STORED
         self.holder = 0
         self.finishing = False

@@ -14,6 +14,7 @@ from zmesh.protocol.codec import encode
 from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.frames import Data, Frame, Hello, Peers
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.inbox import Inbox
@@ -121,6 +122,7 @@ class Node:
             return False
         oldest = min(idle, key=lambda remote: remote.link.heard)
         del self.remotes[oldest.store]
+        self.touched.pop(oldest.store, None)
         self.by_link.pop((oldest.device, oldest.link.peer_id), None)
         self.act(oldest, oldest.link.bye(self.turn.now, delay=NEVER))
         self.turn.persist(DropPeer(oldest.store))
@@ -128,7 +130,8 @@ class Node:
 
     def touch(self, remote: Remote) -> None:
         """Its streams may have changed in this turn."""
-        self.touched[remote.store] = remote
+        if self.remotes.get(remote.store) is remote:  # it may have been forgotten while a commit was under way
+            self.touched[remote.store] = remote
 
     # --- finding ---
 
@@ -180,6 +183,17 @@ class Node:
                     self.outbox.place(message, remote)
                     self.touch(remote)
 
+    def place_late(self, ident: bytes) -> None:
+        """A message that waits has been committed: its mailbox may have appeared meanwhile."""
+        message = self.outbox.by_id.get(ident)
+        if message is None or message.row not in self.outbox.waiting:
+            return
+        remote = self.place_of(message)
+        if remote is not None:
+            self.outbox.place(message, remote)
+        elif message.mailbox in self.inbox.mailboxes and self._is_here(message, message.mailbox):
+            self.fetch((message.row,), self._land)
+
     def deliver_waiting_here(self, name: str) -> None:
         """A mailbox of ours has appeared: what waited for it needs no network."""
         rows = tuple([m.row for m in self.outbox.waiting.values() if m.committed and self._is_here(m, name)])
@@ -203,7 +217,8 @@ class Node:
                 place = InRow(
                     0, message.id, self.store, message.mailbox, message.klass, 0, 0.0, message.deadline, len(body)
                 )
-                self.inbox.arrive(place, self.device, message.envelope, body, b"")
+                opened = unpack_envelope(message.envelope)
+                self.inbox.arrive(place, self.device, message.envelope, body, opened)
 
     # --- outcomes ---
 
@@ -372,13 +387,13 @@ class Node:
                 out.dirty = False
                 row = out.row(remote.store, remote.epoch)
                 self.turn.persist(row)
-                self.turn.then(self._out_saved(remote, out, row), self._out_unsaved(remote, out))
+                self.turn.then(self._out_saved(remote, out, row), self._unsaved(remote, out))
         for stream in remote.ins:
             if stream.dirty:
                 stream.dirty = False
                 line = stream.row(remote.store, remote.source_epoch)
                 self.turn.persist(line)
-                self.turn.then(self._in_saved(remote, stream, line))
+                self.turn.then(self._in_saved(remote, stream, line), self._unsaved(remote, stream))
 
     def _out_saved(self, remote: Remote, stream: OutStream, row: OutStreamRow) -> Callable[[], None]:
         def commit() -> None:
@@ -387,7 +402,7 @@ class Node:
 
         return commit
 
-    def _out_unsaved(self, remote: Remote, stream: OutStream) -> Callable[[str], None]:
+    def _unsaved(self, remote: Remote, stream: OutStream | InStream) -> Callable[[str], None]:
         def abort(_: str) -> None:
             stream.dirty = True
             self.touch(remote)

@@ -5,7 +5,7 @@ temporary refusal, a new epoch or a mailbox that appears gives it another place.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol.backoff import delay_of
@@ -35,9 +35,12 @@ from zmesh.protocol.turn import Turn
 
 NEVER = float("inf")
 NOWHERE = b""
+_SLACK = 64  # ended messages that the heap of deadlines may hold beyond as many as are alive
 
 FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
 """Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
+
+_ENDING = (Sent.EXPIRING, Sent.EXPIRED)  # the latter while it is being written down
 
 _TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
 
@@ -145,6 +148,10 @@ class Outbox:
 
     def send_here(self, command: Send, resolved: Resolved, arrive: Arrive) -> None:
         """Put a message into a mailbox of this store: one transaction, no socket, the same receipts."""
+        known = self.by_id.get(command.id)
+        if known is not None:
+            self._settle_with(known, command.ticket)
+            return
         message = self._record(command, resolved, self._store, Sent.STORED)
         self._turn.persist(_put(message, b""))
         arrive(command, message.envelope, resolved.address.agent, self._store, message.deadline)
@@ -213,6 +220,9 @@ class Outbox:
             self._cached += message.size
         if message.deadline is not None:
             heappush(self._expiry, (message.deadline, message.row))
+            if len(self._expiry) > 2 * len(self._by_row) + _SLACK:
+                self._expiry = [entry for entry in self._expiry if entry[1] in self._by_row]
+                heapify(self._expiry)
         self._count(message, remote, 1)
 
     def _count(self, message: OutMessage, remote: Remote | None, sign: int) -> None:
@@ -288,7 +298,8 @@ class Outbox:
         owed, self._owed = self._owed, []
         if owed:
             self._turn.persist_first(owed)
-            self._turn.then(_nothing, lambda _: self._owed.extend(owed))
+            # Should it fail again, it stays before what this turn itself will then owe.
+            self._turn.then(_nothing, lambda _: self._owed.__setitem__(slice(0, 0), owed))
 
     def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
         expiring = message.state is Sent.EXPIRING
@@ -381,7 +392,7 @@ class Outbox:
         now = self._turn.now
         while self._parked and self._parked[0][0] <= now:
             message = self._by_row.get(heappop(self._parked)[1])
-            if message is None or message.number:
+            if message is None or message.number or message.state is Sent.EXPIRED:
                 continue
             if message.state is Sent.WAITING:
                 self.waiting[message.row] = message
@@ -396,7 +407,7 @@ class Outbox:
     def cancel(self, ident: bytes, remotes: dict[bytes, Remote]) -> OutMessage | None:
         """End a message as its ttl would; returns it when it may have been handed over already."""
         message = self.by_id.get(ident)
-        if message is None or not message.committed or message.state is Sent.EXPIRING:
+        if message is None or not message.committed or message.state in _ENDING:
             return None
         handed_over = self._expire(message, remotes.get(message.dest), "cancelled")
         return message if handed_over else None
@@ -413,7 +424,7 @@ class Outbox:
         while self._expiry and self._expiry[0][0] <= self._turn.now:
             row = heappop(self._expiry)[1]
             message = self._by_row.get(row)
-            if message is None or message.state is Sent.EXPIRING:
+            if message is None or message.state in _ENDING:
                 continue
             if not message.committed:
                 heappush(self._expiry, (self._turn.now + 1.0, row))
@@ -430,19 +441,23 @@ class Outbox:
             return True
         before = message.state
         message.step("ttl")
-        self._forget(message, remote)
+        self.waiting.pop(message.row, None)
         self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRED, detail))
-        self._turn.then(
-            lambda: self._turn.emit(Progress(message.id, Sent.EXPIRED, detail, message.dest)),
-            lambda _: self._revive(message, remote, before),
-        )
+
+        def commit() -> None:
+            self._forget(message, remote)  # its number is above the mark, and travels empty from now on
+            self._turn.emit(Progress(message.id, Sent.EXPIRED, detail, message.dest))
+
+        self._turn.then(commit, lambda _: self._revive(message, before))
         return False
 
-    def _revive(self, message: OutMessage, remote: Remote | None, state: Sent) -> None:
-        """The end of a message could not be written down: it lives on, under a new number."""
-        message.state, message.number = state, 0
-        self._keep(message, remote)
-        heappush(self._parked, (self._turn.now + STORE_RETRY, message.row))
+    def _revive(self, message: OutMessage, state: Sent) -> None:
+        """The end of a message could not be written down: it ends a little later."""
+        message.state = state
+        again = self._turn.now + STORE_RETRY
+        heappush(self._expiry, (again, message.row))
+        if not message.number:
+            heappush(self._parked, (again, message.row))
 
 
 def _nothing() -> None:

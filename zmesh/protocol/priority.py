@@ -20,8 +20,11 @@ class Priority(IntEnum):
             ValueError: The name is none of the five.
         """
         try:
-            return cls[text.upper()]
+            return _BY_NAME[text]
         except KeyError:
             names = ", ".join(p.name.lower() for p in cls)
             message = f"no priority is called {text!r}; choose one of {names}"
             raise ValueError(message) from None
+
+
+_BY_NAME = {priority.name.lower(): priority for priority in Priority}

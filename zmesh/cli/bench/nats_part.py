@@ -6,7 +6,6 @@ ends. The clients use what nats-py offers for speed: asynchronous publishing wit
 
 import asyncio
 import json
-import shutil
 import subprocess
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
@@ -23,12 +22,6 @@ from zmesh.cli.bench.sizes import IN_FLIGHT, START_SECONDS, STEP_SECONDS, STOP_S
 from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
 
 SUBJECT: Final = "bench"
-_PLACES: Final = (None, "/usr/sbin:/usr/local/sbin")  # PATH first; Debian puts the server beside it
-
-
-def server_program() -> str | None:
-    """Return the path of nats-server, or None when this machine has none."""
-    return next((found for places in _PLACES if (found := shutil.which("nats-server", path=places))), None)
 
 
 class ServerPart:
@@ -55,24 +48,25 @@ class ServerPart:
             process.kill()
             await process.wait()
 
-    async def accepts(self, directory: str, sync: str) -> dict[str, Any]:
+    async def accepts(self, program: str, directory: str, sync: str) -> dict[str, Any]:
         """Say whether this version of the server knows the setting."""
         _, configuration = _configure(Path(directory), sync)
         tested = await asyncio.create_subprocess_exec(
-            _program(), "-c", str(configuration), "-t", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            program, "-c", str(configuration), "-t", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         return {"accepted": await tested.wait() == 0}
 
-    async def serve(self, directory: str, sync: str) -> dict[str, Any]:
+    async def serve(self, program: str, directory: str, sync: str) -> dict[str, Any]:
         """Start the server.
 
         Args:
+            program: Path of the server.
             directory: Where its store, settings and log lie.
             sync: What `sync_interval` is set to; empty for the server's default.
         """
         place, configuration = _configure(Path(directory), sync)
         log = place / "log"
-        self._process = await asyncio.create_subprocess_exec(_program(), "-c", str(configuration), "-l", str(log))
+        self._process = await asyncio.create_subprocess_exec(program, "-c", str(configuration), "-l", str(log))
         ports = place / f"nats-server_{self._process.pid}.ports"
         async with asyncio.timeout(START_SECONDS):
             while not ports.exists() or not ports.read_text().strip():
@@ -87,6 +81,8 @@ class ClientPart:
 
     def __init__(self) -> None:
         self._client: Client | None = None
+        self._stream: JetStreamContext
+        self._subscription: JetStreamContext.PushSubscription
 
     def verbs(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
         """Return what this part can do."""
@@ -106,33 +102,32 @@ class ClientPart:
     async def open(self, url: str, *, stream: bool) -> dict[str, Any]:
         """Connect; with `stream`, make the stream, on file."""
         self._client = await nats.connect(url, connect_timeout=int(START_SECONDS))
+        self._stream = self._client.jetstream(publish_async_max_pending=IN_FLIGHT, timeout=STEP_SECONDS)
         if stream:
-            await self._stream().add_stream(StreamConfig(SUBJECT, subjects=[SUBJECT], storage=StorageType.FILE))
+            await self._stream.add_stream(StreamConfig(SUBJECT, subjects=[SUBJECT], storage=StorageType.FILE))
         return {}
 
     async def send(self, count: int) -> dict[str, Any]:
         """Publish `count` messages with `IN_FLIGHT` of them not acknowledged; seconds until all are."""
-        stream = self._stream()
         async with asyncio.timeout(STEP_SECONDS):
             start = now()
-            acknowledged = [await stream.publish_async(SUBJECT, stamped(number)) for number in range(count)]
+            acknowledged = [await self._stream.publish_async(SUBJECT, stamped(number)) for number in range(count)]
             await asyncio.gather(*acknowledged)
             return {"stored_s": (now() - start) / 1e9}
 
     async def send_paced(self, count: int, rate: float) -> dict[str, Any]:
         """Publish one message at a time; percentiles of the time until its acknowledgement."""
-        stream = self._stream()
         spent: list[int] = []
         for wait in beats(count, rate):
             await asyncio.sleep(wait)
             start = now()
-            await stream.publish(SUBJECT, stamped(start))
+            await self._stream.publish(SUBJECT, stamped(start))
             spent.append(now() - start)
         return percentiles("send", spent)
 
     async def subscribe(self) -> dict[str, Any]:
         """Become a push consumer, which acknowledges each message."""
-        self._subscription: JetStreamContext.PushSubscription = await self._stream().subscribe(SUBJECT)
+        self._subscription = await self._stream.subscribe(SUBJECT)
         return {}
 
     async def receive_paced(self, count: int) -> dict[str, Any]:
@@ -145,16 +140,6 @@ class ClientPart:
                 if len(spent) == count:
                     break
         return percentiles("inbox", spent)
-
-    def _stream(self) -> JetStreamContext:
-        assert self._client is not None
-        return self._client.jetstream(publish_async_max_pending=IN_FLIGHT, timeout=STEP_SECONDS)
-
-
-def _program() -> str:
-    program = server_program()
-    assert program is not None
-    return program
 
 
 def _configure(place: Path, sync: str) -> tuple[Path, Path]:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,11 +100,12 @@ class PeerPart:
         numbers: list[int] = []
         last: Awaitable[object] | None = None
         async with asyncio.timeout(STEP_SECONDS):
-            async for message in self._agents["sink"].inbox():
-                numbers.append(stamp(message.body))
-                last = message.done()
-                if len(numbers) == count:
-                    break
+            async with aclosing(self._agents["sink"].inbox()) as inbox:
+                async for message in inbox:
+                    numbers.append(stamp(message.body))
+                    last = message.done()
+                    if len(numbers) == count:
+                        break
             assert last is not None
             await last
         return {"count": len(numbers), "distinct": len(set(numbers)), "ordered": numbers == sorted(numbers)}
@@ -125,11 +127,12 @@ class PeerPart:
         """Take messages; percentiles of the time from the call of send() to the inbox loop."""
         spent: list[int] = []
         async with asyncio.timeout(STEP_SECONDS):
-            async for message in self._agents["sink"].inbox():
-                spent.append(now() - stamp(message.body))
-                await message.done()
-                if len(spent) == count:
-                    break
+            async with aclosing(self._agents["sink"].inbox()) as inbox:
+                async for message in inbox:
+                    spent.append(now() - stamp(message.body))
+                    await message.done()
+                    if len(spent) == count:
+                        break
         return percentiles("inbox", spent)
 
     # --- a backlog ---

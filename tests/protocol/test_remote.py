@@ -1,0 +1,301 @@
+"""What is known of one other store, and what is due to it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.protocol.pair import DEVICE, SeededEntropy
+from zmesh.protocol.bounds import (
+    CLASSES,
+    ENDINGS_PER_ACK,
+    IN_FLIGHT_BYTES,
+    IN_FLIGHT_CRITICAL_BYTES,
+    MAX_BODY,
+    NO_ID,
+    WINDOW_MESSAGES,
+)
+from zmesh.protocol.frames import Ack, AgentRecord, Cursor, Ending, Fate, Outcome, Peers, Ping
+from zmesh.protocol.journal import InStreamRow, OutRow, OutStreamRow, PutEnding, PutOutcome, PutPeer
+from zmesh.protocol.messages import OutMessage
+from zmesh.protocol.out_stream import ITEM_OVERHEAD
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.remote import Remote, Roster
+from zmesh.protocol.states import Sent
+
+STORE = b"r" * 16
+NOW = 50.0
+CODE, BROWSER, SHELL = (AgentRecord(name) for name in ("code", "browser", "shell"))
+
+unhurried = settings(deadline=None)  # a busy machine is no reason to fail
+
+
+def ident(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def make() -> Remote:
+    return Remote(STORE, DEVICE, "studio", SeededEntropy(0), NOW)
+
+
+def bring_up(remote: Remote) -> None:
+    remote.link.sighted(("tcp://studio:1",), NOW)
+    remote.link.ready(NOW)
+    remote.link.greeted(b"their-id", remote.link.id, NOW, up=True)
+
+
+def load(remote: Remote, klass: int, count: int, size: int = 10) -> None:
+    """Queue so many messages, committed and marked."""
+    stream = remote.outs[klass]
+    stream.limit = WINDOW_MESSAGES
+    for _ in range(count):
+        number = stream.next_number
+        row = OutRow(number, ident(number), STORE, "a@b", klass, 0, 0, Sent.QUEUED, None, b"e", size)
+        message = OutMessage(row, bytes(size))
+        message.committed = True
+        stream.append(message, remote.epoch, handing_over=True)
+    stream.saved(stream.row(STORE, remote.epoch))
+
+
+# --- the roster -------------------------------------------------------------------------------------------------------
+
+
+def test_a_roster_of_one_page_counts_at_once() -> None:
+    roster = Roster(0, ())
+    assert roster.page(Peers(3, 0, 1, (CODE,)))
+    assert (roster.version, roster.agents) == (3, {"code": CODE})
+
+
+def test_a_roster_counts_only_when_all_its_pages_are_there() -> None:
+    roster = Roster(2, [SHELL])
+    assert not roster.page(Peers(3, 1, 2, (CODE,)))
+    assert not roster.page(Peers(3, 1, 2, (CODE,)))  # the same again is no second page
+    assert (roster.version, roster.agents) == (2, {"shell": SHELL})
+    assert roster.page(Peers(3, 0, 2, (BROWSER,)))
+    assert (roster.version, roster.agents) == (3, {"code": CODE, "browser": BROWSER})
+
+
+def test_pages_of_two_versions_are_never_mixed() -> None:
+    roster = Roster(0, ())
+    assert not roster.page(Peers(3, 0, 2, (SHELL,)))
+    assert not roster.page(Peers(4, 1, 2, (CODE,)))
+    assert roster.page(Peers(4, 0, 2, (BROWSER,)))
+    assert roster.agents == {"code": CODE, "browser": BROWSER}
+
+
+def test_a_new_roster_replaces_the_old_one_even_with_a_lower_version() -> None:
+    roster = Roster(9, [SHELL])  # its peer has restarted and counts from the beginning
+    assert roster.page(Peers(1, 0, 1, (CODE,)))
+    assert (roster.version, roster.agents) == (1, {"code": CODE})
+
+
+# --- restoring --------------------------------------------------------------------------------------------------------
+
+
+def test_it_goes_on_with_what_the_store_kept() -> None:
+    remote = make()
+    remote.restore(
+        PutPeer(STORE, "studio", DEVICE, ("tcp://studio:1",), 4, (CODE,), 1.0),
+        [OutStreamRow(STORE, 1, 6, 9, 8, 7, ident(7))],
+        [InStreamRow(STORE, 2, 5, 3, ident(3))],
+        [PutEnding(STORE, 2, 3, "refused", "no"), PutEnding(STORE, 2, 1, "skipped", "")],
+        [PutOutcome(5, STORE, ident(5), "handled", ""), PutOutcome(4, STORE, ident(4), "handled", "")],
+    )
+    assert remote.link.endpoints == ("tcp://studio:1",)
+    assert (remote.roster.version, remote.roster.agents) == (4, {"code": CODE})
+    assert (remote.epoch, remote.outs[1].floor, remote.outs[0].floor) == (6, 7, 0)
+    assert (remote.source_epoch, remote.ins[2].cursor, remote.ins[0].cursor) == (5, 3, 0)
+    assert remote.outcomes.base == 4
+    assert remote.ack(NOW).endings == (Ending(2, 1, "skipped", ""), Ending(2, 3, "refused", "no"))
+    assert remote.row(NOW) == PutPeer(STORE, "studio", DEVICE, ("tcp://studio:1",), 4, (CODE,), NOW)
+
+
+def test_a_store_known_only_by_its_streams_is_restored_too() -> None:
+    remote = make()
+    remote.restore(None, [], [], [], [])
+    assert (remote.epoch, remote.source_epoch, remote.link.endpoints, remote.roster.agents) == (1, 0, (), {})
+    assert remote.row(NOW) == PutPeer(STORE, "studio", DEVICE, (), 0, (), NOW)
+
+
+# --- the window -------------------------------------------------------------------------------------------------------
+
+
+def test_all_classes_but_critical_share_one_window() -> None:
+    remote = make()
+    for klass in (Priority.CRITICAL, Priority.HIGH, Priority.BULK):
+        load(remote, klass, 1, 1000)
+        remote.outs[klass].take(IN_FLIGHT_BYTES, NOW)
+    assert remote.room(Priority.CRITICAL) == IN_FLIGHT_CRITICAL_BYTES - 1000 - ITEM_OVERHEAD
+    for klass in (Priority.HIGH, Priority.NORMAL, Priority.LOW, Priority.BULK):
+        assert remote.room(klass) == IN_FLIGHT_BYTES - 2 * (1000 + ITEM_OVERHEAD)
+
+
+def test_a_full_window_stops_whoever_has_something_under_way() -> None:
+    remote = make()
+    load(remote, Priority.BULK, 2, MAX_BODY)
+    assert remote.sendable() == [Priority.BULK]
+    remote.outs[Priority.BULK].take(remote.room(Priority.BULK), NOW)
+    assert remote.sendable() == []
+    load(remote, Priority.HIGH, 2, MAX_BODY)
+    load(remote, Priority.CRITICAL, 1)
+    assert remote.sendable() == [Priority.CRITICAL, Priority.HIGH]  # one of each class always goes
+    remote.outs[Priority.HIGH].take(remote.room(Priority.HIGH), NOW)
+    assert remote.sendable() == [Priority.CRITICAL]
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(1, CLASSES - 1), st.integers(0, MAX_BODY)), max_size=60))
+def test_what_flies_is_bounded_whatever_is_queued(queued: list[tuple[int, int]]) -> None:
+    remote = make()
+    for klass, size in queued:
+        load(remote, klass, 1, size)
+    blocked: set[int] = set()
+    while ready := [klass for klass in remote.sendable() if klass not in blocked]:
+        klass = remote.scheduler.pick(ready)
+        if not remote.outs[klass].take(remote.room(klass), NOW).items:
+            blocked.add(klass)
+    flying = sum(stream.flying for stream in remote.outs)
+    assert flying <= IN_FLIGHT_BYTES + (CLASSES - 1) * (MAX_BODY + ITEM_OVERHEAD)
+    assert all(stream.flying > 0 for stream in remote.outs if stream.entries)  # nobody starves
+
+
+# --- links and epochs -------------------------------------------------------------------------------------------------
+
+
+def test_it_is_up_when_its_link_is() -> None:
+    remote = make()
+    assert not remote.up
+    bring_up(remote)
+    assert remote.up
+
+
+def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
+    remote = make()
+    remote.heard.accept(Outcome(1, 1, (Fate("handled", "", (ident(1),)),)))
+    remote.heard.saved, remote.roster_fresh = 1, 7
+    remote.new_link()
+    ack = remote.ack(NOW)
+    assert (ack.outcomes, ack.roster, remote.heard.seen) == (0, 0, 0)
+
+
+def test_a_new_link_of_ours_tells_everything_again() -> None:
+    remote = make()
+    load(remote, Priority.HIGH, 2)
+    stream = remote.outs[Priority.HIGH]
+    stream.take(IN_FLIGHT_BYTES, NOW)
+    stream.fetching = True
+    remote.outcomes.add(STORE, ident(1), "handled", "")
+    remote.outcomes.committed = 1
+    remote.outcomes.take()
+    remote.roster_sent = 3
+    remote.rewind_all()
+    assert not remote.unconfirmed
+    assert (stream.sent, stream.flying, stream.fetching) == (0, 0, False)
+    assert stream.take(IN_FLIGHT_BYTES, NOW).first == 1
+    assert remote.outcomes.take() is not None
+
+
+def test_each_debt_of_theirs_is_unconfirmed() -> None:
+    remote = make()
+    assert not remote.unconfirmed
+    load(remote, Priority.LOW, 1)
+    assert not remote.unconfirmed
+    remote.outs[Priority.LOW].take(IN_FLIGHT_BYTES, NOW)
+    assert remote.unconfirmed
+    remote.outs[Priority.LOW].settle(1, {})
+    assert not remote.unconfirmed
+    remote.roster_sent = 2
+    assert remote.unconfirmed
+    remote.roster_known = 2
+    assert not remote.unconfirmed
+    remote.outcomes.add(STORE, ident(1), "handled", "")
+    remote.outcomes.committed = 1
+    remote.outcomes.take()
+    assert remote.unconfirmed
+
+
+def test_a_new_epoch_begins_with_the_full_window_and_is_persisted() -> None:
+    remote = make()
+    load(remote, Priority.HIGH, 2)
+    remote.new_epoch(4)
+    assert remote.epoch == 4
+    for stream in remote.outs:
+        assert (stream.next_number, stream.limit, stream.dirty, stream.entries) == (1, WINDOW_MESSAGES, True, {})
+
+
+def test_a_new_epoch_of_theirs_begins_at_zero_and_is_persisted() -> None:
+    remote = make()
+    remote.ins[1].advance(ident(1), Ending(1, 1, "refused", ""))
+    remote.ins[1].saved(remote.ins[1].row(STORE, 1))
+    remote.new_source_epoch(6)
+    assert remote.cursors() == (Cursor(0, NO_ID),) * CLASSES
+    assert remote.limits() == (WINDOW_MESSAGES,) * CLASSES
+    assert all(stream.dirty for stream in remote.ins)
+    assert (remote.ack(NOW).epoch, remote.ack(NOW).endings) == (6, ())
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def receive(remote: Remote, klass: int, *, ended: int, stored: int = 0) -> None:
+    stream = remote.ins[klass]
+    for _ in range(ended):
+        stream.advance(ident(stream.seen + 1), Ending(klass, stream.seen + 1, "refused", ""))
+    for _ in range(stored):
+        stream.advance(ident(stream.seen + 1), None)
+    stream.saved(stream.row(STORE, 1))
+
+
+def test_a_hello_says_where_the_streams_stand() -> None:
+    remote = make()
+    receive(remote, 3, ended=0, stored=2)
+    assert remote.cursors() == (Cursor(0, NO_ID),) * 3 + (Cursor(2, ident(2)), Cursor(0, NO_ID))
+    assert remote.limits() == (WINDOW_MESSAGES,) * 3 + (WINDOW_MESSAGES + 2, WINDOW_MESSAGES)
+
+
+def test_an_ack_before_anything_was_received_says_so() -> None:
+    zeros, window = (0,) * CLASSES, (WINDOW_MESSAGES,) * CLASSES
+    assert make().ack(NOW) == Ack(0, zeros, window, (), (), 0, 0)
+
+
+def test_an_ack_is_due_until_it_is_made() -> None:
+    remote = make()
+    remote.ack_due = True
+    remote.ack(NOW)
+    assert not remote.ack_due
+
+
+def test_an_ack_names_only_as_far_as_its_endings_reach() -> None:
+    remote = make()
+    for klass in range(CLASSES):
+        receive(remote, klass, ended=ENDINGS_PER_ACK, stored=1)
+    ack = remote.ack(NOW)
+    assert len(ack.endings) <= ENDINGS_PER_ACK
+    for klass, cursor in enumerate(ack.cursors):
+        assert {ending.number for ending in ack.endings if ending.klass == klass} == set(range(1, cursor + 1))
+        assert cursor > 0
+
+
+def test_an_ack_asks_for_a_rewind_once() -> None:
+    remote = make()
+    receive(remote, 2, ended=0, stored=3)
+    remote.ins[2].expects(9)
+    remote.ins[4].expects(2)
+    assert remote.ack(NOW).rewinds == ((2, 4), (4, 1))
+    assert remote.ack(NOW).rewinds == ()
+
+
+def test_a_ping_names_what_was_sent_and_what_is_committed_as_confirmed() -> None:
+    remote = make()
+    load(remote, Priority.HIGH, 3)
+    stream = remote.outs[Priority.HIGH]
+    stream.take(IN_FLIGHT_BYTES, NOW)
+    stream.settle(2, {})
+    assert remote.ping(7) == Ping(1, (0, 3, 0, 0, 0), (0, 0, 0, 0, 0), 7)
+    stream.saved(stream.row(STORE, 1))
+    assert remote.ping(7) == Ping(1, (0, 3, 0, 0, 0), (0, 2, 0, 0, 0), 7)
+
+
+@pytest.mark.parametrize("klass", range(CLASSES))
+def test_streams_know_their_class(klass: int) -> None:
+    remote = make()
+    assert remote.outs[klass].klass == remote.ins[klass].klass == klass

@@ -1,0 +1,143 @@
+"""Power cuts: what was reported as committed is there afterwards, and nothing half.
+
+Each cut happens at a random call of the disk, in a commit, a checkpoint, the opening or the housekeeping. A failure
+names the seed: `pytest tests/store/test_power_cut.py -k 'seed0'` repeats a hundred cuts.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.simulator.model import StoreModel
+from tests.store.power_cut import Machine
+from tests.store.support import Driven
+from zmesh.errors import StoreError
+from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.protocol.journal import EndOut, InStreamRow, Op, OutStreamRow, PutIn, PutOut, SetIn, Snapshot
+from zmesh.protocol.states import Received, Sent
+
+CUTS = 100  # per seed
+DEST = b"D" * 16
+MACHINE = "the machine"
+
+
+class Life:
+    """A store that lives through many cuts, and what it must remember."""
+
+    def __init__(self, directory: Path, seed: str, *, full: bool) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"{seed}/life")
+        self.directory = directory
+        self.machine = Machine(seed, full=full)
+        self.model: StoreModel | None = None
+        self.possible: list[list[Op]] = []  # submitted, not known to be committed, in order
+        self.acknowledged = self.lost = self.mid_commit = 0
+        self.next_row = 1
+        self.generation = 0
+
+    def turn(self) -> None:
+        """Boot, work until the power goes."""
+        disk = self.machine.disk
+        opening_is_cut = self.rng.random() < 0.1 and self.model is not None
+        if opening_is_cut:
+            disk.cut_in(self.rng.randrange(1, 12))
+        store = SqliteStore(self.directory, connect=self.machine.connect, machine=MACHINE)
+        try:
+            it = Driven(store)
+        except StoreError:
+            assert opening_is_cut, f"seed {self.seed}: the store does not open"
+            disk.cut()
+            return
+        try:
+            if not disk.dark:
+                self.check(it.snapshot)
+                self.work(it)
+        finally:
+            store.close()
+        disk.cut()
+
+    def work(self, it: Driven) -> None:
+        """Submit groups until one fails, for the power has gone."""
+        disk = self.machine.disk
+        disk.cut_in(self.rng.randrange(1, 120))
+        assert self.model is not None
+        self.generation += 1
+        while not disk.dark:
+            group = [self.persist() for _ in range(self.rng.choice((1, 1, 3, 10)))]
+            self.possible += group
+            with it.held():
+                tokens = [it.submit(*ops, generation=self.generation) for ops in group]
+            it.recorder.wait(lambda: it.recorder.settled(tokens))  # noqa: B023 - waited for within the loop
+            for ops, token in zip(group, tokens, strict=True):
+                if token in it.recorder.committed_tokens:
+                    assert self.possible[0] is ops
+                    self.model.apply(self.possible.pop(0))
+                    self.acknowledged += 1
+        self.mid_commit += bool(self.possible)
+
+    def check(self, snapshot: Snapshot) -> None:
+        """The store holds what was acknowledged, and of the rest a prefix; that is the truth from now on."""
+        if self.model is None:
+            self.model = StoreModel(snapshot.store)
+        hoped = self.model.copy()
+        for count in range(len(self.possible) + 1):
+            if hoped.snapshot() == snapshot:
+                for ops in self.possible[:count]:
+                    self.model.apply(ops)
+                break
+            if count < len(self.possible):
+                hoped.apply(self.possible[count])
+        else:
+            self.lost += 1
+            self.model = None
+        self.possible = []
+
+    def persist(self) -> list[Op]:
+        """Return ops as the core makes them."""
+        rng = self.rng
+        ops: list[Op] = []
+        for _ in range(rng.choice((1, 1, 4))):
+            row, self.next_row = self.next_row, self.next_row + 1
+            ident, body = rng.randbytes(16), rng.randbytes(rng.choice((10, 1000, 20_000)))
+            if rng.random() < 0.5:
+                ops.append(PutOut(row, ident, DEST, "a@b", 2, 1, row, Sent.QUEUED, None, b"env", body))
+                ops.append(OutStreamRow(DEST, 2, 1, row + 1, row, 0, ident))
+            else:
+                ops.append(PutIn(row, ident, "device", DEST, "a", 2, 0, 0.0, None, b"env", body))
+                ops.append(InStreamRow(DEST, 2, 1, row, ident))
+        end = rng.randrange(self.next_row)
+        ops += [EndOut(max(0, end - 5), end, Sent.STORED, ""), SetIn(end, Received.HANDLED, 1, 0.0)]
+        return ops
+
+
+@contextmanager
+def life(directory: Path, seed: str, *, full: bool) -> Iterator[Life]:
+    it = Life(directory, seed, full=full)
+    try:
+        yield it
+    finally:
+        it.machine.close()
+
+
+@pytest.mark.parametrize("seed", [f"seed{number}" for number in range(10)])
+def test_nothing_acknowledged_is_lost_in_a_hundred_cuts(tmp_path: Path, seed: str) -> None:
+    with life(tmp_path, seed, full=True) as it:
+        for cut in range(CUTS):
+            it.turn()
+            assert not it.lost, f"{seed}, cut {cut}: what the store holds is no prefix of what was acknowledged to it"
+        print(f"{seed}: {CUTS} cuts, {it.acknowledged} acknowledged, {it.mid_commit} cuts in a commit, 0 lost")
+        assert it.acknowledged > CUTS
+        assert it.mid_commit > CUTS // 2
+        assert it.machine.disk.lost > CUTS
+
+
+def test_the_same_cuts_do_find_a_store_that_does_not_sync(tmp_path: Path) -> None:
+    with life(tmp_path, "liar", full=False) as it:
+        for _ in range(CUTS):
+            it.turn()
+            if it.lost:
+                return
+    pytest.fail(f"{CUTS} power cuts at synchronous=NORMAL lost nothing: the disk is too kind")
