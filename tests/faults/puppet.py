@@ -48,6 +48,12 @@ async def answer(agent: zmesh.Agent, journal: Journal, _: list[str]) -> None:
         journal.write(DONE, message.id.hex(), time.monotonic())
 
 
+async def ask(agent: zmesh.Agent, journal: Journal, options: list[str]) -> None:
+    """Ask TO an address who is there."""
+    await agent.ask(options[0], "who?")
+    journal.write(DONE, time.monotonic())
+
+
 async def send(agent: zmesh.Agent, journal: Journal, options: list[str]) -> None:
     """Send COUNT messages of SIZE bytes TO an address, all at once."""
     to, count, size = options[0], int(options[1]), int(options[2])
@@ -76,7 +82,7 @@ async def idle(_agent: zmesh.Agent, _journal: Journal, _options: list[str]) -> N
     """Do nothing: the peer alone is what is wanted."""
 
 
-ROLES: dict[str, Role] = {role.__name__: role for role in (hold, consume, answer, send, pulse, idle)}
+ROLES: dict[str, Role] = {role.__name__: role for role in (hold, consume, answer, ask, send, pulse, idle)}
 
 
 async def play(role: Role, name: str, home: str, journal: Journal, options: list[str]) -> None:

@@ -14,8 +14,6 @@ import zmq
 import zmesh
 from tests.storm.processes import Child
 from tests.waiting import until
-from zmesh.discovery.rendezvous import RendezvousSource
-from zmesh.protocol.address import store_text
 from zmesh.trust.device import Device
 
 LOCAL = "tcp://127.0.0.1:*"
@@ -198,9 +196,15 @@ class Outsider:
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
 
     async def send(self, parts: list[bytes]) -> None:
-        """Send, once the connection is there; a peer may have hung up on what came before."""
-        await until(lambda: self.admitted, PATIENCE, "the outsider is connected")
-        self._socket.send_multipart(parts, zmq.DONTWAIT)
+        """Send, once the connection is there; a peer may have hung up on what came before, and may do so again."""
+
+        def sent() -> bool:
+            with contextlib.suppress(zmq.Again):
+                self._socket.send_multipart(parts, zmq.DONTWAIT)
+                return True
+            return False
+
+        await until(sent, PATIENCE, "the outsider is connected")
 
     async def receive(self) -> list[bytes]:
         """Return the next answer."""
@@ -213,9 +217,3 @@ class Outsider:
 
         await until(answered, PATIENCE, "an answer to the outsider")
         return answer
-
-
-def rendezvous_file(home: Path, store: bytes) -> Path:
-    """Return where a store announces itself on this host."""
-    assert RendezvousSource
-    return home / "rendezvous" / f"{store_text(store)}.json"

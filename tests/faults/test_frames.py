@@ -72,7 +72,7 @@ def test_garbage_harms_nobody(home: Path, name: str, caplog: pytest.LogCaptureFi
             receipts = await send_all(sender, "receiver@b", list(range(100)))
             with Outsider(device, device, b.endpoints[0]) as outsider:
                 for part in range(2):
-                    for _ in range(20):
+                    for _ in range(10):
                         await outsider.send(GARBAGE[name])
                     receipts += await send_all(sender, "receiver@b", list(range(100 * part + 100, 100 * part + 200)))
                 await all_stored(receipts)

@@ -12,7 +12,9 @@ from zmesh.protocol.link import LinkMachine
 def test_a_seeded_source_repeats_to_the_byte() -> None:
     one: Entropy = SeededEntropy(7)
     other: Entropy = SeededEntropy(7)
-    assert [(one.token(8), one.fraction()) for _ in range(100)] == [(other.token(8), other.fraction()) for _ in range(100)]
+    assert [(one.token(8), one.fraction()) for _ in range(100)] == [
+        (other.token(8), other.fraction()) for _ in range(100)
+    ]
 
 
 def test_a_token_has_the_length_asked_for_and_a_fraction_lies_below_one() -> None:

@@ -47,12 +47,14 @@ def test_the_roster_says_what_it_is_and_whether_somebody_is_there() -> None:
 
 def test_it_is_busy_while_something_is_ready_or_on_its_way_to_the_disk() -> None:
     mailbox = make()
-    assert not mailbox.busy
+    seen = [mailbox.busy]
     mailbox.arriving = 1
-    assert mailbox.busy
+    seen.append(mailbox.busy)
     mailbox.arriving = 0
+    seen.append(mailbox.busy)
     mailbox.ready[CLASSES - 1].append(message(1, CLASSES - 1))
-    assert mailbox.busy
+    seen.append(mailbox.busy)
+    assert seen == [False, True, False, True]
 
 
 @pytest.mark.parametrize(

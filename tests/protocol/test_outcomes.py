@@ -94,13 +94,11 @@ def test_what_is_confirmed_is_told_no_more() -> None:
     sender = OutcomeSender([])
     add(sender, 3)
     sender.take()
-    assert sender.unconfirmed
+    assert (sender.base, sender.unconfirmed) == (1, True)
     assert sender.confirm(2)
     assert (sender.base, sender.unconfirmed) == (3, True)
     assert sender.confirm(3)
-    assert not sender.unconfirmed
-    assert not sender.pending
-    assert sender.base == 4
+    assert (sender.base, sender.unconfirmed, sender.pending) == (4, False, False)
     assert not sender.confirm(3)
     sender.rewind()
     assert sender.take() is None

@@ -163,9 +163,9 @@ def test_what_flies_is_bounded_whatever_is_queued(queued: list[tuple[int, int]])
 
 def test_it_is_up_when_its_link_is() -> None:
     remote = make()
-    assert not remote.up
+    before = remote.up
     bring_up(remote)
-    assert remote.up
+    assert (before, remote.up) == (False, True)
 
 
 def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
@@ -196,21 +196,21 @@ def test_a_new_link_of_ours_tells_everything_again() -> None:
 
 def test_each_debt_of_theirs_is_unconfirmed() -> None:
     remote = make()
-    assert not remote.unconfirmed
     load(remote, Priority.LOW, 1)
-    assert not remote.unconfirmed
+    seen = [remote.unconfirmed]  # what was not sent is no debt
     remote.outs[Priority.LOW].take(IN_FLIGHT_BYTES, NOW)
-    assert remote.unconfirmed
+    seen.append(remote.unconfirmed)
     remote.outs[Priority.LOW].settle(1, {})
-    assert not remote.unconfirmed
+    seen.append(remote.unconfirmed)
     remote.roster_sent = 2
-    assert remote.unconfirmed
+    seen.append(remote.unconfirmed)
     remote.roster_known = 2
-    assert not remote.unconfirmed
+    seen.append(remote.unconfirmed)
     remote.outcomes.add(STORE, ident(1), "handled", "")
     remote.outcomes.committed = 1
     remote.outcomes.take()
-    assert remote.unconfirmed
+    seen.append(remote.unconfirmed)
+    assert seen == [False, True, False, True, False, True]
 
 
 def test_a_new_epoch_begins_with_the_full_window_and_is_persisted() -> None:

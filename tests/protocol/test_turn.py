@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.protocol.pair import SeededEntropy
 from zmesh.protocol.effects import Notice, Persist, Settled
-from zmesh.protocol.journal import PutAudit, PutMailbox
+from zmesh.protocol.journal import Op, PutAudit, PutMailbox
 from zmesh.protocol.turn import Turn
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
@@ -50,7 +50,7 @@ def test_ops_share_one_transaction_in_their_order() -> None:
 
 def test_older_ops_go_before_all_others_of_the_turn() -> None:
     turn = make()
-    older = [PutMailbox("first", "", ()), PutMailbox("second", "", ())]
+    older: list[Op] = [PutMailbox("first", "", ()), PutMailbox("second", "", ())]
     turn.persist(OP)
     turn.persist_first(older)
     turn.seal()
@@ -102,7 +102,7 @@ def test_ignored_rows_are_seen_while_their_commit_is_reported_and_no_longer() ->
     turn.then(lambda: seen.append((turn.ignored_out, turn.ignored_in)))
     turn.seal()
     turn.committed(1, frozenset({3}), frozenset({4}))
-    assert seen == [({3}, {4})]
+    assert seen == [(frozenset({3}), frozenset({4}))]
     assert (turn.ignored_out, turn.ignored_in) == (NONE, NONE)
 
 

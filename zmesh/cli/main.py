@@ -21,6 +21,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""
 
 
+class _TimedOut(click.ClickException):
+    exit_code = TIMED_OUT
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are run, or asked for their own help."""
 
@@ -47,9 +51,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MeshError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = TIMED_OUT if isinstance(error, WaitTimeout) else 1
-            raise failure from error
+            raise (_TimedOut if isinstance(error, WaitTimeout) else click.ClickException)(str(error)) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

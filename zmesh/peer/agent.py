@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from zmesh.errors import MeshError, WaitTimeout
+from zmesh.errors import LeaseLost, MeshError, StoreError, WaitTimeout
 from zmesh.peer.body import pack_body
 from zmesh.peer.duration import parse_ttl
 from zmesh.peer.message import TIME_BYTES, Message
@@ -20,9 +20,11 @@ from zmesh.protocol.states import Sent
 
 if TYPE_CHECKING:
     from zmesh.peer.driver import Driver
-    from zmesh.peer.sqlite_store import SqliteStore
+    from zmesh.peer.sqlite_store import ReceiptRow, SqliteStore
 
 PREFETCH: Final = 32  # messages an inbox loop leases ahead: their leases share a commit
+PROMPT: Final = 2.0  # seconds within which what is there already comes, once its lease is on disk
+LAST_NEWS: Final = 0.5  # seconds in which it becomes known that a question expired just when its asker gave up
 
 
 class Agent:
@@ -40,13 +42,13 @@ class Agent:
         self.driver = driver
         self._store = store
         self._holder = driver.number()
-        self._waiting: deque[asyncio.Future[Delivery]] = deque()
+        self._attached = False
+        self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
         self._ready: deque[Delivery] = deque()
         self._demand = 0
         self._answers: dict[bytes, asyncio.Future[Delivery]] = {}
         self._polled: list[Message] = []
-        driver.consume(self._holder, self._deliver)
-        driver.tell(Attach(name, self._holder))
+        self._attach()
 
     def __repr__(self) -> str:
         return f"<Agent {self.address}>"
@@ -105,10 +107,25 @@ class Agent:
 
         def on_disk(settled: Settled) -> None:
             receipt.settle(settled)
-            answer.set_result(receipt)
+            if "ident" in properties:  # it may be an old message that was sent again: the store knows how it got on
+                self._recall(receipt, answer)
+            else:
+                answer.set_result(receipt)
 
         self.driver.submit_then(command.ticket, command, on_disk, answer)
         return answer
+
+    def _recall(self, receipt: Receipt, answer: "asyncio.Future[Receipt]") -> None:
+        def told(row: "asyncio.Future[ReceiptRow | None]") -> None:
+            if not row.cancelled() and row.exception() is None and (known := row.result()) is not None:
+                receipt.recall(known)
+            if not answer.done():
+                answer.set_result(receipt)
+
+        try:
+            asyncio.wrap_future(self._store.receipt(receipt.id)).add_done_callback(told)
+        except StoreError:  # it is being closed; the message is on disk all the same
+            answer.set_result(receipt)
 
     def compose(
         self,
@@ -163,22 +180,28 @@ class Agent:
         Raises:
             WaitTimeout: There is no answer yet; one that comes later goes to the inbox.
             MessageRefused, MessageExpired, MessageDead: There will be none.
+            PeerClosed: The peer was closed meanwhile; an answer that comes later goes to the inbox.
             The errors of `send`.
         """
+        self._attach()
         command = self.compose(to, body, type=type, priority=Priority.parse(priority), ttl=timeout, strict=strict)
-        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Delivery] = self.driver.promise()
         self._answers[command.id] = answer
         self.driver.tell(Expect(self._holder, command.id))
+        message: Message | None = None
         try:
             receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
             receipt.settle(await self.driver.submit(command.ticket, command))
-            delivery = await self._answer_or_failure(answer, receipt, timeout)
+            message = Message(self, await self._answer_or_failure(answer, receipt, timeout))
+            await message.done()
+        except BaseException:
+            if answer.done() and not answer.exception() and (message is None or not message.finished):
+                self._hand_over(answer.result())  # it came, and nobody has seen it: it goes to the inbox
+            raise
         finally:
             del self._answers[command.id]
             with suppress(MeshError):
                 self.driver.tell(Unexpect(command.id))
-        message = Message(self, delivery)
-        await message.done()
         return message
 
     async def _answer_or_failure(
@@ -188,14 +211,19 @@ class Agent:
         timeout: float | None,  # noqa: ASYNC109 - the end of one wait or the other, not of all
     ) -> Delivery:
         """Wait for the answer, or for the news that there will be none."""
+        clock = asyncio.get_running_loop().time
+        end = None if timeout is None else clock() + timeout
         handled = asyncio.ensure_future(receipt.handled())
+        handled.add_done_callback(_seen)
         try:
             either: set[asyncio.Future[Any]] = {answer, handled}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if receipt.state in ("waiting", "queued", "sent"):
+                await asyncio.wait(either, timeout=LAST_NEWS, return_when=asyncio.FIRST_COMPLETED)
             if handled.done() and not answer.done():
                 handled.result()
                 # Handled: an answer was queued with that, or there is none; it may still be on its way.
-                await asyncio.wait({answer}, timeout=timeout)
+                await asyncio.wait({answer}, timeout=None if end is None else max(0.0, end - clock()))
             if answer.done():
                 return answer.result()
         finally:
@@ -230,15 +258,16 @@ class Agent:
             prefetch: How many are leased ahead. Several agents that share a mailbox fairly use 1.
 
         Yields:
-            Each message, once; again only when it was given back.
+            Each message, once; again only when it was given back. It ends when the agent is detached.
+
+        Raises:
+            PeerClosed: The peer was closed.
         """
         if prefetch < 1:
             raise ValueError("prefetch is at least 1")
         try:
-            while True:
-                if self._demand + len(self._ready) < max(1, prefetch // 2):
-                    self._take(prefetch - self._demand - len(self._ready))
-                yield Message(self, await self._next())
+            while (delivery := await self._next(prefetch)) is not None:
+                yield Message(self, delivery)
         finally:
             self._give_back()
 
@@ -250,18 +279,24 @@ class Agent:
             timeout: Seconds to wait for the first one; None for ever.
         """
         finished, self._polled = self._polled, []
-        if finished:
-            await asyncio.gather(*[message.done() for message in finished if not message.finished])
-        there = self.driver.core.node.inbox.mailboxes[self.name].busy
-        self._take(most)
+        try:
+            with suppress(LeaseLost):  # it was finished elsewhere, or comes again
+                await asyncio.gather(*[message.done() for message in finished if not message.finished])
+        except BaseException:
+            self._polled = finished
+            raise
+        if timeout is not None and self.driver.core.node.inbox.mailboxes[self.name].busy:
+            timeout = max(timeout, PROMPT)
         deliveries: list[Delivery] = []
-        with suppress(TimeoutError):
-            # What is there already comes as soon as its lease is on disk: for that, no timeout is too short.
-            async with asyncio.timeout(None if there else timeout):
-                deliveries.append(await self._next())
-        while self._ready and len(deliveries) < most:
-            deliveries.append(self._ready.popleft())
-        self._give_back()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    first = await self._next(most)
+                    deliveries += [] if first is None else [first]
+            while self._ready and len(deliveries) < most:
+                deliveries.append(self._ready.popleft())
+        finally:
+            self._give_back()
         self._polled = [Message(self, delivery) for delivery in deliveries]
         return list(self._polled)
 
@@ -272,8 +307,18 @@ class Agent:
 
     async def detach(self) -> None:
         """Take no more messages here: what is leased and unfinished is delivered again, to whoever comes next."""
+        self._give_back()
         self.driver.tell(Detach(self._holder, 0.0))
         self.driver.unconsume(self._holder)
+        self._attached = False
+        while self._waiting:
+            self._hand_over(None)
+
+    def _attach(self) -> None:
+        if not self._attached:
+            self.driver.consume(self._holder, self._deliver)
+            self.driver.tell(Attach(self.name, self._holder))
+            self._attached = True
 
     def _deliver(self, delivery: Delivery) -> None:
         answer = self._answers.get(delivery.envelope.reply_to)
@@ -281,31 +326,44 @@ class Agent:
             answer.set_result(delivery)
             return
         self._demand = max(0, self._demand - 1)
+        self._hand_over(delivery)
+
+    def _hand_over(self, delivery: Delivery | None) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(delivery)
                 return
-        self._ready.append(delivery)
+        if delivery is not None:
+            self._ready.append(delivery)
 
     def _take(self, count: int) -> None:
+        self._attach()
         self.driver.tell(Take(self._holder, count))
         self._demand += count
 
-    async def _next(self) -> Delivery:
+    async def _next(self, ahead: int) -> Delivery | None:
+        """Return the next delivery, with `ahead` leased at a time; None when the agent was detached."""
+        asked = len(self._waiting)  # by others that wait here
+        there = self._demand + len(self._ready) - asked
+        if there < max(1, ahead // 2):
+            self._take(ahead - there)
         if self._ready:
             return self._ready.popleft()
-        waiter: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Delivery | None] = self.driver.promise()
         self._waiting.append(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._ready.appendleft(waiter.result())
+                self._hand_over(waiter.result())
             raise
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
 
     def _give_back(self) -> None:
-        """Return what was leased ahead and nobody has looked at."""
+        """Return what was leased ahead and nobody has looked at; whoever else waits here goes on waiting."""
         with suppress(MeshError):
             self._demand = 0
             self.driver.tell(Untake(self._holder))
@@ -313,3 +371,11 @@ class Agent:
                 delivery = self._ready.popleft()
                 ticket = self.driver.number()
                 self.driver.submit(ticket, Nack(ticket, delivery.holder, delivery.row, 0.0, count=False))
+            if self._waiting:
+                self._take(len(self._waiting))
+
+
+def _seen(task: "asyncio.Future[Any]") -> None:
+    """Take note of how a task ended whose result may not be needed any more."""
+    if not task.cancelled():
+        task.exception()

@@ -8,6 +8,7 @@ the wall clock says, but never backwards. No other machine's clock plays any par
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ import msgpack
 SAVE_EVERY: Final = 60.0  # seconds; after a crash and a reboot the clock is behind by at most this
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _FORGET: Final = 366 * 86400.0  # seconds; a longer absence is a wrong wall clock
+_OLDEST: Final = 1000 * _FORGET  # seconds; a clock beyond it is damaged: floats must still tell milliseconds apart
 
 
 def steady() -> float:
@@ -81,12 +83,13 @@ class StoreClock:
 def _offset(saved: bytes | None, sources: Sources) -> float:
     """Return what to add to the steady clock."""
     try:
-        boot, then_steady, then_wall, then = msgpack.unpackb(saved) if saved else ("", 0.0, 0.0, 0.0)
-        known = saved is not None
-        away = float(sources.wall()) - float(then_wall) if known else 0.0
-        offset = float(then) - float(then_steady)
-    except (ValueError, TypeError):
+        boot, *times = msgpack.unpackb(saved) if saved else ("", 0.0, sources.wall(), 0.0)
+        then_steady, then_wall, then = map(float, times)
+    except (ValueError, TypeError, OverflowError):
         return -sources.steady()
-    if known and boot and boot == sources.boot and sources.steady() >= then_steady:
-        return offset
-    return float(then) + min(max(0.0, away), _FORGET) - sources.steady()
+    if not all(map(isfinite, (then_steady, then_wall, then))) or not 0 <= then <= _OLDEST:
+        return -sources.steady()
+    if boot and boot == sources.boot and sources.steady() >= then_steady:
+        return then - then_steady
+    away = sources.wall() - then_wall
+    return then + min(max(0.0, away), _FORGET) - sources.steady()

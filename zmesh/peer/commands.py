@@ -2,8 +2,8 @@
 
 Each step of SQLite gives up the interpreter's lock, and taking it back from a busy event loop can cost milliseconds.
 So a run of ops of one kind must be one statement, and a multi-row INSERT into such a view is: the trigger runs for each
-row, in order. Rows whose first column is 0 are padding and do nothing. Views and triggers are temporary: they belong to
-the program, not to the file, and need no migration.
+row, in order. Rows whose first column is -1 are padding and do nothing. Views and triggers are temporary: they belong
+to the program, not to the file, and need no migration.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from zmesh.protocol.states import SENDER_LIVE, Received, Sent
 
 NEVER: Final = -1e300
 """Stands for no deadline: sqlite3 takes ten times as long to bind None as to bind a number."""
+PADDING: Final = -1
+"""Stands in rows that do nothing; no row, number or time is negative."""
 LIVE: Final = ", ".join(str(int(state)) for state in sorted(SENDER_LIVE))
 """Outgoing messages in these states keep their body."""
 FINAL: Final = ", ".join(str(int(state)) for state in (Sent.HANDLED, Sent.EXPIRED, Sent.REFUSED))
@@ -26,7 +28,7 @@ class CommandView:
 
     Attributes:
         name: Of the view.
-        columns: Of the view; the first is never 0 in an op.
+        columns: Of the view; the first is never -1 in an op.
         program: Statements of the trigger.
     """
 
@@ -40,7 +42,7 @@ class CommandView:
         connection.execute(f"CREATE TEMP VIEW do_{self.name} AS SELECT {columns}")
         connection.execute(
             f"CREATE TEMP TRIGGER on_{self.name} INSTEAD OF INSERT ON do_{self.name} "
-            f"WHEN NEW.{self.columns[0]} IS NOT 0 BEGIN {self.program} END"
+            f"WHEN NEW.{self.columns[0]} IS NOT {PADDING} BEGIN {self.program} END"
         )
 
     def statement(self, rows: int) -> str:

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from zmesh.errors import MeshError, PeerClosed, StoreError, StoreFull, TransportError
 from zmesh.peer.clock import SAVE_EVERY, StoreClock
@@ -96,6 +96,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
+        self._promises: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._watchers: list[asyncio.Future[None]] = []
         self._changes = 0
         self._numbers = 0
@@ -137,8 +138,11 @@ class Driver:
         self.link.shutdown()
         self._store.put_meta(_CLOCK_KEY, self._clock.state())
         await self._loop.run_in_executor(None, self._store.close)
+        for effect in self.core.effects():
+            if isinstance(effect, Settled | Failed | Progress):  # what the last commits have brought
+                self._carriers[type(effect)](self, effect)
         closed = PeerClosed("the peer was closed before this was done: open it again and look at the receipt")
-        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._watchers]
+        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._promises]
         for future in awaited:
             if not future.done():
                 future.set_exception(closed)
@@ -187,6 +191,18 @@ class Driver:
         self.core.command(command, self._clock.now())
         self._soon()
 
+    def promise(self) -> asyncio.Future[Any]:
+        """Return a future that fails when the peer is closed before anything else becomes of it.
+
+        Raises:
+            PeerClosed: The peer is closed already.
+        """
+        if self._closed:
+            raise PeerClosed("the peer is closed: open it again")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._promises.add(future)
+        return future
+
     def consume(self, holder: int, take: Callable[[Delivery], None]) -> None:
         """Say who takes the deliveries of a holder."""
         self._consumers[holder] = take
@@ -201,7 +217,7 @@ class Driver:
         Raises:
             PeerClosed: The peer was closed.
         """
-        watcher: asyncio.Future[None] = self._loop.create_future()
+        watcher: asyncio.Future[None] = self.promise()
         self._watchers.append(watcher)
         await watcher
 
@@ -301,7 +317,10 @@ class Driver:
             self._received = 0
             if self._uncommitted_bytes > UNCOMMITTED_BYTES:
                 self.link.pause()
-        self._store.submit(effect)
+        try:
+            self._store.submit(effect)
+        except StoreError as error:  # its thread has ended, and has said why
+            self._loop.call_soon(self.failed, effect.token, str(error))
 
     def _transmit(self, effect: Transmit) -> None:
         if not self.link.send(effect.store, effect.parts):

@@ -35,8 +35,11 @@ def _seconds(ttl: float | str) -> float:
         if match is None:
             message = f"{ttl!r} is no duration: write a number and a unit, such as '30s', '15m', '2h' or '7d'"
             raise ValueError(message)
-        return float(match[1]) * _UNITS[match[2] or "s"]
+        return float(match[1]) * _UNITS[match[2] or "s"]  # as many digits as there may be: too many are infinity
     if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         message = f"a ttl is a number of seconds or a text such as '7d', not {ttl!r}"
         raise ValueError(message)  # noqa: TRY004 - one error for all wrong durations
-    return float(ttl)
+    try:
+        return float(ttl)
+    except OverflowError:  # an int beyond all floats
+        return float("inf")

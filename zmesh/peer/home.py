@@ -22,7 +22,10 @@ def home_directory(home: Path | str | None = None) -> Path:
         StoreError: It cannot be made.
     """
     chosen = home or os.environ.get("ZMESH_HOME") or platformdirs.user_data_dir("zmesh", appauthor=False)
-    return _make(Path(chosen).expanduser().absolute())
+    try:
+        return _make(Path(chosen).expanduser().absolute())
+    except RuntimeError as error:  # '~' of a user that there is not
+        raise StoreError(f"cannot make {chosen}: {error}. Set ZMESH_HOME to another place") from error
 
 
 def peer_directory(home: Path, name: str) -> Path:
@@ -32,7 +35,8 @@ def peer_directory(home: Path, name: str) -> Path:
         AddressError: The name is no peer name.
         StoreError: It cannot be made.
     """
-    return _make(home / "peers" / check_name(name, "peer name"))
+    checked = check_name(name, "peer name")
+    return _make(_make(home / "peers") / checked)
 
 
 def device_key_path(home: Path) -> Path:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from zmesh.peer.body import unpack_body
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import ID_BYTES
-from zmesh.protocol.effects import Delivery, Done, Nack
+from zmesh.protocol.effects import Delivery, Done, Nack, Settled
 from zmesh.protocol.priority import Priority
 
 if TYPE_CHECKING:
+    import asyncio
+
     from zmesh.peer.agent import Agent
     from zmesh.peer.receipt import Receipt
 
@@ -106,12 +108,13 @@ class Message:
                 reply_to=self.id,
             )
         future = driver.submit(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
-        self.finished = True
-        return future
+        before = self._replies
+        self._replies += reply is not None
+        return self._finish(future, before)
 
     def reply(self, body: Any, *, type: str = REPLY_TYPE) -> Awaitable["Receipt"]:  # noqa: A002 - the public name
         """Answer the message without finishing it; returns the answer's receipt once it is on disk."""
-        return self._agent.post(
+        future = self._agent.post(
             self.origin,
             body,
             ident=self._next_reply_id(),
@@ -120,6 +123,8 @@ class Message:
             thread=self.thread or self.id,
             reply_to=self.id,
         )
+        self._replies += 1
+        return future
 
     def nack(self, delay: float | None = None) -> Awaitable[object]:
         """Give the message back; it is delivered again later.
@@ -130,9 +135,18 @@ class Message:
         driver = self._agent.driver
         ticket = driver.number()
         future = driver.submit(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
+        return self._finish(future, self._replies)
+
+    def _finish(self, future: "asyncio.Future[Settled]", replies: int) -> "asyncio.Future[Settled]":
+        """It is finished, unless the commit fails: then it is as it was, and can be finished again."""
         self.finished = True
+
+        def settled(future: "asyncio.Future[Settled]") -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self.finished, self._replies = False, replies
+
+        future.add_done_callback(settled)
         return future
 
     def _next_reply_id(self) -> bytes:
-        self._replies += 1
-        return reply_id(self.id, self._replies - 1)
+        return reply_id(self.id, self._replies)

@@ -21,6 +21,7 @@ from zmesh.peer.commands import (
     MOVE_OUT,
     NEVER,
     OUT_STREAM,
+    PADDING,
     PUT_AUDIT,
     PUT_ENDING,
     PUT_IN,
@@ -79,7 +80,7 @@ class _Run:
             return
         size = 1 << (self.rows - 1).bit_length()
         params = self.params
-        params.extend([0] * (self.width * (size - self.rows)))
+        params.extend([PADDING] * (self.width * (size - self.rows)))
         self.params, self.rows = [], 0
         connection.execute(self.statements[size], params)
 

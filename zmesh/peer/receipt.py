@@ -59,6 +59,7 @@ class Receipt:
         Raises:
             MessageRefused, MessageExpired, MessageLost: It never will be.
             WaitTimeout: It is not there yet; it goes on being delivered.
+            PeerClosed: The peer was closed meanwhile; it goes on being delivered when the peer runs again.
         """
         await self._reached(_STORED, "stored", timeout)
 
@@ -67,7 +68,7 @@ class Receipt:
 
         Raises:
             MessageRefused, MessageExpired, MessageDead, MessageLost: It never will be.
-            WaitTimeout: It is not done with it yet.
+            WaitTimeout, PeerClosed: It is not done with it yet.
         """
         await self._reached(_HANDLED, "handled", timeout)
 
@@ -121,6 +122,10 @@ class Receipt:
             raise kind(f"the message to {self.address} {text}" + (f" ({self.detail})" if self.detail else ""))
 
     async def _change(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._driver.promise()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)

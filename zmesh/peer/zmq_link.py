@@ -27,6 +27,7 @@ from zmesh.trust.device import Device
 ZAP_DOMAIN: Final = b"zmesh"
 TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is watched: one handshake timeout and more
 MAX_PARTS: Final = 2  # header and body
+FAREWELL: Final = 100  # ms that a BYE may take to leave: a peer that is told need not find out by silence
 KEY_BYTES: Final = 32  # a Curve25519 public key
 CURVE_OVERHEAD: Final = 33  # bytes per part in CURVE's MESSAGE (RFC 26): name 8, nonce 8, tag 16, flags 1
 
@@ -96,6 +97,7 @@ class _Dealer:
     monitor_reader: Reader | None = None
     connected: bool = False  # TCP, since the last retry; known only while there is a monitor
     suspect: asyncio.TimerHandle | None = None
+    linger: int = 0  # ms
 
 
 @dataclass(slots=True)
@@ -250,7 +252,7 @@ class ZmqLink:
             dealer.suspect.cancel()
         dealer.reader.stop()
         _close_monitor(dealer)
-        dealer.socket.close(0)
+        dealer.socket.close(dealer.linger)
 
     def trouble(self, store: bytes) -> str | None:
         """Say why the connection to `store` does not come about, once it has not for 3 s; None when it is well."""
@@ -353,7 +355,12 @@ class ZmqLink:
     # --- the end ---
 
     def shutdown(self) -> None:
-        """Close everything at once; what is in the sockets is lost. May be called twice, and in a callback."""
+        """Close everything; the last words to those who are connected get `FAREWELL`. May be called twice.
+
+        What is in the sockets otherwise is lost; callbacks may call this.
+        """
+        for dealer in self._dealers.values():
+            dealer.linger = FAREWELL if dealer.writable else 0
         for store in list(self._dealers):
             self.close(store)
         if self._reader is not None:

@@ -13,10 +13,13 @@ from typing import Final
 
 import zmq
 
+from zmesh.peer.log_filter import Sparing
+
 MESSAGES_PER_TURN: Final = 256  # read at a stretch: about 2 ms of small messages, then timers and others have a turn
 SECONDS_PER_TURN: Final = 0.005  # the same for callbacks that take long, or large bodies
 FRAMES_SKIPPED: Final = 256  # of an over-long message, between two looks at the clock
 _log = logging.getLogger("zmesh.link")
+_log.addFilter(Sparing())
 
 
 class Reader:

@@ -76,7 +76,7 @@ class FloorPart:
         """Commit one row at a time; percentiles of a commit."""
         spent: list[int] = []
         for wait in beats(count, rate):
-            time.sleep(wait)
+            time.sleep(wait)  # noqa: ASYNC251 - no event loop is part of the floor
             start = now()
             self._commit(stamped(start))
             spent.append(now() - start)
@@ -86,7 +86,7 @@ class FloorPart:
         """Send one message at a time; with a database open, each once it is committed there."""
         assert self._socket is not None
         for wait in beats(count, rate):
-            time.sleep(wait)
+            time.sleep(wait)  # noqa: ASYNC251 - no event loop is part of the floor
             body = stamped(now())
             if self._database is not None:
                 self._commit(body)
@@ -139,4 +139,3 @@ class FloorPart:
         socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
         return socket
-

@@ -1,25 +1,26 @@
 """The rival as a part of measurements: nats-server with a JetStream file store, and clients through nats-py.
 
 The server runs on loopback with a port of the system's choice and is ended by its pid with this process, however that
-ends. The clients use what nats-py offers for speed: asynchronous publishing with a bound on what is not yet acknowledged.
+ends. The clients use what nats-py has for speed: asynchronous publishing, with a bound on what is unacknowledged.
 """
 
 import asyncio
 import json
 import subprocess
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import nats
-from nats.aio.client import Client
-from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 
 from zmesh.cli.bench.sizes import IN_FLIGHT, START_SECONDS, STEP_SECONDS, STOP_SECONDS
 from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
 
 SUBJECT: Final = "bench"
 
@@ -28,7 +29,7 @@ class ServerPart:
     """One nats-server."""
 
     def __init__(self) -> None:
-        self._process: Process | None = None
+        self._process: asyncio.subprocess.Process | None = None
 
     def verbs(self) -> dict[str, Callable[..., Awaitable[dict[str, Any]]]]:
         """Return what this part can do."""

@@ -5,7 +5,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,9 +62,7 @@ class PeerPart:
     async def meet(self, name: str, agent: str) -> dict[str, Any]:
         """Wait until a peer is linked and its agent known."""
         assert self._peer is not None
-        async with asyncio.timeout(START_SECONDS):
-            while not any(info.name == name and info.linked and agent in info.agents for info in self._peer.peers()):
-                await asyncio.sleep(LOOK)
+        await _until(lambda info: info.linked and agent in info.agents, self._peer, name, START_SECONDS)
         return {}
 
     # --- throughput ---
@@ -100,12 +97,11 @@ class PeerPart:
         numbers: list[int] = []
         last: Awaitable[object] | None = None
         async with asyncio.timeout(STEP_SECONDS):
-            async with aclosing(self._agents["sink"].inbox()) as inbox:
-                async for message in inbox:
-                    numbers.append(stamp(message.body))
-                    last = message.done()
-                    if len(numbers) == count:
-                        break
+            async for message in self._agents["sink"].inbox():
+                numbers.append(stamp(message.body))
+                last = message.done()
+                if len(numbers) == count:
+                    break
             assert last is not None
             await last
         return {"count": len(numbers), "distinct": len(set(numbers)), "ordered": numbers == sorted(numbers)}
@@ -127,12 +123,11 @@ class PeerPart:
         """Take messages; percentiles of the time from the call of send() to the inbox loop."""
         spent: list[int] = []
         async with asyncio.timeout(STEP_SECONDS):
-            async with aclosing(self._agents["sink"].inbox()) as inbox:
-                async for message in inbox:
-                    spent.append(now() - stamp(message.body))
-                    await message.done()
-                    if len(spent) == count:
-                        break
+            async for message in self._agents["sink"].inbox():
+                spent.append(now() - stamp(message.body))
+                await message.done()
+                if len(spent) == count:
+                    break
         return percentiles("inbox", spent)
 
     # --- a backlog ---
@@ -157,17 +152,22 @@ class PeerPart:
     async def drained(self, name: str) -> dict[str, Any]:
         """Wait until the peer has stored everything; `at` is when that was seen."""
         assert self._peer is not None
-        async with asyncio.timeout(STEP_SECONDS):
-            while any(info.queued for info in self._peer.peers() if info.name == name):
-                await asyncio.sleep(LOOK)
-            at = now()
-            for receipt in self._sample:
-                await receipt.stored()
+        await _until(lambda info: not info.queued, self._peer, name, STEP_SECONDS)
+        at = now()
+        for receipt in self._sample:
+            await receipt.stored(START_SECONDS)
         return {"at": at, "sampled": len(self._sample)}
 
     async def memory(self) -> dict[str, Any]:
         """Return the memory this process has in use."""
         return {"rss_mib": resident_bytes() / 2**20}
+
+
+async def _until(condition: Callable[[zmesh.PeerInfo], bool], peer: zmesh.Peer, name: str, seconds: float) -> None:
+    """Wait until what is known of the peer of that name meets a condition."""
+    async with asyncio.timeout(seconds):
+        while not any(condition(info) for info in peer.peers() if info.name == name):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(LOOK)
 
 
 def resident_bytes() -> int:

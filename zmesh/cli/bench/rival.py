@@ -49,7 +49,9 @@ class Nats:
         try:
             client = version("nats-py")
         except PackageNotFoundError:
-            raise BenchError("nats-py is missing: run `pip install 'zmesh-agents[bench]'`, or leave out --compare") from None
+            raise BenchError(
+                "nats-py is missing: run `pip install 'zmesh-agents[bench]'`, or leave out --compare"
+            ) from None
         told = subprocess.run(  # noqa: S603 - the program found above
             [program, "--version"], capture_output=True, text=True, check=False, timeout=START_SECONDS
         )

@@ -12,7 +12,7 @@ _FILLER: Final = bytes(range(256)) * (BODY_BYTES // 256)
 
 
 def now() -> int:
-    """Return nanoseconds of the monotonic clock: one clock for all processes of a machine (CLOCK_MONOTONIC on Linux)."""
+    """Return nanoseconds of the monotonic clock, which all processes of a machine share (Linux: CLOCK_MONOTONIC)."""
     return time.monotonic_ns()
 
 

@@ -1,0 +1,777 @@
+"""The link machine alone, and two of them joined by wires that lose, stick and break."""
+
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from itertools import count, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.protocol.pair import SeededEntropy
+from zmesh.protocol.bounds import (
+    ABSENT_AFTER,
+    ABSENT_REDIAL,
+    BYE_REDIAL,
+    DIAL_PATIENCE,
+    HELLO_FIRST,
+    HELLO_MAX,
+    IDLE_PING,
+    LINK_ID_BYTES,
+    MAX_ENDPOINTS,
+    PING_FIRST,
+    PING_MAX,
+    REDIAL_FIRST,
+    REDIAL_MAX,
+    SILENCE,
+    STALLED,
+)
+from zmesh.protocol.link import NEVER, NOTHING, Act, LinkMachine
+from zmesh.protocol.states import Link
+
+HERE, THERE = "tcp://here:1", "tcp://there:1"
+THEIRS = b"their-id"
+NOW = 1000.0
+JITTER = 1.25
+HELLO, DIAL, PING, HANGUP = Act(hello=True), Act(dial=HERE), Act(ping=True), Act(hangup=True)
+
+Make = Callable[[], LinkMachine]
+
+unhurried = settings(deadline=None)  # a busy machine is no reason to fail
+
+
+def idle(seed: int = 0, now: float = NOW) -> LinkMachine:
+    return LinkMachine(SeededEntropy(seed), now)
+
+
+def dialling() -> LinkMachine:
+    link = idle()
+    link.sighted((HERE,), NOW)
+    return link
+
+
+def greeting() -> LinkMachine:
+    link = dialling()
+    link.ready(NOW)
+    return link
+
+
+def up() -> LinkMachine:
+    link = greeting()
+    link.greeted(THEIRS, link.id, NOW, up=True)
+    assert link.state is Link.UP
+    return link
+
+
+STATES = {Link.IDLE: idle, Link.DIALING: dialling, Link.GREETING: greeting, Link.UP: up}
+
+
+def acts(link: LinkMachine, until: float) -> Iterator[tuple[float, Act]]:
+    """Let time pass; yield what the link wants and when. Waking it when it is due must always bring it on."""
+    while (due := link.timer()) <= until:
+        act = link.wake(due)
+        assert act != NOTHING or link.timer() > due, "woken for nothing"
+        yield due, act
+
+
+# --- dialling ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_with_no_connection_and_no_wish_for_one() -> None:
+    link = idle()
+    assert (link.state, link.id, link.peer_id, link.timer()) == (Link.IDLE, b"", b"", NEVER)
+    assert link.sighted((), NOW) == NOTHING
+    assert link.wake(NOW + 1e9) == NOTHING
+
+
+def test_a_sighting_is_dialled_at_once() -> None:
+    link = idle()
+    assert link.sighted((HERE, THERE), NOW) == DIAL
+    assert link.state is Link.DIALING
+
+
+@pytest.mark.parametrize("state", [Link.DIALING, Link.GREETING])
+def test_a_sighting_at_another_place_is_dialled_at_once(state: Link) -> None:
+    link = STATES[state]()
+    assert link.sighted((HERE,), NOW) == NOTHING
+    assert link.sighted((), NOW) == NOTHING
+    assert link.sighted((THERE,), NOW) == Act(dial=THERE)
+    assert link.state is Link.DIALING
+    assert link.endpoints == (THERE, HERE)
+
+
+def test_a_link_that_is_up_is_left_alone_by_sightings() -> None:
+    link = up()
+    assert link.sighted((THERE,), NOW) == NOTHING
+    assert link.state is Link.UP
+    assert link.endpoints == (THERE, HERE)
+
+
+def test_the_newest_endpoints_are_kept_each_once() -> None:
+    link = idle()
+    for number in range(MAX_ENDPOINTS * 2):
+        link.sighted((f"tcp://p{number}:1", f"tcp://p{number}:1"), NOW)
+    assert link.endpoints == tuple(
+        f"tcp://p{number}:1" for number in range(MAX_ENDPOINTS * 2 - 1, MAX_ENDPOINTS - 1, -1)
+    )
+
+
+def test_endpoints_are_tried_in_turn_with_growing_and_bounded_pauses() -> None:
+    link = idle()
+    link.sighted((HERE, THERE), NOW)
+    events = list(acts(link, NOW + 200))
+    dials = [(at, act.dial) for at, act in events if act.dial]
+    assert [endpoint for _, endpoint in dials] == [THERE, HERE] * (len(dials) // 2) + [THERE] * (len(dials) % 2)
+    assert all(events[at][1] == HANGUP for at in range(0, len(events), 2))
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(dials)]
+    assert min(gaps) >= DIAL_PATIENCE + 0.75 * REDIAL_FIRST
+    assert max(gaps) <= DIAL_PATIENCE + JITTER * REDIAL_MAX
+
+
+def test_who_has_been_absent_for_long_is_probed_rarely() -> None:
+    link = dialling()
+    dials = [at for at, act in acts(link, NOW + 4 * ABSENT_AFTER) if act.dial]
+    late = [later - earlier for earlier, later in pairwise(dials) if earlier > NOW + ABSENT_AFTER]
+    assert late
+    assert min(late) >= 0.75 * ABSENT_REDIAL
+    assert max(late) <= DIAL_PATIENCE + JITTER * ABSENT_REDIAL
+
+
+def test_a_sign_of_life_ends_the_absence() -> None:
+    link = dialling()
+    list(acts(link, NOW + 2 * ABSENT_AFTER))
+    link.sighted((HERE,), NOW + 2 * ABSENT_AFTER)
+    dials = [at for at, act in acts(link, NOW + 2 * ABSENT_AFTER + 20) if act.dial]
+    assert len(dials) >= 3
+
+
+# --- greeting ---------------------------------------------------------------------------------------------------------
+
+
+def test_hello_is_said_as_soon_as_the_connection_is_there() -> None:
+    link = dialling()
+    assert link.ready(NOW) == HELLO
+    assert link.state is Link.GREETING
+    assert len(link.id) == LINK_ID_BYTES
+
+
+def test_a_connection_that_nobody_wanted_is_ignored() -> None:
+    link = idle()
+    assert link.ready(NOW) == NOTHING
+    assert link.state is Link.IDLE
+
+
+def test_hello_is_repeated_until_patience_ends() -> None:
+    link = greeting()
+    events = list(acts(link, NOW + DIAL_PATIENCE))
+    hellos = [NOW, *(at for at, act in events if act == HELLO)]
+    gaps = [later - earlier for earlier, later in pairwise(hellos)]
+    assert 0.75 * HELLO_FIRST <= gaps[0] <= JITTER * HELLO_FIRST
+    assert max(gaps) <= JITTER * HELLO_MAX
+    assert events[-1] == (NOW + DIAL_PATIENCE, HANGUP)
+    assert link.state is Link.IDLE
+
+
+def test_an_echo_of_our_id_brings_it_up() -> None:
+    link = greeting()
+    assert link.greeted(THEIRS, link.id, NOW, up=True) == NOTHING  # said a moment ago: the answer is put off
+    assert (link.state, link.peer_id) == (Link.UP, THEIRS)
+    assert [act for _, act in acts(link, NOW + 1)] == [HELLO]  # their id was new
+
+
+@pytest.mark.parametrize("echo", [b"", b"another!"])
+def test_any_other_echo_does_not(echo: bytes) -> None:
+    link = greeting()
+    assert link.greeted(THEIRS, echo, NOW + 1, up=False) == HELLO
+    assert (link.state, link.peer_id) == (Link.GREETING, THEIRS)
+
+
+@pytest.mark.parametrize("make", [idle, dialling])
+def test_a_hello_without_a_connection_only_tells_their_id(make: Make) -> None:
+    link = make()
+    state = link.state
+    assert link.greeted(THEIRS, b"", NOW + 1, up=False) == NOTHING
+    assert (link.state, link.peer_id, link.heard) == (state, THEIRS, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("their_id", "they_are_up", "answered"),
+    [(THEIRS, True, False), (THEIRS, False, True), (b"their-2.", True, True), (b"their-2.", False, True)],
+)
+def test_a_hello_is_answered_if_it_is_news_or_asks_for_it(their_id: bytes, they_are_up: bool, answered: bool) -> None:  # noqa: FBT001
+    link = up()
+    list(acts(link, NOW + 1))
+    before = link.id
+    assert link.greeted(their_id, link.id, NOW + 1, up=they_are_up) == (HELLO if answered else NOTHING)
+    assert (link.state, link.id) == (Link.UP, before)
+
+
+@pytest.mark.parametrize("echo", [b"", b"another!"])
+def test_a_hello_that_does_not_know_our_link_ends_it(echo: bytes) -> None:
+    link = up()
+    before = link.id
+    assert link.greeted(b"their-2.", echo, NOW + 1, up=False) == HELLO
+    assert link.state is Link.GREETING
+    assert link.id != before
+
+
+def test_a_storm_of_hellos_is_answered_at_a_bounded_rate() -> None:
+    link = up()
+    said = 0
+    for at in range(1000):
+        now = NOW + 1 + at / 10_000
+        said += link.greeted(at.to_bytes(8, "big"), at.to_bytes(8, "little"), now, up=False) == HELLO
+        said += sum(act == HELLO for _, act in acts(link, now))
+    assert said <= 0.1 / 0.01 + 1
+
+
+def test_whoever_greets_and_never_gets_our_answer_makes_us_replace_the_connection() -> None:
+    """Their side works and ours is stuck: all that is heard are their HELLOs, which is no reason to be content."""
+    link = up()
+    events: list[tuple[float, Act]] = []
+    for at in range(1, 8):
+        link.greeted(THEIRS, link.id, NOW + at, up=False)
+        events += acts(link, NOW + at + 1)
+        if link.state is not Link.UP:
+            break
+    hangups = [at for at, act in events if act.hangup]
+    assert hangups
+    assert hangups[0] <= NOW + 1 + DIAL_PATIENCE
+
+
+@pytest.mark.parametrize("sign", ["hello", "frame"])
+def test_their_word_that_they_hear_us_ends_the_doubt(sign: str) -> None:
+    link = up()
+    link.greeted(THEIRS, link.id, NOW + 1, up=False)
+    if sign == "hello":
+        link.greeted(THEIRS, link.id, NOW + 2, up=True)
+    else:
+        link.hear(NOW + 2)
+    assert all(not act.hangup for _, act in acts(link, NOW + SILENCE))
+
+
+# --- what ends a link -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [greeting, up])
+def test_a_reset_of_our_id_draws_a_new_one(make: Make) -> None:
+    link = make()
+    before = link.id
+    assert link.reset(before, NOW + 1) == HELLO
+    assert link.state is Link.GREETING
+    assert link.id != before
+    assert link.reset(before, NOW + 2) == NOTHING  # the same again is about a link that is no more
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_reset_of_any_other_id_is_ignored(state: Link) -> None:
+    link = STATES[state]()
+    assert link.reset(b"another!", NOW) == NOTHING
+    assert link.state is state
+
+
+def test_a_reset_means_nothing_without_a_connection() -> None:
+    link = up()
+    link.lost(NOW)
+    assert link.reset(link.id, NOW) == NOTHING
+
+
+def test_a_doubt_draws_a_new_id() -> None:
+    link = up()
+    before = link.id
+    assert link.doubt(NOW + 1) == HELLO
+    assert link.state is Link.GREETING
+    assert link.id != before
+
+
+@pytest.mark.parametrize("make", [greeting, up])
+def test_a_connection_that_is_there_anew_begins_anew(make: Make) -> None:
+    link = make()
+    before = link.id
+    assert link.ready(NOW + 1) == HELLO
+    assert link.state is Link.GREETING
+    assert link.id != before
+
+
+@pytest.mark.parametrize("make", [greeting, up])
+def test_a_connection_that_takes_nothing_is_waited_for_but_not_for_long(make: Make) -> None:
+    link = make()
+    assert link.lost(NOW + 1) == NOTHING
+    assert link.state is Link.DIALING
+    assert link.lost(NOW + 2) == NOTHING  # the second frame that is lost changes nothing
+    assert next(acts(link, NOW + 10)) == (NOW + 1 + DIAL_PATIENCE, HANGUP)
+
+
+def test_a_connection_that_takes_something_again_is_greeted() -> None:
+    link = up()
+    link.lost(NOW + 1)
+    assert link.ready(NOW + 2) == HELLO
+    assert link.state is Link.GREETING
+
+
+@pytest.mark.parametrize("make", [dialling, greeting, up])
+def test_after_a_bye_the_next_dial_waits(make: Make) -> None:
+    link = make()
+    assert link.bye(NOW) == HANGUP
+    assert (link.state, link.peer_id) == (Link.IDLE, b"")
+    ((at, act),) = acts(link, NOW + 2 * BYE_REDIAL)
+    assert act == DIAL
+    assert at >= NOW + BYE_REDIAL
+
+
+def test_a_bye_without_a_connection_is_only_noted() -> None:
+    link = idle()
+    link.greeted(THEIRS, b"", NOW, up=False)
+    assert link.bye(NOW) == NOTHING
+    assert link.peer_id == b""
+    assert link.timer() == NEVER
+
+
+def test_who_is_to_be_forgotten_is_not_dialled_again() -> None:
+    link = up()
+    link.bye(NOW, delay=NEVER)
+    assert link.timer() == NEVER
+
+
+def test_a_sighting_is_stronger_than_a_bye() -> None:
+    link = up()
+    link.bye(NOW)
+    assert link.sighted((HERE,), NOW) == DIAL
+
+
+# --- pings and silence ------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_link_pings_now_and_then_until_it_is_silent_for_too_long() -> None:
+    link = up()
+    list(acts(link, NOW + 1))
+    assert [(at - NOW, act) for at, act in acts(link, NOW + SILENCE)] == [
+        (IDLE_PING, PING), (2 * IDLE_PING, PING), (SILENCE, HANGUP),
+    ]  # fmt: skip
+
+
+def test_signs_of_life_keep_it_up() -> None:
+    link = up()
+    for at in range(100):
+        link.hear(NOW + at)
+        assert all(not act.hangup for _, act in acts(link, NOW + at + 1))
+    assert link.state is Link.UP
+
+
+def test_while_something_is_unconfirmed_pings_are_frequent_with_growing_pauses() -> None:
+    link = up()
+    link.expect(NOW, waiting=True)
+    last, gaps = NOW, []
+    for tick in range(4 * 60):
+        now = NOW + tick / 4
+        link.hear(now)  # they are there, only what we wait for does not come
+        for at, act in acts(link, now + 0.25):
+            if act.ping:
+                gaps.append(at - last)
+                last = at
+    assert 0.75 * PING_FIRST <= gaps[0] <= JITTER * PING_FIRST
+    assert max(gaps) <= JITTER * PING_MAX
+    assert gaps[-1] >= 0.75 * PING_MAX
+
+
+def test_it_is_stalled_when_something_is_unconfirmed_and_nothing_is_heard() -> None:
+    link = up()
+    link.expect(NOW + 1, waiting=True)
+    hangups = [at for at, act in acts(link, NOW + SILENCE) if act.hangup]
+    assert hangups[0] == NOW + 1 + STALLED
+
+
+def test_waiting_begins_when_something_was_sent_and_not_with_the_last_sign_of_life() -> None:
+    link = up()
+    list(acts(link, NOW + 10))
+    link.expect(NOW + 10, waiting=True)
+    assert next(at for at, act in acts(link, NOW + 20) if act.hangup) == NOW + 10 + STALLED
+
+
+def test_when_all_is_confirmed_pings_are_rare_again() -> None:
+    link = up()
+    list(acts(link, NOW + 1))
+    link.expect(NOW + 1, waiting=True)
+    link.hear(NOW + 1.1)
+    link.expect(NOW + 1.1, waiting=False)
+    assert next(acts(link, NOW + 10)) == (NOW + 1.1 + IDLE_PING, PING)
+
+
+def test_progress_begins_again_with_short_pauses() -> None:
+    link = up()
+    link.expect(NOW, waiting=True)
+    for tick in range(1, 41):
+        link.hear(NOW + tick / 4)
+        list(acts(link, NOW + tick / 4))
+    now = NOW + 10
+    assert link.timer() > now + JITTER * PING_FIRST or link.wake(link.timer()) == PING
+    link.expect(now, waiting=True, progress=True)
+    assert link.timer() <= now + JITTER * PING_FIRST
+
+
+def test_steady_progress_does_not_put_off_the_ping_that_finds_a_lost_tail() -> None:
+    """One class moves on and on; the last frame of another was lost, and only a PING can tell."""
+    link = up()
+    link.expect(NOW, waiting=True)
+    pings = 0
+    for tick in range(1, 101):
+        now = NOW + tick / 10
+        link.hear(now)
+        link.expect(now, waiting=True, progress=True)
+        pings += sum(act.ping for _, act in acts(link, now))
+    assert pings >= 10
+
+
+@pytest.mark.parametrize("state", [Link.IDLE, Link.DIALING, Link.GREETING])
+def test_nothing_is_expected_of_a_link_that_is_not_up(state: Link) -> None:
+    link = STATES[state]()
+    before = link.timer()
+    link.expect(NOW, waiting=True)
+    assert link.timer() == before
+
+
+@pytest.mark.parametrize("leave", ["reset", "doubt", "ready", "lost", "bye"])
+def test_a_link_that_is_not_up_does_not_ping(leave: str) -> None:
+    link = up()
+    link.expect(NOW, waiting=True)
+    {
+        "reset": lambda: link.reset(link.id, NOW),
+        "doubt": lambda: link.doubt(NOW),
+        "ready": lambda: link.ready(NOW),
+        "lost": lambda: link.lost(NOW),
+        "bye": lambda: link.bye(NOW),
+    }[leave]()
+    assert all(not act.ping for _, act in acts(link, NOW + 100))
+
+
+# --- one machine and any events ---------------------------------------------------------------------------------------
+
+events = st.one_of(
+    st.tuples(st.just("pass"), st.floats(0, 20)),
+    st.tuples(st.just("sighted"), st.lists(st.sampled_from([HERE, THERE, ""]), max_size=2).map(tuple)),
+    st.tuples(st.sampled_from(["ready", "lost", "bye", "hear", "doubt"]), st.none()),
+    st.tuples(st.just("reset"), st.booleans()),
+    st.tuples(st.just("expect"), st.tuples(st.booleans(), st.booleans())),
+    st.tuples(st.just("hello"), st.tuples(st.sampled_from([THEIRS, b"their-2."]), st.booleans(), st.booleans())),
+)
+
+
+def happen(link: LinkMachine, name: str, value: object, now: float) -> None:
+    """Let one event reach the machine."""
+    match value:
+        case tuple() if name == "sighted":
+            link.sighted(value, now)
+        case (bytes(theirs), bool(echoes), bool(they)):
+            link.greeted(theirs, link.id if echoes else b"another!", now, up=they)
+        case (bool(waiting), bool(progress)):
+            link.expect(now, waiting=waiting, progress=progress)
+        case bool(ours):
+            link.reset(link.id if ours else b"another!", now)
+        case _ if name != "doubt" or link.state is Link.UP:
+            getattr(link, name)(now)
+        case _:
+            pass
+
+
+@unhurried
+@given(st.lists(events, max_size=60), st.integers(0, 99))
+def test_no_order_of_events_stops_the_clock_or_breaks_the_table(script: list[tuple[str, object]], seed: int) -> None:
+    link, now = idle(seed), NOW
+    known: set[bytes] = set()
+    for name, value in script:
+        before, was = link.id, link.state
+        if isinstance(value, float):
+            now += value
+            assert sum(1 for _ in acts(link, now)) <= 2 + value / 0.05
+        else:
+            happen(link, name, value, now)
+        if link.id != before:
+            assert link.id not in known
+            known.add(link.id)
+        assert was is not Link.UP or link.state is not Link.GREETING or link.id != before
+        assert link.state is Link.IDLE or link.timer() < NEVER
+        assert link.state is not Link.IDLE or not link.endpoints or link.timer() <= now + 2 * ABSENT_REDIAL
+    assert link.endpoints or not list(acts(link, now + 100))
+
+
+# --- two machines -----------------------------------------------------------------------------------------------------
+
+DECOY = "tcp://nobody:1"
+
+
+class Side:
+    """One end: its machine, and the connection it has dialled."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.endpoint = name, f"tcp://{name}:1"
+        self.link = idle()
+        self.connection = 0  # its serial; 0 for none
+        self.open = False
+        self.stuck = False  # takes everything and delivers nothing, for as long as it lives
+        self.deaf = False  # the way from here to there loses every frame
+
+
+class Wires:
+    """Two ends and what is between them. Frames arrive in order, with a delay, or not at all."""
+
+    DELAY = 0.02
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.sides = (Side("one"), Side("two"))
+        self.queue: list[tuple[float, int, Side, int, tuple[object, ...]]] = []
+        self.serials = count(1)
+        self.hellos: list[tuple[str, tuple[object, ...]]] = []
+        self.restart(self.sides[0])
+        self.restart(self.sides[1])
+
+    def other(self, side: Side) -> Side:
+        return self.sides[side is self.sides[0]]
+
+    def restart(self, side: Side) -> None:
+        side.link = idle(next(self.serials), self.now)
+        side.connection = 0
+        self.do(side, side.link.sighted((self.other(side).endpoint,), self.now))
+
+    def later(self, side: Side, connection: int, *event: object, delay: float = DELAY) -> None:
+        heappush(self.queue, (self.now + delay, next(self.serials), side, connection, event))
+
+    def do(self, side: Side, act: Act) -> None:
+        if act.hangup:
+            side.connection = 0
+        if act.dial:
+            side.connection, side.open, side.stuck = next(self.serials), False, False
+            if act.dial == self.other(side).endpoint and not side.deaf:  # else TCP sits in its back-off for ever
+                self.later(side, side.connection, "ready")
+        if act.hello:
+            self.send(side, "hello", side.link.id, side.link.peer_id, side.link.state is Link.UP)
+        if act.ping:
+            self.send(side, "ping", side.link.id)
+
+    def send(self, side: Side, *frame: object) -> None:
+        if frame[0] == "hello":
+            self.hellos.append((side.name, frame))
+        if side.connection and side.open and not side.stuck and not side.deaf:
+            self.later(self.other(side), 0, *frame)
+
+    def happen(self, side: Side, connection: int, event: tuple[object, ...]) -> None:
+        link, now = side.link, self.now
+        match event:
+            case ("ready",):
+                if connection == side.connection:
+                    side.open = True
+                    self.do(side, link.ready(now))
+            case ("reset", bytes(known)):
+                self.do(side, link.reset(known, now))
+            case ("hello", bytes(theirs), bytes(echo), bool(they)):
+                was_up = link.state is Link.UP
+                self.do(side, link.greeted(theirs, echo, now, up=they))
+                self.do(side, link.sighted((self.other(side).endpoint,), now))
+                if link.state is Link.UP and not was_up:
+                    self.send(side, "frame", link.id)  # the roster
+            case ("bye",):
+                self.do(side, link.bye(now))
+            case (str(kind), bytes(theirs)):
+                if theirs != link.peer_id:
+                    self.later(self.other(side), 0, "reset", theirs)
+                    return
+                link.hear(now)
+                if kind == "ping" and link.state is Link.UP:
+                    self.send(side, "frame", link.id)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        steps = 0
+        while True:
+            due = min([side.link.timer() for side in self.sides] + [entry[0] for entry in self.queue[:1]])
+            if due > end:
+                break
+            steps += 1
+            assert steps < 1000 + 400 * seconds, "the links talk in circles"
+            self.now = max(self.now, due)
+            if self.queue and self.queue[0][0] <= self.now:
+                _, _, side, connection, event = heappop(self.queue)
+                self.happen(side, connection, event)
+                continue
+            for side in self.sides:
+                before = side.link.timer()
+                if before <= self.now:
+                    act = side.link.wake(self.now)
+                    assert act != NOTHING or side.link.timer() > before, "woken for nothing"
+                    self.do(side, act)
+        self.now = end
+
+    @property
+    def linked(self) -> bool:
+        one, two = (side.link for side in self.sides)
+        return one.state is two.state is Link.UP and one.peer_id == two.id and two.peer_id == one.id
+
+
+def test_two_that_see_each_other_are_up_within_a_moment() -> None:
+    wires = Wires()
+    wires.run(10 * Wires.DELAY)
+    assert wires.linked
+
+
+def test_when_both_are_up_nobody_says_hello() -> None:
+    wires = Wires()
+    wires.run(1)
+    said = len(wires.hellos)
+    assert said <= 6
+    wires.run(1000)
+    assert wires.linked
+    assert len(wires.hellos) == said
+
+
+def test_both_can_leave_the_link_at_once() -> None:
+    wires = Wires()
+    wires.run(1)
+    for side in wires.sides:
+        wires.do(side, side.link.doubt(wires.now))
+    wires.run(1)
+    assert wires.linked
+
+
+def test_a_restart_is_noticed_at_once() -> None:
+    wires = Wires()
+    wires.run(60)
+    wires.restart(wires.sides[0])
+    wires.run(10 * Wires.DELAY)
+    assert wires.linked
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_connection_that_is_stuck_in_one_direction_is_replaced(which: int) -> None:
+    wires = Wires()
+    wires.run(1)
+    wires.sides[which].stuck = True
+    wires.run(SILENCE + DIAL_PATIENCE + 2 * REDIAL_MAX)
+    assert wires.linked
+
+
+def test_after_a_long_silence_in_both_directions_traffic_resumes_within_three_seconds() -> None:
+    wires = Wires()
+    wires.run(1)
+    for side in wires.sides:
+        side.deaf = True
+    wires.run(60)
+    for side in wires.sides:
+        side.deaf = False
+    wires.run(REDIAL_MAX * JITTER + DIAL_PATIENCE + 0.5)
+    assert wires.linked
+
+
+def test_a_copy_of_a_store_makes_the_link_flap_at_a_bounded_rate() -> None:
+    """Two processes with one store id: each HELLO takes the link from the other. Wrong, but never a storm."""
+    wires = Wires()
+    wires.run(1)
+    said = len(wires.hellos)
+    for _ in range(100):
+        wires.happen(wires.sides[0], 0, ("hello", b"the-copy", b"", False))
+        wires.run(1)
+    assert len(wires.hellos) - said <= 100 * 8
+
+
+TROUBLE_ENDS = (
+    SILENCE  # the slower side has to notice
+    + JITTER * ABSENT_REDIAL  # and may have given up for long
+    + 3 * (DIAL_PATIENCE + JITTER * REDIAL_MAX)  # a stuck connection, a decoy, the right one
+)
+
+
+class LinkLaw(RuleBasedStateMachine):
+    """Any trouble; when it ends, both are up within a bounded time, and then they are quiet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wires = Wires()
+
+    which = st.integers(0, 1)
+
+    @initialize(seconds=st.floats(0, 2))
+    def begin(self, seconds: float) -> None:
+        self.wires.run(seconds)
+
+    @rule(seconds=st.one_of(st.floats(0, 0.1), st.floats(0, 20), st.floats(0, 2 * ABSENT_AFTER)))
+    def time_passes(self, seconds: float) -> None:
+        self.wires.run(seconds)
+
+    @rule(which=which, deaf=st.booleans())
+    def the_way_is_lost_or_found(self, which: int, deaf: bool) -> None:  # noqa: FBT001
+        self.wires.sides[which].deaf = deaf
+
+    @rule(which=which)
+    def a_connection_is_stuck(self, which: int) -> None:
+        self.wires.sides[which].stuck = True
+
+    @rule(which=which)
+    def a_connection_breaks_and_is_there_again(self, which: int) -> None:
+        side = self.wires.sides[which]
+        if side.connection and side.open and not side.stuck:
+            self.wires.later(side, side.connection, "ready")
+
+    @rule(which=which)
+    def a_frame_cannot_be_sent(self, which: int) -> None:
+        side = self.wires.sides[which]
+        self.wires.do(side, side.link.lost(self.wires.now))
+
+    @rule(which=which)
+    def frames_on_the_way_are_lost(self, which: int) -> None:
+        side = self.wires.sides[which]
+        self.wires.queue = sorted(entry for entry in self.wires.queue if entry[2] is not side or entry[3])
+
+    @rule(which=which, back=st.integers(1, 6))
+    def an_old_hello_arrives_late(self, which: int, back: int) -> None:
+        side = self.wires.sides[which]
+        old = [frame for name, frame in self.wires.hellos if name != side.name]
+        if old:
+            self.wires.later(side, 0, *old[-min(back, len(old))])
+
+    @rule(which=which)
+    def a_process_restarts(self, which: int) -> None:
+        self.wires.restart(self.wires.sides[which])
+
+    @rule(which=which)
+    def a_hello_is_doubted(self, which: int) -> None:
+        side = self.wires.sides[which]
+        if side.link.state is Link.UP:
+            self.wires.do(side, side.link.doubt(self.wires.now))
+
+    @rule(which=which)
+    def one_says_bye(self, which: int) -> None:
+        side = self.wires.sides[which]
+        self.wires.send(side, "bye")
+        self.wires.do(side, side.link.bye(self.wires.now))
+
+    @rule(which=which)
+    def discovery_is_mistaken(self, which: int) -> None:
+        side = self.wires.sides[which]
+        self.wires.do(side, side.link.sighted((DECOY,), self.wires.now))
+
+    @rule(which=which, waiting=st.booleans(), progress=st.booleans())
+    def something_is_sent_or_confirmed(self, which: int, waiting: bool, progress: bool) -> None:  # noqa: FBT001
+        self.wires.sides[which].link.expect(self.wires.now, waiting=waiting, progress=progress)
+
+    @invariant()
+    def somebody_who_is_wanted_is_dialled(self) -> None:
+        for side in self.wires.sides:
+            assert side.link.timer() < NEVER
+            assert bool(side.connection) == (side.link.state is not Link.IDLE)
+
+    def teardown(self) -> None:
+        wires = self.wires
+        for side in wires.sides:
+            side.deaf = False
+        wires.run(TROUBLE_ENDS)
+        assert wires.linked, [(side.link.state.name, side.stuck) for side in wires.sides]
+        for side in wires.sides:
+            side.link.expect(wires.now, waiting=False)
+        said = len(wires.hellos)
+        wires.run(60)
+        assert wires.linked
+        assert len(wires.hellos) == said
+
+
+TestLinkLaw = LinkLaw.TestCase
+TestLinkLaw.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
