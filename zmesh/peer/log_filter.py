@@ -1,4 +1,4 @@
-"""Keeps a peer that misbehaves from filling the log: the same sentence is logged once in a while, not once per frame."""
+"""Keeps a peer that misbehaves from filling the log: the same sentence is logged now and then, not once a frame."""
 
 import logging
 import time

@@ -63,7 +63,7 @@ class Node:
         self.sick_until = float("-inf")
         self.touched: dict[bytes, Remote] = {}
         self.changes = 0
-        self._unsaved: dict[bytes, Remote] = {}
+        self._behind: dict[bytes, Remote] = {}
         self._roster_at = now
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
@@ -318,11 +318,11 @@ class Node:
                 remote.link.expect(self.turn.now, waiting=remote.unconfirmed)
         # A full disk is not hammered: after a failure rows wait for the retry, unless something else is committed now,
         # which might depend on them.
-        self._unsaved.update(touched)
+        self._behind.update(touched)
         if self.turn.now >= self.sick_until or self.turn.open:
             self.outbox.pay()
-            unsaved, self._unsaved = self._unsaved, {}
-            for remote in unsaved.values():
+            behind, self._behind = self._behind, {}
+            for remote in behind.values():
                 self._persist_streams(remote)
         self.turn.seal()
 
