@@ -20,7 +20,7 @@ class Priority(IntEnum):
             ValueError: The name is none of the five.
         """
         try:
-            return _BY_NAME[text]
+            return _BY_NAME[text if text in _BY_NAME else text.lower()]
         except KeyError:
             names = ", ".join(p.name.lower() for p in cls)
             message = f"no priority is called {text!r}; choose one of {names}"
