@@ -86,5 +86,9 @@ class PeerClosed(MeshError):  # noqa: N818 - names the state
     """The peer was closed; open another one to go on."""
 
 
+class PeerFailed(PeerClosed):
+    """An error in zmesh itself has stopped the peer; what was acknowledged is safe, and opening it again helps."""
+
+
 class WaitTimeout(MeshError, TimeoutError):  # noqa: N818 - also a TimeoutError, so that both idioms catch it
     """The awaited state was not observed in time; the message itself is unaffected and goes on being delivered."""

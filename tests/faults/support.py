@@ -111,6 +111,9 @@ def puppet(role: str, name: str, home: Path, *options: str, before: tuple[str, .
     child = Child(name, "tests.faults.puppet", arguments, home / f"{name}.err", before)
     try:
         yield child
+    except BaseException as error:
+        error.add_note(f"{child} wrote:\n{child.tail()}")
+        raise
     finally:
         child.kill()
 

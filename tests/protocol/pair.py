@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 from tests.simulator.model import StoreModel
 from zmesh.protocol.codec import decode
@@ -36,8 +37,10 @@ from zmesh.protocol.effects import (
 )
 from zmesh.protocol.frames import Frame
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.remote import Remote
-from zmesh.protocol.states import Received, Sent
+
+if TYPE_CHECKING:
+    from zmesh.protocol.remote import Remote
+    from zmesh.protocol.states import Received, Sent
 
 DEVICE = "d" * 32
 BUSY = 50  # wakes at one instant: several things may be due, but not so many
@@ -177,7 +180,7 @@ class Node:
             for effect in effects:
                 self.carry_out(effect)
 
-    def carry_out(self, effect: Effect) -> None:
+    def carry_out(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
         now = self.world.now
         match effect:
             case Persist():
@@ -344,3 +347,21 @@ class World:
 
     def frames(self, kind: type[Frame], source: str = "") -> list[Frame]:
         return [frame for name, _, frame in self.log if isinstance(frame, kind) and source in ("", name)]
+
+
+def two(*, listening: bool = True) -> tuple[World, Node, Node]:
+    """Two peers that know each other; at b a mailbox `inbox`."""
+    world = World()
+    a, b = world.add("a"), world.add("b")
+    a.open("me")
+    b.open("inbox")
+    world.meet(a, b)
+    world.run(1.0)
+    if listening:
+        b.listen("inbox")
+    return world, a, b
+
+
+def losing(kind: type[Frame], source: Node) -> Rule:
+    """Lose the frames of a kind from one of them."""
+    return lambda node, _, frame: node is source and isinstance(frame, kind)

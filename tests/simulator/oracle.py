@@ -395,6 +395,8 @@ class Oracle:
         lying = self.open_inbox()
         if lying:
             self.fail("liveness", f"{len(lying)} messages were never finished: {'; '.join(lying[:5])}")
+        for process in self.processes:
+            self._compare(process)
         for sending in self.log.sendings.values():
             sent = self.ledgers[sending.source].out_ids.get(sending.id)
             self.totals[f"fact {sending.fact.value}"] += 1
@@ -404,6 +406,18 @@ class Oracle:
             if sending.fact is Fact.FAILED:
                 self.fail(self.ledgers[sending.source].name, f"{sending.id.hex()} failed and is on disk")
             self._judge(sending, sent)
+
+    def _compare(self, process: "Process") -> None:
+        """Check that the store holds what was committed to it."""
+        ledger, model = self.ledgers[process.index], process.disk.model
+        there = {(view.row, view.id, view.dest, view.epoch, view.number, view.state) for view in model.out_rows()}
+        here = {(o.row, o.id, o.dest, o.epoch, o.number, o.state) for o in ledger.outs.values()}
+        if there != here:
+            self.fail(process.name, f"the outbox on disk is not what was committed: {sorted(there ^ here)[:4]}")
+        held = {(view.row, view.id, view.device, view.state) for view in model.in_rows()}
+        known = {(i.row, i.id, i.device, i.state) for i in ledger.ins.values()}
+        if held != known:
+            self.fail(process.name, f"the inbox on disk is not what was committed: {sorted(held ^ known)[:4]}")
 
     def _judge(self, sending: Sending, sent: OutRecord) -> None:
         """Check a message's ending against what its mailbox did with it."""

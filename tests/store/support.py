@@ -126,12 +126,14 @@ class FlakyConnection:
     Attributes:
         fuse: Statements that still work; None for all of them.
         once: True when only one statement fails.
+        statements: All so far.
     """
 
     def __init__(self, inner: Connection) -> None:
         self.inner = inner
         self.fuse: int | None = None
         self.once = False
+        self.statements: list[str] = []
 
     @property
     def in_transaction(self) -> bool:
@@ -142,6 +144,7 @@ class FlakyConnection:
         return self.inner.total_changes
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        self.statements.append(sql)
         if self.fuse is not None and sql != "ROLLBACK":
             self.fuse -= 1
             if self.fuse < 0:

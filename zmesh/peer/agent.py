@@ -43,6 +43,8 @@ class Agent:
         self._store = store
         self._holder = driver.number()
         self._attached = False
+        self._detached = 0  # times
+        self._takers = 0  # inbox loops and polls that are under way
         self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
         self._ready: deque[Delivery] = deque()
         self._demand = 0
@@ -265,11 +267,13 @@ class Agent:
         """
         if prefetch < 1:
             raise ValueError("prefetch is at least 1")
+        detached = self._detached
+        self._takers += 1
         try:
-            while (delivery := await self._next(prefetch)) is not None:
+            while detached == self._detached and (delivery := await self._next(prefetch)) is not None:
                 yield Message(self, delivery)
         finally:
-            self._give_back()
+            self._leave()
 
     async def poll(self, most: int = 100, timeout: float | None = 0.0) -> list[Message]:  # noqa: ASYNC109
         """Take what is there; the messages of the poll before are done, unless they were kept or given back.
@@ -280,15 +284,16 @@ class Agent:
         """
         finished, self._polled = self._polled, []
         try:
-            with suppress(LeaseLost):  # it was finished elsewhere, or comes again
-                await asyncio.gather(*[message.done() for message in finished if not message.finished])
+            await asyncio.gather(*_end_all(finished))
         except BaseException:
             self._polled = finished
             raise
-        if timeout is not None and self.driver.core.node.inbox.mailboxes[self.name].busy:
-            timeout = max(timeout, PROMPT)
         deliveries: list[Delivery] = []
+        self._takers += 1
         try:
+            self._lease_ahead(most)
+            if timeout is not None and self._coming:
+                timeout = max(timeout, PROMPT)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     first = await self._next(most)
@@ -296,7 +301,7 @@ class Agent:
             while self._ready and len(deliveries) < most:
                 deliveries.append(self._ready.popleft())
         finally:
-            self._give_back()
+            self._leave()
         self._polled = [Message(self, delivery) for delivery in deliveries]
         return list(self._polled)
 
@@ -311,8 +316,9 @@ class Agent:
         self.driver.tell(Detach(self._holder, 0.0))
         self.driver.unconsume(self._holder)
         self._attached = False
+        self._detached += 1
         while self._waiting:
-            self._hand_over(None)
+            self._wake(None)
 
     def _attach(self) -> None:
         if not self._attached:
@@ -328,14 +334,34 @@ class Agent:
         self._demand = max(0, self._demand - 1)
         self._hand_over(delivery)
 
-    def _hand_over(self, delivery: Delivery | None) -> None:
+    def _hand_over(self, delivery: Delivery, *, first: bool = False) -> None:
+        if self._wake(delivery):
+            return
+        if not self._takers:
+            self._return(delivery)
+        elif first:
+            self._ready.appendleft(delivery)
+        else:
+            self._ready.append(delivery)
+
+    def _wake(self, delivery: Delivery | None) -> bool:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(delivery)
-                return
-        if delivery is not None:
-            self._ready.append(delivery)
+                return True
+        return False
+
+    @property
+    def _coming(self) -> bool:
+        """True when something is being leased to this agent, or will be once it is on disk."""
+        mailbox = self.driver.core.node.inbox.mailboxes[self.name]
+        return mailbox.fetching or mailbox.arriving > 0 or mailbox.holders[self._holder].demand < self._demand
+
+    def _lease_ahead(self, ahead: int) -> None:
+        there = self._demand + len(self._ready) - len(self._waiting)  # the last: others that wait here
+        if there < max(1, ahead // 2):
+            self._take(ahead - there)
 
     def _take(self, count: int) -> None:
         self._attach()
@@ -344,10 +370,7 @@ class Agent:
 
     async def _next(self, ahead: int) -> Delivery | None:
         """Return the next delivery, with `ahead` leased at a time; None when the agent was detached."""
-        asked = len(self._waiting)  # by others that wait here
-        there = self._demand + len(self._ready) - asked
-        if there < max(1, ahead // 2):
-            self._take(ahead - there)
+        self._lease_ahead(ahead)
         if self._ready:
             return self._ready.popleft()
         waiter: asyncio.Future[Delivery | None] = self.driver.promise()
@@ -355,24 +378,41 @@ class Agent:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._hand_over(waiter.result())
+            if waiter.done() and not waiter.cancelled() and (delivery := waiter.result()) is not None:
+                self._hand_over(delivery, first=True)
             raise
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
+    def _leave(self) -> None:
+        """An inbox loop or poll has ended; what was leased ahead is for the others, if there are any."""
+        self._takers -= 1
+        if not self._takers:
+            self._give_back()
+
     def _give_back(self) -> None:
-        """Return what was leased ahead and nobody has looked at; whoever else waits here goes on waiting."""
+        """Return what was leased ahead and nobody has looked at."""
         with suppress(MeshError):
             self._demand = 0
             self.driver.tell(Untake(self._holder))
             while self._ready:
-                delivery = self._ready.popleft()
-                ticket = self.driver.number()
-                self.driver.submit(ticket, Nack(ticket, delivery.holder, delivery.row, 0.0, count=False))
-            if self._waiting:
-                self._take(len(self._waiting))
+                self._return(self._ready.popleft())
+
+    def _return(self, delivery: Delivery) -> None:
+        with suppress(MeshError):
+            ticket = self.driver.number()
+            future = self.driver.submit(ticket, Nack(ticket, delivery.holder, delivery.row, 0.0, count=False))
+            future.add_done_callback(_seen)
+
+
+def _end_all(messages: list[Message]) -> list[Awaitable[object]]:
+    ending: list[Awaitable[object]] = []
+    for message in messages:
+        if not message.finished:
+            with suppress(LeaseLost):  # it was finished elsewhere, or comes again
+                ending.append(message.done())
+    return ending
 
 
 def _seen(task: "asyncio.Future[Any]") -> None:

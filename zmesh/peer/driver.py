@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from zmesh.errors import MeshError, PeerClosed, StoreError, StoreFull, TransportError
+from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, StoreFull, TransportError
 from zmesh.peer.clock import SAVE_EVERY, StoreClock
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
@@ -102,6 +102,9 @@ class Driver:
         self._numbers = 0
         self._flushing = False
         self._closed = False
+        self._fault: MeshError = PeerClosed(
+            "the peer was closed: what was awaited and is on disk goes on when it is opened again; look at the receipt"
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._clock_timer: asyncio.TimerHandle | None = None
@@ -129,25 +132,12 @@ class Driver:
         """Say goodbye, fail what is still awaited, and release everything; the store is drained first."""
         if self._closed:
             return
-        self.core.command(Close(), self._clock.now())
+        self._enter(lambda now: self.core.command(Close(), now))
         self._flush()
-        self._closed = True
-        for timer in (self._timer, self._clock_timer):
-            if timer is not None:
-                timer.cancel()
-        self.link.shutdown()
-        self._store.put_meta(_CLOCK_KEY, self._clock.state())
+        if not self._closed:
+            self._store.put_meta(_CLOCK_KEY, self._clock.state())
+            self._stop()
         await self._loop.run_in_executor(None, self._store.close)
-        for effect in self.core.effects():
-            if isinstance(effect, Settled | Failed | Progress):  # what the last commits have brought
-                self._carriers[type(effect)](self, effect)
-        closed = PeerClosed("the peer was closed before this was done: open it again and look at the receipt")
-        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._promises]
-        for future in awaited:
-            if not future.done():
-                future.set_exception(closed)
-                future.exception()  # nobody may be waiting any more: that is no error
-        self._awaited.clear()
 
     # --- commands ---
 
@@ -187,8 +177,14 @@ class Driver:
             MeshError: It cannot be done; nothing of it was.
         """
         if self._closed:
-            raise PeerClosed("the peer is closed: open it again")
-        self.core.command(command, self._clock.now())
+            raise self._fault
+        try:
+            self.core.command(command, self._clock.now())
+        except (MeshError, ValueError):
+            raise
+        except Exception as error:
+            self._die(error)
+            raise self._fault from error
         self._soon()
 
     def promise(self) -> asyncio.Future[Any]:
@@ -226,42 +222,35 @@ class Driver:
     def inbound(self, origin: Origin, parts: list[bytes]) -> None:
         """A frame came in on the ROUTER."""
         self._received += sum(map(len, parts))
-        self.core.receive(parts, origin.device, origin.path, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.receive(parts, origin.device, origin.path, now))
 
     def answered(self, store: bytes, parts: list[bytes]) -> None:
         """A frame came back on our DEALER."""
-        self.core.answered(store, parts, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.answered(store, parts, now))
 
     def ready(self, store: bytes) -> None:
         """A DEALER became writable."""
-        self.core.ready(store, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.ready(store, now))
 
     # --- what happens: the store (called in the loop) ---
 
     def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
         """A `Persist` is on disk."""
         self._release(token)
-        self.core.committed(token, self._clock.now(), ignored_out, ignored_in)
-        self._soon()
+        self._enter(lambda now: self.core.committed(token, now, ignored_out, ignored_in))
 
     def failed(self, token: int, reason: str) -> None:
         """A `Persist` is not on disk."""
         self._release(token)
-        self.core.failed(token, reason, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.failed(token, reason, now))
 
     def fetched_out(self, bodies: dict[int, bytes]) -> None:
         """Bodies were read back."""
-        self.core.fetched_out(bodies, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.fetched_out(bodies, now))
 
     def fetched_in(self, messages: dict[int, tuple[bytes, bytes]]) -> None:
         """Messages were read back."""
-        self.core.fetched_in(messages, self._clock.now())
-        self._soon()
+        self._enter(lambda now: self.core.fetched_in(messages, now))
 
     def _release(self, token: int) -> None:
         size = self._uncommitted.pop(token, 0)
@@ -273,6 +262,45 @@ class Driver:
 
     # --- effects ---
 
+    def _enter(self, event: Callable[[float], None]) -> None:
+        """Tell the core of an event, and see to its effects soon."""
+        if self._closed:
+            return
+        try:
+            event(self._clock.now())
+        except Exception as error:  # noqa: BLE001 - see `_die`
+            self._die(error)
+        self._soon()
+
+    def _die(self, error: Exception) -> None:
+        """The core broke its own rules: stop at once. A peer that is there and does nothing would be worse.
+
+        Whatever it had in memory is on disk or was never acknowledged; the next start goes on from there.
+        """
+        if self._closed:
+            return
+        _log.critical("an error in zmesh has stopped this peer; please report it", exc_info=error)
+        self._fault = PeerFailed(
+            f"an error in zmesh has stopped this peer ({type(error).__name__}: {error}). What was acknowledged is "
+            "safe: close it and open it again, and please report this with the log"
+        )
+        self._stop()
+        self._loop.run_in_executor(None, self._store.close)
+
+    def _stop(self) -> None:
+        """Close the link and fail what is still awaited."""
+        self._closed = True
+        for timer in (self._timer, self._clock_timer):
+            if timer is not None:
+                timer.cancel()
+        self.link.shutdown()
+        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._watchers]
+        for future in awaited:
+            if not future.done():
+                future.set_exception(self._fault)
+                future.exception()  # nobody may be waiting any more: that is no error
+        self._awaited.clear()
+
     def _soon(self) -> None:
         """Carry out effects once this turn of the loop is over: what comes in meanwhile shares a commit."""
         if not self._flushing and not self._closed:
@@ -283,11 +311,15 @@ class Driver:
         self._flushing = False
         if self._closed:
             return
-        effects = self.core.effects()
-        while effects:
-            for effect in effects:
-                self._carriers[type(effect)](self, effect)
+        try:
             effects = self.core.effects()
+            while effects:
+                for effect in effects:
+                    self._carriers[type(effect)](self, effect)
+                effects = self.core.effects()
+        except Exception as error:  # noqa: BLE001 - see `_die`
+            self._die(error)
+            return
         if self._watchers and self.core.node.changes != self._changes:
             self._changes = self.core.node.changes
             watchers, self._watchers = self._watchers, []
@@ -307,7 +339,7 @@ class Driver:
 
     def _wake(self) -> None:
         self._timer_at = float("inf")
-        self.core.wake(self._clock.now())
+        self._enter(self.core.wake)
         self._flush()
 
     def _persist(self, effect: Persist) -> None:

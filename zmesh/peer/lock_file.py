@@ -4,6 +4,7 @@ The lock is the operating system's and goes with the process, however it ends; w
 of the second process. The file is never removed: a lock on a removed file would exclude nobody.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -40,8 +41,7 @@ class LockFile:
             locked = _try_lock(descriptor)
             pid = None if locked else _read_pid(descriptor)
             if locked:
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, b"%d\n" % os.getpid())
+                _write_pid(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise _unusable(self._path, error) from error
@@ -86,6 +86,13 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+def _write_pid(descriptor: int) -> None:
+    """Write this process's id. On a full disk the lock holds without it."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
 
 
 def _read_pid(descriptor: int) -> int | None:

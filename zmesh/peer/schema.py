@@ -155,7 +155,7 @@ def quick_check(connection: Connection, path: Path) -> None:
     """
     if int(pragma(connection, "page_count")) * int(pragma(connection, "page_size")) > CHECKED_BYTES:
         return
-    found = connection.execute("PRAGMA quick_check(1)")[0][0]
+    found: str = connection.execute("PRAGMA quick_check(1)")[0][0].splitlines()[-1]
     if found != "ok":
         raise StoreError(
             f"{path} is damaged ({found}). Restore it from a backup, or move its directory away to begin with an "

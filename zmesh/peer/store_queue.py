@@ -42,7 +42,7 @@ class Job:
             return
         try:
             result = self.work()
-        except Exception as error:  # noqa: BLE001 - it is the asker's, and goes to the asker
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the asker's
             self.future.set_exception(error)
         else:
             self.future.set_result(result)

@@ -131,8 +131,10 @@ class Upkeep:
             )
         elif not self._spare:
             free = int(pragma(connection, "freelist_count"))
-            if free > SPARE_PAGES:
-                connection.execute(f"PRAGMA incremental_vacuum({min(VACUUM_PAGES, free - SPARE_PAGES)})")
+            pages = min(VACUUM_PAGES, free - SPARE_PAGES)
+            if pages > 0:
+                # One by one: sqlite3 ends the statement at its first row, which has no columns: after one page.
+                in_transaction(connection, [("PRAGMA incremental_vacuum(1)", ())] * pages)
             else:
                 self._spare = True
         return self.outs.due or self.ins.due or not (self._folded and self._audit_cut and self._spare)

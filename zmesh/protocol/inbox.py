@@ -231,10 +231,10 @@ class Inbox:
         if self._expired(message):
             self._expire(message)  # while it was being written: the heap has let it pass
             return
-        if self._cached > CACHED_BODY_BYTES:
+        self._offer(message)
+        if self._cached > CACHED_BODY_BYTES and message.holder == 0 and message.row in self._messages:
             self._cached -= message.size
             message.envelope = message.body = message.opened = None
-        self._offer(message)
 
     def _forget_arrival(self, message: InMessage, holder: Holder | None) -> None:
         """The message is not in the store: its commit failed, or it had been received before."""
@@ -258,8 +258,7 @@ class Inbox:
                 heapify(self._expiry)
 
     def _drop(self, message: InMessage) -> None:
-        if self._messages.pop(message.row, None) is None:
-            return
+        del self._messages[message.row]
         mailbox = self.mailboxes[message.mailbox]
         mailbox.count -= 1
         mailbox.size -= message.size

@@ -86,13 +86,16 @@ class Outbox:
             message = OutMessage(row)
             remote = remotes.get(message.dest)
             self._keep(message, remote)
-            if message.state is Sent.WAITING or remote is None:
-                message.state = Sent.WAITING
+            if remote is None:
+                message.state, message.dest = Sent.WAITING, NOWHERE
+            if remote is None or message.state is Sent.WAITING:
                 self.waiting[message.row] = message
-            elif message.number == 0 or message.epoch != remote.epoch:
-                heappush(self._parked, (self._turn.now, message.row))
-            elif message.number > remote.outs[message.klass].floor:
+            elif message.epoch == remote.epoch and message.number > remote.outs[message.klass].floor:
                 remote.outs[message.klass].entries[message.number] = message
+            else:
+                # It has no place, or lost it with its body: it gets a new one.
+                message.number = 0
+                heappush(self._parked, (self._turn.now, message.row))
 
     # --- sending ---
 
@@ -236,8 +239,7 @@ class Outbox:
 
     def _drop(self, message: OutMessage, remote: Remote | None) -> None:
         """The message has ended, or was stored: only the store remembers it now."""
-        if self._by_row.pop(message.row, None) is None:
-            return
+        del self._by_row[message.row]
         del self.by_id[message.id]
         self.waiting.pop(message.row, None)
         if message.body is not None:
@@ -246,10 +248,8 @@ class Outbox:
 
     def _forget(self, message: OutMessage, remote: Remote | None) -> None:
         if remote is not None and message.number and message.epoch == remote.epoch:
-            stream = remote.outs[message.klass]
-            if stream.entries.get(message.number) is message:
-                stream.void(message)
-                self._touch(remote)
+            remote.outs[message.klass].void(message)
+            self._touch(remote)
         self._drop(message, remote)
 
     def fetched(self, bodies: Mapping[int, bytes]) -> None:

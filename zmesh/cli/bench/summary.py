@@ -111,9 +111,7 @@ def _ratio(
     if measurement not in middle:
         return None
     rival, its_name = against
-    what = (
-        f"{measurement}: {'stored' if at_least else 'inbox p50'} over {'NATS, default sync' if at_least else 'floor'}"
-    )
+    what = "stored / NATS acknowledged" if at_least else "send() to inbox, p50 / floor"
     goal = f"{'at least' if at_least else 'at most'} {times:.0f}x"
     if rival not in middle:
         return Line(measurement, what, None, "x", goal=goal)

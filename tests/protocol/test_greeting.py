@@ -1,0 +1,225 @@
+"""HELLO: whose link it is, and whether a disk went back in time."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.protocol.pair import DEVICE, Node, World, losing, two
+from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
+from zmesh.protocol.codec import decode, encode
+from zmesh.protocol.effects import Answer
+from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
+from zmesh.protocol.greeting import Evidence, examine
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Link, Sent
+
+NORMAL = Priority.NORMAL
+STRANGER = b"s".ljust(16, b"\0")
+LINK = b"link of "
+
+
+def hello(store: bytes = STRANGER, **changes: object) -> Hello:
+    plain = Hello(1, 1, store, "s", (), b"", up=False, epoch=0, cursors=(Cursor(0, NO_ID),) * 5, limits=(9,) * 5)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def alone() -> tuple[World, Node]:
+    world = World()
+    return world, world.add("a")
+
+
+# --- who it is ---
+
+
+def test_a_stranger_of_an_admitted_device_is_remembered_and_dialled() -> None:
+    world, a = alone()
+    world.inject(a, encode(LINK, hello(endpoints=("tcp://192.0.2.1:1",))), DEVICE, b"path")
+    assert a.core.node.remotes[STRANGER].name == "s"
+    assert a.core.node.remotes[STRANGER].link.state is Link.DIALING
+    assert [peer.store for peer in a.disk.snapshot().peers] == [STRANGER]
+    assert a.core.node.by_link[DEVICE, LINK].store == STRANGER
+
+
+def test_our_own_store_is_nobody_else() -> None:
+    world, a = alone()
+    world.inject(a, encode(LINK, hello(store=a.store)), DEVICE, b"path")
+    assert a.core.node.remotes == {}
+
+
+def test_a_store_of_another_device_is_refused() -> None:
+    world, a, b = two()
+    before = dict(a.core.node.by_link)
+    world.inject(a, encode(LINK, hello(store=b.store)), "e" * 32, b"path")
+    assert "belongs to another device" in a.audits("forged-store")[0]
+    assert a.core.node.by_link == before
+    assert a.remote(b).up
+
+
+def test_a_store_whose_device_is_not_known_belongs_to_the_first_that_says_hello() -> None:
+    """Its streams survived on disk, the row that names its device did not."""
+    world, a, b = two()
+    a.disk._peers.clear()  # noqa: SLF001
+    a.restart()
+    assert a.remote(b).device == ""
+    world.run(5.0)
+    assert a.remote(b).device == b.device
+    assert a.remote(b).up
+
+
+def test_nobody_is_admitted_when_all_places_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, a, _ = two()
+    monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
+    world.inject(a, encode(LINK, hello()), DEVICE, b"path")
+    assert STRANGER not in a.core.node.remotes
+
+
+def test_a_new_name_is_written_down() -> None:
+    world, a, b = two()
+    b.core.node.name = "renamed"
+    b.core.ready(a.store, world.now)
+    b.flush()
+    world.run(1.0)
+    assert a.remote(b).name == "renamed"
+    assert a.disk.snapshot().peers[0].name == "renamed"
+
+
+def test_a_new_link_replaces_the_old_one() -> None:
+    world, a, b = two()
+    old = a.remote(b).link.peer_id
+    b.core.ready(a.store, world.now)
+    b.flush()
+    world.run(1.0)
+    assert a.remote(b).link.peer_id != old
+    assert list(a.core.node.by_link) == [(DEVICE, a.remote(b).link.peer_id)]
+    assert a.remote(b).up
+    assert b.remote(a).up
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [(2, 9), (0x80, 0xFF)])
+def test_a_version_that_is_not_spoken_is_answered_with_the_reason(oldest: int, newest: int) -> None:
+    world, a = alone()
+    answers: list[Answer] = []
+    world.answer = lambda _, effect: answers.append(effect)  # type: ignore[method-assign]
+    world.inject(a, encode(LINK, hello(proto_min=oldest, proto_max=newest)), DEVICE, b"path")
+    link, frame = decode(answers[0].parts)
+    assert (link, answers[0].path) == (LINK, b"path")
+    assert isinstance(frame, Bye)
+    assert frame.code == "version"
+    assert f"versions {oldest} to {newest}" in frame.text
+    assert a.core.node.remotes == {}
+
+
+@pytest.mark.parametrize("device", [DEVICE, "e" * 32])
+def test_a_known_peer_that_was_upgraded_beyond_us_is_not_talked_to(device: str) -> None:
+    world, a, b = two()
+    world.answer = lambda *_: None  # type: ignore[method-assign]
+    world.inject(a, encode(LINK, hello(store=b.store, proto_min=2, proto_max=2)), device, b"path")
+    assert (a.remote(b).link.state is Link.IDLE) == (device == DEVICE)
+    assert ("upgrade the older one" in a.remote(b).trouble) == (device == DEVICE)
+    world.run(5.0)
+    assert a.remote(b).trouble == "", "it speaks our version after all"
+
+
+# --- where our streams stand there ---
+
+
+def test_a_link_goes_on_behind_what_is_there() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Ack, b))
+    ident = a.send("inbox@b")
+    world.settle()
+    a.core.ready(b.store, world.now)
+    a.flush()
+    world.drop.clear()
+    world.run(1.0)
+    assert a.states(ident) == [Sent.STORED]
+    assert len([f for f in world.frames(Data, "a") if isinstance(f, Data)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours", "gone"),
+    [
+        ({}, False, ()),
+        ({"epoch": 3}, True, ()),
+        ({"epoch": 1}, False, ((2, 1, 5),)),
+        ({"number": 5, "id": b"5" * 16}, False, ()),
+        ({"number": 5, "id": b"x" * 16}, True, ()),
+        ({"number": 3, "id": b"3" * 16}, False, ((2, 4, 5),)),
+        ({"number": 6, "id": NO_ID}, False, ()),
+        ({"number": 6, "id": b"x" * 16}, True, ()),
+        ({"number": 8, "id": NO_ID}, True, ()),
+    ],
+)
+def test_what_a_cursor_says_of_two_disks(
+    changes: dict[str, object],
+    ours: bool,
+    gone: tuple[tuple[int, int, int], ...],  # noqa: FBT001
+) -> None:
+    """Our stream: epoch 2, floor 5 with its id, 6 and 7 void and marked, 8 not marked."""
+    world, a, b = two()
+    remote = a.remote(b)
+    remote.epoch = 2
+    stream = remote.outs[NORMAL]
+    stream.floor, stream.floor_id, stream.mark, stream.next_number = 5, b"5" * 16, 7, 9
+    number, ident = changes.get("number", 5), changes.get("id", b"5" * 16)
+    cursors = [Cursor(0, NO_ID)] * 5
+    cursors[NORMAL] = Cursor(int(str(number)), bytes(ident))  # type: ignore[call-overload]
+    evidence = examine(remote, hello(epoch=changes.get("epoch", 2), cursors=tuple(cursors)))
+    assert evidence == Evidence(ours, gone)
+    assert bool(evidence) == (ours or bool(gone))
+    assert world.now
+
+
+def test_a_rollback_of_ours_begins_a_new_epoch_with_the_full_window() -> None:
+    world, a, b = two()
+    copy = a.disk.copy()
+    a.send("inbox@b")
+    world.run(1.0)
+    a.restart(copy)
+    world.run(5.0)
+    assert a.remote(b).epoch == 2
+    assert all(stream.limit == WINDOW_MESSAGES for stream in a.remote(b).outs)
+    assert "epoch 2 begins" in a.audits("rollback")[0]
+
+
+def test_gone_leaves_when_the_loss_is_on_disk_and_nothing_before_it() -> None:
+    world, a, b = two()
+    copy = b.disk.copy()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    b.restart(copy)
+    a.holding = True
+    world.run(1.0)
+    assert world.frames(Gone) == []
+    a.commit_held()
+    assert world.frames(Gone) == [Gone(1, NORMAL, 1, 1, ident)]
+    assert a.receipt(ident) is Sent.LOST
+    after = a.send("inbox@b")
+    world.run(5.0)
+    assert a.receipt(after) is Sent.STORED
+
+
+@pytest.mark.parametrize("how", ["the commit fails", "the link is another one"])
+def test_gone_that_could_not_leave_comes_with_the_next_greeting(how: str) -> None:
+    world, a, b = two()
+    copy = b.disk.copy()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    b.restart(copy)
+    a.holding = True
+    world.run(1.0)
+    if how == "the commit fails":
+        a.failing = "disk full"
+    else:
+        b.kill()
+        world.run(30.0)
+    a.commit_held()
+    a.failing = ""
+    assert world.frames(Gone) == []
+    if not b.alive:
+        b.start()
+    after = a.send("inbox@b")
+    world.run(30.0)
+    assert a.receipt(ident) is Sent.LOST
+    assert a.receipt(after) is Sent.STORED
+    assert b.audits("lost")

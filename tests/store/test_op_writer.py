@@ -1,0 +1,88 @@
+"""Many ops become few statements."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.store.support import DEST, end_out, ident, put_in, put_out
+from zmesh.peer.connection import Row
+from zmesh.peer.op_writer import ROWS, STATEMENT_BYTES, OpWriter
+from zmesh.protocol.journal import DropPeer, FateOut, InStreamRow, LoseOut, MoveOut, Op, OutStreamRow, SetIn
+from zmesh.protocol.states import Received, Sent
+
+
+class Paper:
+    """A connection that only writes down which views get how many rows."""
+
+    in_transaction = True
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.params: list[Sequence[Any]] = []
+        self.total_changes = 0
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        rows = sql.count("(") if sql.startswith("INSERT") else 0
+        self.total_changes += 2 * rows - 2 * list(params).count(-1) // 11
+        self.statements.append(f"{sql.split()[2]} {rows}" if rows else sql)
+        self.params.append(params)
+        return [(row,) for row in params]
+
+    def close(self) -> None: ...
+
+
+def write(*ops: Op) -> list[str]:
+    paper = Paper()
+    writer = OpWriter(paper)
+    writer.add(ops)
+    writer.finish()
+    return [statement for statement in paper.statements if not statement.startswith("SELECT")]
+
+
+def test_traffic_of_a_sender() -> None:
+    ops: list[Op] = []
+    for row in range(1001, 1101):
+        ops += [put_out(row), OutStreamRow(DEST, 2, 1, row + 1, row, 0, b""), end_out(row - 1000, row - 1000)]
+    assert write(*ops) == ["do_out_stream 1", "do_put_out 128", "do_end_out 1"] or sorted(write(*ops)) == [
+        "do_end_out 1", "do_out_stream 1", "do_put_out 128",
+    ]  # fmt: skip
+
+
+def test_traffic_of_a_receiver() -> None:
+    ops: list[Op] = []
+    for row in range(1001, 1065):
+        ops += [put_in(row), InStreamRow(DEST, 2, 1, row, b""), SetIn(row - 64, Received.HANDLED, 1, 0.0)]
+    assert sorted(write(*ops)) == ["do_in_stream 1", "do_put_in 64", "do_set_in 64"]
+
+
+@pytest.mark.parametrize(
+    ("ops", "statements"),
+    [
+        ((put_out(1), end_out(1, 1)), ["do_put_out 1", "do_end_out 1"]),
+        ((put_out(5), end_out(1, 4), put_out(6)), ["do_put_out 2", "do_end_out 1"]),
+        ((end_out(1, 9), put_out(5)), ["do_end_out 1", "do_put_out 1"]),
+        ((put_out(5), MoveOut(5, DEST, 1, 1, Sent.QUEUED)), ["do_put_out 1", "do_move_out 1"]),
+        ((end_out(1, 1), MoveOut(1, DEST, 1, 1, Sent.QUEUED)), ["do_end_out 1", "do_move_out 1"]),
+        ((end_out(1, 1), end_out(2, 4), end_out(5, 5, Sent.EXPIRED)), ["do_end_out 2"]),
+        ((FateOut(DEST, (ident(5),), Sent.HANDLED, ""), put_out(5)), ["do_fate_out 1", "do_put_out 1"]),
+        ((put_out(5), LoseOut(DEST, 1, 2, 1, 9)), ["do_put_out 1", "do_lose_out 1"]),
+        ((put_in(5), SetIn(5, Received.HANDLED, 1, 0.0), put_in(6)), ["do_put_in 1", "do_put_in 1", "do_set_in 1"]),
+        ((put_in(5), SetIn(4, Received.HANDLED, 1, 0.0), put_in(6)), ["do_put_in 2", "do_set_in 1"]),
+    ],
+)
+def test_only_what_touches_other_rows_trades_places(ops: Sequence[Op], statements: list[str]) -> None:
+    assert write(*ops) == statements
+
+
+def test_a_forgotten_peer_gets_its_streams_back_if_they_come_later() -> None:
+    stream = OutStreamRow(DEST, 2, 1, 1, 0, 0, b"")
+    assert write(stream, DropPeer(DEST), stream) == ["do_out_stream 1", "do_drop_peer 1", "do_out_stream 1"]
+
+
+def test_statements_have_bounds() -> None:
+    assert write(*(put_out(row) for row in range(1, ROWS + 3))) == [f"do_put_out {ROWS}", "do_put_out 2"]
+    large = bytes(STATEMENT_BYTES // 2)
+    assert write(*(put_out(row, body=large) for row in range(1, 6))) == ["do_put_out 2", "do_put_out 2", "do_put_out 1"]
+    fates = FateOut(DEST, tuple(ident(number) for number in range(ROWS + 1)), Sent.HANDLED, "")
+    assert write(fates) == [f"do_fate_out {ROWS}", "do_fate_out 1"]

@@ -1,0 +1,124 @@
+"""A store's id is its own: copies and stores on other machines take a new one, and keep their mail."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.store.support import DEST, driven, end_out, put_in, put_out
+from zmesh.peer import store_identity
+from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.peer.store_identity import machine_name
+from zmesh.protocol.journal import (
+    InStreamRow,
+    MoveOut,
+    OutStreamRow,
+    PutEnding,
+    PutMailbox,
+    PutOutcome,
+    PutPeer,
+    SetIn,
+)
+from zmesh.protocol.states import Received, Sent
+
+PEER = PutPeer(DEST, "studio", "device", ("tcp://10.0.0.2:7666",), 3, (), 5.0)
+
+
+def fill(directory: Path) -> bytes:
+    """Make a store with some of everything; return its id."""
+    with driven(directory, machine="here") as it:
+        it.commit(
+            *(put_out(row) for row in range(1, 5)),
+            end_out(1, 1),
+            MoveOut(2, DEST, 1, 2, Sent.EXPIRING),
+            put_in(1),
+            put_in(2),
+            SetIn(2, Received.HANDLED, 1, 0.0),
+            OutStreamRow(DEST, 2, 1, 5, 4, 1, b"f" * 16),
+            InStreamRow(DEST, 2, 1, 2, b"c" * 16),
+            PutEnding(DEST, 2, 1, "refused", ""),
+            PutOutcome(1, DEST, b"i" * 16, "handled", ""),
+            PutMailbox("code", "coder", ("python",)),
+            PEER,
+        )
+        return it.snapshot.store
+
+
+def check_adopted(directory: Path, old: bytes, machine: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "zmesh.peer"), driven(directory, machine=machine) as it:
+        snapshot = it.snapshot
+        assert it.store.adopted
+        assert len(snapshot.store) == 16
+        assert snapshot.store != old
+        assert [(out.row, out.state, out.dest, out.epoch, out.number) for out in snapshot.outs] == [
+            (row, Sent.WAITING, b"", 0, 0) for row in (2, 3, 4)
+        ]
+        assert [out.envelope for out in snapshot.outs] == [b"envelope"] * 3
+        assert [received.row for received in snapshot.ins] == [1]
+        assert (snapshot.out_streams, snapshot.in_streams) == ((), ())
+        assert (snapshot.endings, snapshot.outcomes) == ((), ())
+        assert snapshot.peers == (PEER,)
+        assert snapshot.mailboxes == (PutMailbox("code", "coder", ("python",)),)
+        [(kind, text)] = it.ask("SELECT kind, text FROM audit")
+        assert kind == "adopted"
+        assert old.hex() in text
+        assert why in text
+    assert why in caplog.text
+    with driven(directory, machine=machine) as it:
+        assert not it.store.adopted, "the second start changes nothing any more"
+        assert it.snapshot == snapshot
+
+
+def test_a_store_keeps_its_id(tmp_path: Path) -> None:
+    old = fill(tmp_path)
+    with driven(tmp_path, machine="here") as it:
+        assert it.snapshot.store == old
+        assert not it.store.adopted
+        assert len(it.snapshot.out_streams) == 1
+
+
+def test_a_copy_takes_a_new_id_and_keeps_its_mail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = fill(tmp_path / "original")
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    check_adopted(tmp_path / "copy", old, "here", "a copy of the file", caplog)
+    with driven(tmp_path / "original", machine="here") as it:
+        assert it.snapshot.store == old
+
+
+def test_a_store_on_another_machine_takes_a_new_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = fill(tmp_path)
+    check_adopted(tmp_path, old, "there", "on another machine", caplog)
+
+
+def test_a_moved_directory_is_no_copy(tmp_path: Path) -> None:
+    old = fill(tmp_path / "before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    with driven(tmp_path / "after", machine="here") as it:
+        assert it.snapshot.store == old
+
+
+def test_the_machine_has_a_name_and_the_store_knows_it_only_as_a_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "machine-id"
+    monkeypatch.setattr(store_identity, "_MACHINE_ID", file)
+    assert machine_name().startswith("node-")
+    file.write_text("0123456789abcdef\n")
+    assert machine_name() == "0123456789abcdef"
+    with driven(tmp_path / "peer") as it:
+        assert len(it.store.meta["machine"]) == 32
+        assert b"0123456789abcdef" not in b"".join(it.store.meta.values())
+
+
+def test_own_values_in_meta_stay(tmp_path: Path) -> None:
+    with driven(tmp_path) as it:
+        it.store.put_meta("clock", b"12").result(30)
+        it.store.put_meta("clock", b"13").result(30)
+        assert it.store.meta["clock"] == b"13"
+        with pytest.raises(ValueError, match="'store' belongs to the store"):
+            it.store.put_meta("store", b"x" * 16)
+    store = SqliteStore(tmp_path)
+    store.open()
+    assert store.meta["clock"] == b"13"
+    store.close()
