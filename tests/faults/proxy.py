@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Final
+from typing import Final, Self
 
 from zmesh.peer.zmq_link import ZmqLink
 
@@ -27,7 +27,7 @@ class Proxy:
         self._server: asyncio.Server
         self.endpoint = ""
 
-    async def __aenter__(self) -> "Proxy":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.endpoint = f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import zmq
@@ -17,7 +17,7 @@ from tests.waiting import until
 from zmesh.trust.device import Device
 
 LOCAL = "tcp://127.0.0.1:*"
-PATIENCE = 30.0  # seconds for what takes a fraction of one on a machine that is not busy
+PATIENCE = 45.0  # seconds for what takes a fraction of one on a machine that is not busy
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]], seconds: float = 100) -> None:
@@ -187,7 +187,7 @@ class Outsider:
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, device.curve_secret)
         self._socket.connect(endpoint)
 
-    def __enter__(self) -> "Outsider":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

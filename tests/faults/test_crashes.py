@@ -1,4 +1,4 @@
-"""A process ends between two steps of a delivery: what was begun is done again, and only once as far as anyone can see."""
+"""A process ends between two steps of a delivery: what was begun is done again, and nobody sees it twice."""
 
 import asyncio
 from pathlib import Path

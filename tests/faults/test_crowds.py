@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -78,10 +77,10 @@ def test_messages_sent_while_the_mailbox_appears_keep_their_order(home: Path, *,
                 return await b.agent("receiver")
 
             appearing = asyncio.create_task(appear())
-            sending: list[Awaitable[zmesh.Receipt]] = []
+            sending: list[asyncio.Future[zmesh.Receipt]] = []
             seen = 0
             while seen < 300:  # so many sends after the first that need not wait
-                sending.append(sender.send("receiver@b", len(sending)))
+                sending.append(asyncio.ensure_future(sender.send("receiver@b", len(sending))))
                 seen += knows(a, "receiver", "b")
                 await asyncio.sleep(0)
             receipts = await asyncio.gather(*sending)
@@ -99,7 +98,9 @@ def test_two_peers_of_one_name_are_told_apart(home: Path) -> None:
             remotes = a.driver.core.node.remotes.values()
 
             def attached() -> list[bool]:
-                return [remote.up and remote.roster.agents["box"].attached for remote in remotes if remote.roster.agents]
+                return [
+                    remote.up and remote.roster.agents["box"].attached for remote in remotes if remote.roster.agents
+                ]
 
             await until(lambda: attached() == [True, True], PATIENCE, "both are seen")
             names = [f"box@twin~{twin.id[:8]}" for twin in (one, two)]

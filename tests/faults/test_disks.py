@@ -11,7 +11,6 @@ import pytest
 
 import zmesh
 import zmesh.peer.peer
-from tests.faults.puppet import MAILBOX
 from tests.faults.support import (
     PATIENCE,
     all_stored,
@@ -44,23 +43,22 @@ HOUR = 3600.0
 
 
 def test_send_on_a_full_disk_says_so_and_loses_nothing(home: Path) -> None:
-    async def fill_up(sender: zmesh.Agent, bodies: list[bytes]) -> list[zmesh.Receipt]:
-        """Send one after the other until the disk is full; return the receipts of those that were promised."""
-        receipts: list[zmesh.Receipt] = []
-        with pytest.raises(zmesh.StoreFull) as caught:
-            while True:
-                bodies.append(len(bodies).to_bytes(4, "big") + bytes(BODY))
-                receipts.append(await sender.send("receiver@b", bodies[-1]))
-        assert str(caught.value).startswith("nothing was stored: ")
-        assert "disk is full" in str(caught.value)
-        return receipts
+    async def fill_up(sender: zmesh.Agent, bodies: list[bytes], receipts: list[zmesh.Receipt]) -> None:
+        """Send one after the other until the disk is full; note the receipts of those that were promised."""
+        while True:
+            bodies.append(len(bodies).to_bytes(4, "big") + bytes(BODY))
+            receipts.append(await sender.send("receiver@b", bodies[-1]))
 
     async def test(disk: Path) -> None:
         async with peers(home, "a") as (a,):
             sender = await a.agent("sender")
             bodies: list[bytes] = []
+            receipts: list[zmesh.Receipt] = []
             filler = fill(disk)
-            receipts = await fill_up(sender, bodies)
+            with pytest.raises(zmesh.StoreFull) as caught:
+                await fill_up(sender, bodies, receipts)
+            assert str(caught.value).startswith("nothing was stored: ")
+            assert "disk is full" in str(caught.value)
             refused = bodies.pop()
             with pytest.raises(zmesh.StoreFull):
                 await sender.send("receiver@b", refused)

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.protocol.pair import Node, World
-from zmesh.protocol.effects import Attach, CancelSend, Detach, Nack, Take
-from zmesh.protocol.frames import Frame
+from tests.protocol.pair import DEVICE, Node, World, two
+from zmesh.errors import LeaseLost, MeshFull
+from zmesh.protocol import core as module
+from zmesh.protocol.codec import decode, encode
+from zmesh.protocol.effects import Answer, Attach, CancelSend, Close, Detach, Done, Nack, Send, Sighted, Take, Untake
+from zmesh.protocol.frames import Bye, Cancel, Data, Frame, Hello, Ping, Reset
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.states import Received, Sent
+from zmesh.protocol.states import Link, Received, Sent
 
 NAMES = ("a", "b", "c")
 nodes = st.sampled_from(NAMES)
@@ -264,3 +268,199 @@ TestStorm = Storm.TestCase
 TestStorm.settings = settings(
     max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+# --- one input at a time ---
+
+STRAY = b"unknown!"
+
+
+def ping() -> Ping:
+    return Ping(1, (0,) * 5, (0,) * 5, 1)
+
+
+def answers_of(world: World) -> list[Answer]:
+    answers: list[Answer] = []
+    world.answer = lambda _, effect: answers.append(effect)  # type: ignore[method-assign]
+    return answers
+
+
+def test_what_cannot_be_read_is_dropped_and_is_no_sign_of_life() -> None:
+    world, a, b = two()
+    heard = a.remote(b).link.heard
+    world.now += 1.0
+    world.inject(a, [b"ZM\x01\x03" + b.remote(a).link.id + b"\xc1", b""], b.device, b.store)
+    assert a.remote(b).link.heard == heard
+    assert any(notice.text.startswith("bad-msgpack") for notice in a.notices)
+    world.inject(a, [b"ZM\x01\x7f" + b.remote(a).link.id], b.device, b.store)
+    assert a.remote(b).link.heard == world.now, "an unknown kind is skipped, and a sign of life"
+
+
+def test_a_link_is_bound_to_its_device() -> None:
+    world, a, b = two()
+    answers = answers_of(world)
+    world.inject(a, encode(b.remote(a).link.id, ping()), "e" * 32, b"path")
+    link, frame = decode(answers[0].parts)
+    assert (link, frame, answers[0].path) == (b.remote(a).link.id, Reset(), b"path")
+
+
+def test_resets_are_limited_for_each_connection_and_not_all_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATHS", 2)
+    world, a, _ = two()
+    answers = answers_of(world)
+    for path in (b"1", b"1", b"2", b"3", b"3"):
+        world.inject(a, encode(STRAY, ping()), DEVICE, path)
+    assert [answer.path for answer in answers] == [b"1", b"2", b"3"]
+    world.now += 1.0
+    world.inject(a, encode(STRAY, ping()), DEVICE, b"3")
+    assert len(answers) == 4
+
+
+def test_a_lie_costs_the_link_and_is_kept() -> None:
+    world, a, b = two()
+    frames = len(world.frames(Bye, "a"))
+    lie = encode(b.remote(a).link.id, ping())
+    a.core.node.remotes[b.store].outs[2].high = -1  # so that what is true becomes a lie
+    from zmesh.protocol.frames import Ack  # noqa: PLC0415
+
+    lie = encode(b.remote(a).link.id, Ack(1, (0,) * 5, (9,) * 5, (), (), 0, 0))
+    world.inject(a, lie, b.device, b.store)
+    assert len(world.frames(Bye, "a")) == frames + 1
+    assert a.remote(b).link.state is Link.IDLE
+    assert (b.device, b.remote(a).link.id) not in a.core.node.by_link
+
+
+def test_a_lie_in_a_hello_costs_nobody_anything() -> None:
+    world, a, b = two()
+    forged = Hello(1, 1, b.store, "b", (), b"", up=False, epoch=0, cursors=b.remote(a).cursors(), limits=(1,) * 5)
+    world.inject(a, encode(STRAY, forged), "e" * 32, b"path")
+    assert a.remote(b).up
+    assert a.audits("forged-store")
+
+
+def test_answers_on_our_own_connection_are_reset_and_bye_only() -> None:
+    world, a, b = two()
+    link = a.remote(b).link.id
+    a.core.answered(b"nobody".ljust(16), encode(link, Reset()), world.now)
+    a.core.answered(b.store, encode(STRAY, Reset()), world.now)
+    a.core.answered(b.store, encode(STRAY, Bye("version", "old")), world.now)
+    a.core.answered(b.store, encode(link, ping()), world.now)
+    a.core.answered(b.store, [b"rubbish"], world.now)
+    assert a.remote(b).link.id == link
+    assert a.remote(b).up
+    a.core.answered(b.store, encode(link, Reset()), world.now)
+    a.flush()
+    assert a.remote(b).link.id != link
+    world.run(1.0)
+    assert a.remote(b).up
+    a.core.answered(b.store, encode(a.remote(b).link.id, Bye("version", "upgrade")), world.now)
+    assert a.remote(b).trouble == "upgrade"
+    assert a.remote(b).link.state is Link.IDLE
+
+
+def test_connections_of_stores_that_were_forgotten_mean_nothing() -> None:
+    world, a, _ = two()
+    a.core.ready(b"nobody".ljust(16), world.now)
+    a.core.undeliverable(b"nobody".ljust(16), world.now)
+    assert a.core.effects() == []
+
+
+def test_a_frame_that_could_not_be_sent_is_sent_again() -> None:
+    world, a, b = two()
+    b.kill()
+    ident = a.send("inbox@b")
+    assert a.remote(b).link.state is Link.DIALING
+    b.start()
+    b.listen("inbox")
+    world.run(5.0)
+    assert a.receipt(ident) is Sent.STORED
+
+
+def test_time_never_runs_backwards() -> None:
+    world, a, _ = two()
+    a.core.wake(world.now + 10.0)
+    a.core.wake(world.now)
+    assert a.core.node.turn.now == world.now + 10.0
+
+
+def test_a_core_with_nothing_to_do_has_no_timer() -> None:
+    world = World()
+    a = world.add("a")
+    world.run(1.0)
+    assert a.core.timer() is None
+    a.failing = "disk full"
+    a.open("in")
+    assert a.core.timer() is not None
+    world.run(5.0)
+    assert a.core.timer() is None
+
+
+def test_a_reply_and_the_end_of_the_request_are_one_transaction() -> None:
+    world, a, b = two()
+    a.send("inbox@b")
+    world.run(1.0)
+
+    def reply(to: str, body: bytes = b"") -> Done:
+        delivery = b.deliveries[0]
+        send = Send(60, b"r" * 16, to, "inbox", Priority.NORMAL, None, "text", b"", b"", 0, packed=False, body=body)
+        return Done(61, delivery.holder, delivery.row, send)
+
+    b.core.node.inbox.mailboxes["inbox"].size = 1 << 40
+    with pytest.raises(MeshFull, match="wait until its holder"):
+        b.command(reply("inbox@b"))
+    b.failing = "disk full"
+    b.command(reply("me@a"))
+    assert set(b.failures) >= {60, 61}
+    b.failing = ""
+    b.command(reply("me@a"))
+    assert set(b.settled) >= {60, 61}
+    with pytest.raises(LeaseLost):
+        b.command(reply("me@a"))
+    world.run(5.0)
+    assert a.inserted(b"r" * 16) == [Received.STORED]
+
+
+def test_a_cancel_is_told_to_the_receiver_if_it_may_have_the_message() -> None:
+    world, a, b = two(listening=False)
+    world.drop.append(lambda _, target, frame: target is a and not isinstance(frame, Hello))
+    ident = a.send("inbox@b")
+    world.settle()
+    a.command(CancelSend(ident))
+    world.settle()
+    assert world.frames(Cancel) == [Cancel((ident,))]
+    assert b.inserted(ident) == [Received.EXPIRED]
+    second = a.send("inbox@b")
+    world.settle()
+    b.kill()
+    world.run(30.0)
+    a.command(CancelSend(second))
+    assert len(world.frames(Cancel)) == 1, "there is no link to tell it on"
+    a.command(CancelSend(b"unknown".ljust(16)))
+    a.command(CancelSend(a.send("inbox@nowhere")))
+    assert len(world.frames(Data, "a")) == 2
+
+
+def test_a_sighting_of_ourselves_or_of_another_device_is_none() -> None:
+    _, a, b = two()
+    before = a.remote(b).link.endpoints
+    a.command(Sighted(a.store, "a", a.device, ("tcp://192.0.2.1:1",)))
+    a.command(Sighted(b.store, "b", "e" * 32, ("tcp://192.0.2.1:1",)))
+    assert list(a.core.node.remotes) == [b.store]
+    assert a.remote(b).link.endpoints == before
+
+
+def test_a_sighting_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, a, b = two()
+    monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
+    a.command(Sighted(b"x" * 16, "x", DEVICE, ()))
+    assert list(a.core.node.remotes) == [b.store]
+
+
+def test_closing_says_goodbye_to_those_who_listen() -> None:
+    world, a, b = two()
+    b.command(Untake(1))
+    a.command(Sighted(b"x" * 16, "x", DEVICE, ("tcp://192.0.2.1:1",)))
+    a.command(Close())
+    world.settle()
+    assert [target for _, target, frame in world.log if isinstance(frame, Bye)] == ["b"]
+    assert b.remote(a).link.state is Link.IDLE

@@ -7,7 +7,7 @@ import pytest
 from tests.protocol.pair import DEVICE, Node, World, losing, two
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Answer
+from zmesh.protocol.effects import Answer, Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority
@@ -58,9 +58,14 @@ def test_a_store_of_another_device_is_refused() -> None:
 def test_a_store_whose_device_is_not_known_belongs_to_the_first_that_says_hello() -> None:
     """Its streams survived on disk, the row that names its device did not."""
     world, a, b = two()
+    a.send("inbox@b")
+    world.run(1.0)
+    b.kill()
     a.disk._peers.clear()  # noqa: SLF001
     a.restart()
     assert a.remote(b).device == ""
+    b.start()
+    b.command(Sighted(a.store, a.name, a.device, (a.endpoint,)))
     world.run(5.0)
     assert a.remote(b).device == b.device
     assert a.remote(b).up
@@ -151,9 +156,7 @@ def test_a_link_goes_on_behind_what_is_there() -> None:
     ],
 )
 def test_what_a_cursor_says_of_two_disks(
-    changes: dict[str, object],
-    ours: bool,
-    gone: tuple[tuple[int, int, int], ...],  # noqa: FBT001
+    changes: dict[str, object], *, ours: bool, gone: tuple[tuple[int, int, int], ...]
 ) -> None:
     """Our stream: epoch 2, floor 5 with its id, 6 and 7 void and marked, 8 not marked."""
     world, a, b = two()

@@ -147,6 +147,19 @@ def test_only_the_first_failure_of_a_generation_is_news() -> None:
     assert turn.failed(4, "disk full")
 
 
+def test_the_first_failure_takes_back_all_that_is_not_committed_oldest_first() -> None:
+    turn = make()
+    reasons: list[str] = []
+    for name in ("one", "two", "three"):
+        turn.then(lambda: None, lambda reason, name=name: reasons.append(f"{name}: {reason}"))  # type: ignore[misc]
+        turn.seal()
+    turn.committed(1, NONE, NONE)
+    assert turn.failed(2, "disk full")
+    assert reasons == ["two: disk full", "three: disk full"]
+    assert not turn.failed(3, "an earlier commit failed")
+    assert len(reasons) == 2
+
+
 def test_what_was_being_collected_when_a_commit_failed_fails_with_it() -> None:
     turn = make()
     turn.persist(OP)

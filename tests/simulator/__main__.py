@@ -25,6 +25,11 @@ def attempt(seed: int, fault: str = "", trace: Trace | None = None) -> tuple[Rep
             return None, f"{type(error).__name__}: {error}"
 
 
+def command(seed: int, fault: str = "") -> str:
+    """Return the command that repeats a seed."""
+    return f"python -m tests.simulator --seed {seed}" + (f" --fault {fault}" if fault else "")
+
+
 def attempts(seeds: range, fault: str) -> Iterator[tuple[int, Report | None, str]]:
     """Run many seeds in parallel; yield them in order."""
     with ProcessPoolExecutor(WORKERS) as pool:
@@ -55,8 +60,7 @@ def many(seeds: range, fault: str) -> int:
             totals.update(report.totals)
             continue
         failed += 1
-        again = f"python -m tests.simulator --seed {seed}" + (f" --fault {fault}" if fault else "")
-        print(f"{again}\n    {failure[:600]}")
+        print(f"{command(seed, fault)}\n    {failure[:600]}")
     seconds = time.perf_counter() - started
     print(json.dumps(dict(sorted(totals.items()))))
     print(f"{len(seeds)} seeds, {failed} failed, {seconds:.1f} s")

@@ -1,13 +1,12 @@
-"""The people and programs around one store: senders with their own log, and consumers that finish, refuse, hold or leave.
+"""The people and programs around one store: senders with their own log, and consumers that finish, hold or leave.
 
-They use commands and effects only, as real applications do. What they remember of their sends survives every crash; what
-they remember of their leases does not.
+They use commands and effects only, as real applications do. What they remember of their sends survives every crash;
+what they remember of their leases does not.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from random import Random
 
 from tests.simulator.log import Fact, Log, Sending
 from tests.simulator.oracle import Oracle
@@ -79,13 +78,13 @@ class App:
         self._process = process
         self._oracle = oracle
         self._log = log
-        self._random: Random = world.random(f"app/{process.index}")
+        self._random = world.random(f"app/{process.index}")
         self._next = 0
         self._tickets: dict[int, Ticket] = {}
         self._holders: dict[int, Holder] = {}
         process.app = self
 
-    # --- life and death of the process ----------------------------------------------------------------------------------
+    # --- life and death of the process ---
 
     def started(self) -> None:
         """The process runs: open the mailboxes and attach the consumers."""
@@ -150,7 +149,7 @@ class App:
             return
         action(*arguments)
 
-    # --- sending --------------------------------------------------------------------------------------------------------
+    # --- sending ---
 
     def send(self, sending: Sending) -> None:
         """Send, or try again later when the process is down or full."""
@@ -197,7 +196,7 @@ class App:
             body=sending.body,
         )
 
-    # --- answers of the core --------------------------------------------------------------------------------------------
+    # --- answers of the core ---
 
     def settled(self, effect: Settled) -> None:
         """A command is on disk."""
@@ -247,7 +246,7 @@ class App:
         holder.holding[delivery.row] = delivery
         self._later(self._random.random() * self._random.choice((0.001, 0.05)), self._react, holder, delivery)
 
-    # --- consuming ------------------------------------------------------------------------------------------------------
+    # --- consuming ---
 
     def _open(self, mailbox: str) -> None:
         number = self._ticket(Ticket("mailbox", mailbox=mailbox))
@@ -338,9 +337,7 @@ class App:
         self._finishing(holder, delivery)
         delay = self._random.choice((None, 0.0, 0.5))
         try:
-            self._process.command(
-                Nack(number, holder.id, delivery.row, delay=delay, count=self._random.random() < 0.8)
-            )
+            self._process.command(Nack(number, holder.id, delivery.row, delay=delay, count=self._random.random() < 0.8))
         except LeaseLost:
             self._oracle.totals["lease lost"] += 1
             self._tickets.pop(number, None)

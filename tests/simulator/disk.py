@@ -1,4 +1,4 @@
-"""The simulated disk: a model of the store behind a writer that commits in groups, fails, crashes and goes back in time.
+"""The simulated disk: a model of the store behind a writer that commits in groups, fails, crashes and goes back.
 
 The rule of `Persist` is kept here as the real store keeps it: commits are in order, and once one of a generation has
 failed, all later ones of that generation fail untried. Nothing may be reported as committed that a crash could undo.

@@ -74,7 +74,7 @@ def without(stack: ExitStack, unwanted: Callable[[Any], bool]) -> None:
     swap(stack, Turn, "persist", new)
 
 
-# --- journal --------------------------------------------------------------------------------------------------------
+# --- journal ---
 
 
 @fault
@@ -155,7 +155,7 @@ def attempt_not_counted(stack: ExitStack) -> None:
     without(stack, lambda op: isinstance(op, SetIn) and op.state is Received.STORED and op.due == 0.0)
 
 
-# --- streams --------------------------------------------------------------------------------------------------------
+# --- streams ---
 
 
 @fault
@@ -165,9 +165,7 @@ def number_reused(stack: ExitStack) -> None:
     def new(old: Any) -> Any:
         def snapshot(self: StoreModel) -> Any:
             found = old(self)
-            rows = tuple(
-                replace(row, next_number=max(row.floor + 1, row.next_number - 1)) for row in found.out_streams
-            )
+            rows = tuple(replace(row, next_number=max(row.floor + 1, row.next_number - 1)) for row in found.out_streams)
             return replace(found, out_streams=rows)
 
         return snapshot
@@ -181,7 +179,8 @@ def mark_not_persisted(stack: ExitStack) -> None:
 
     def new_row(old: Any) -> Any:
         def row(self: OutStream, dest: bytes, epoch: int) -> OutStreamRow:
-            return replace(old(self, dest, epoch), mark=self.floor)
+            kept: OutStreamRow = old(self, dest, epoch)
+            return replace(kept, mark=self.floor)
 
         return row
 
@@ -246,7 +245,7 @@ def window_not_moved(stack: ExitStack) -> None:
     stack.enter_context(patch.object(InStream, "limit", property(lambda _: WINDOW_MESSAGES // 100)))
 
 
-# --- endings --------------------------------------------------------------------------------------------------------
+# --- endings ---
 
 
 @fault
@@ -344,7 +343,7 @@ def expired_told_too_early(stack: ExitStack) -> None:
     swap(stack, Core, "command", new)
 
 
-# --- rollback and links ---------------------------------------------------------------------------------------------
+# --- rollback and links ---
 
 
 @fault
@@ -403,7 +402,7 @@ def reset_ignored(stack: ExitStack) -> None:
     swap(stack, LinkMachine, "_silent_at", lambda _: lambda _self: float("inf"))
 
 
-# --- mailboxes ------------------------------------------------------------------------------------------------------
+# --- mailboxes ---
 
 
 @fault
@@ -474,4 +473,3 @@ def place_not_persisted(stack: ExitStack) -> None:
         return persist_streams
 
     swap(stack, Node, "_persist_streams", new)
-

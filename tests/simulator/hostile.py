@@ -57,7 +57,7 @@ class Mallory:
             (self._noise, self._replay, self._hijack, self._answer, self._frame, self._frame, self._frame, self._frame)
         )(victim)
 
-    # --- without a link -------------------------------------------------------------------------------------------------
+    # --- without a link ---
 
     def _noise(self, victim: Process) -> None:
         """Random bytes, or a frame with a few bytes changed."""
@@ -91,7 +91,7 @@ class Mallory:
     def _hijack(self, victim: Process) -> None:
         """A HELLO for a store of another device."""
         other = self._random.choice(self._processes)
-        hello = self._hello(victim, other.store, other.name)
+        hello = self._hello(other.store, other.name)
         victim.receive(encode(self._random.randbytes(LINK_ID_BYTES), hello), DEVICE, self._path())
 
     def _answer(self, victim: Process) -> None:
@@ -102,7 +102,7 @@ class Mallory:
             parts = encode(self._random.randbytes(LINK_ID_BYTES), Reset())
         victim.answered(other.store, parts)
 
-    # --- on a link of its own -------------------------------------------------------------------------------------------
+    # --- on a link of its own ---
 
     def _frame(self, victim: Process) -> None:
         """A well-formed frame on a link of its own, honest or not."""
@@ -110,7 +110,7 @@ class Mallory:
         if incarnation != victim.incarnation:
             link, path = self._random.randbytes(LINK_ID_BYTES), self._path()
             self._links[victim.index] = victim.incarnation, link, path
-            victim.receive(encode(link, self._hello(victim, self._store, "mallory")), DEVICE, path)
+            victim.receive(encode(link, self._hello(self._store, "mallory")), DEVICE, path)
             if not victim.up:
                 return
         victim.receive(encode(link, self._draw(victim)), DEVICE, path)
@@ -132,7 +132,7 @@ class Mallory:
             Peers(1, 0, 1, (AgentRecord("m0"), AgentRecord("ghost"))),
             Gone(epoch, random.randrange(CLASSES), 1, max(1, number), ids[0]),
             Bye("closing", "so long"),
-            self._hello(victim, self._store, "mallory"),
+            self._hello(self._store, "mallory"),
         )
         return random.choice(frames)
 
@@ -147,7 +147,7 @@ class Mallory:
         envelope = Envelope(to, sender, "task", b"", b"", 0, packed=False).pack()
         return Data(1, klass, 0, max(1, number), (Item(self._ids(1)[0], None, envelope, b"evil"),))
 
-    def _hello(self, victim: Process, store: bytes, name: str) -> Hello:
+    def _hello(self, store: bytes, name: str) -> Hello:
         random = self._random
         number = random.choice((0, 0, 3, HUGE))
         cursors = tuple(Cursor(number, random.choice((NO_ID, random.randbytes(16)))) for _ in range(CLASSES))

@@ -155,7 +155,9 @@ class Ledger:
             return
         stream = (record.dest, record.klass, record.epoch)
         if record.number <= self.tops.get(stream, 0):
-            raise Violation(f"{self.name}: number {record.number} of class {record.klass} is given out of order or again")
+            raise Violation(
+                f"{self.name}: number {record.number} of class {record.klass} is given out of order or again"
+            )
         self.tops[stream] = record.number
         self.places[record.place] = record
 

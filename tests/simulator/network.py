@@ -1,12 +1,12 @@
 """The simulated network: connections as ZeroMQ over TCP makes them, and everything that goes wrong with them.
 
-Each store has one DEALER per store it dialled. Inside one connection frames keep their order; a cut loses what is under
-way, and the DEALER connects again by itself, silently: the far side sees a new path. Nothing here may look into a frame,
-and nothing may tell a sender what became of what it sent: that is the protocol's business.
+Each store has one DEALER per store it dialled. Inside one connection frames keep their order; a cut loses what is
+under way, and the DEALER connects again by itself, silently: the far side sees a new path. Nothing here may look into a
+frame, and nothing may tell a sender what became of what it sent: that is the protocol's business.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -72,13 +72,15 @@ class Network:
     """All connections between all stores.
 
     Attributes:
+        world, plan: Of the seed.
         tapped: The last frames anybody sent, for the eavesdropper: (link owner's device, parts).
+        calm: Nothing arrives late or twice any more.
         frames: Frames sent; `lost` of them vanished.
     """
 
     def __init__(self, world: World, plan: Plan) -> None:
-        self._world = world
-        self._plan = plan
+        self.world = world
+        self.plan = plan
         self._random = world.random("network")
         self._listening: dict[str, Node] = {}
         self._dealers: dict[tuple[int, bytes], Dealer] = {}
@@ -99,7 +101,7 @@ class Network:
         self.hangup(owner, store)
         dealer = Dealer(owner, store, device, endpoint)
         self._dealers[owner.index, store] = dealer
-        self._world.after(self._delay(), self._connect, dealer, True)
+        self.world.after(self._delay(), self._connect, dealer, self._tell_ready)
 
     def hangup(self, owner: Node, store: bytes) -> None:
         """Close the connection to `store`."""
@@ -114,20 +116,18 @@ class Network:
             return False
         connection = dealer.connection
         if connection is None:
-            if len(dealer.pending) >= self._plan.buffer:
-                return False
-            dealer.pending.append(parts)
-            return True
-        if connection.hole:
-            connection.swallowed += 1
-            if connection.swallowed > self._plan.buffer:
-                return False
-            self.lost += 1
-            return True
-        if len(connection.in_flight) >= self._plan.buffer:
-            return False
-        self._put(connection, parts)
-        return True
+            room = len(dealer.pending) < self.plan.buffer
+            if room:
+                dealer.pending.append(parts)
+        elif connection.hole:
+            room = connection.swallowed < self.plan.buffer
+            connection.swallowed += room
+            self.lost += room
+        else:
+            room = len(connection.in_flight) < self.plan.buffer
+            if room:
+                self._put(connection, parts)
+        return room
 
     def answer(self, owner: Node, path: bytes, parts: list[bytes]) -> None:
         """Send back on an inbound connection; best effort."""
@@ -137,9 +137,9 @@ class Network:
         dialler = connection.dealer.owner
         if self._cut_off(owner, dialler):
             return
-        arrival = max(connection.last_answer, self._world.now + self._delay())
+        arrival = max(connection.last_answer, self.world.now + self._delay())
         connection.last_answer = arrival
-        self._world.after(arrival - self._world.now, self._answered, connection, parts)
+        self.world.after(arrival - self.world.now, self._answered, connection, parts)
 
     def gone(self, node: Node) -> None:
         """Take a crashed process off the network, with its sockets."""
@@ -170,7 +170,7 @@ class Network:
             connection.hole = True
             self.lost += len(connection.in_flight)
             connection.in_flight.clear()
-            self._world.after(seconds, self._cut, connection)
+            self.world.after(seconds, self._cut, connection)
 
     def block(self, source: int, target: int) -> None:
         """Stop everything from one store's machine to another's."""
@@ -213,23 +213,23 @@ class Network:
     # --- inside ---
 
     def _delay(self) -> float:
-        return self._plan.latency + self._random.random() * self._plan.jitter
+        return self.plan.latency + self._random.random() * self.plan.jitter
 
     def _cut_off(self, source: Node, target: Node) -> bool:
         return (source.index, target.index) in self._blocked
 
     def _put(self, connection: Connection, parts: list[bytes]) -> None:
         self.frames += 1
-        if self._plan.hostile:
+        if self.plan.hostile:
             self.tapped.append((connection.device, parts))
-        arrival = max(connection.last_arrival, self._world.now + self._delay())
+        arrival = max(connection.last_arrival, self.world.now + self._delay())
         connection.last_arrival = arrival
         connection.in_flight.append((arrival, parts))
-        self._world.after(arrival - self._world.now, self._pump, connection)
+        self.world.after(arrival - self.world.now, self._pump, connection)
 
     def _pump(self, connection: Connection) -> None:
         target, queue = connection.target, connection.in_flight
-        while queue and connection.open and queue[0][0] <= self._world.now:
+        while queue and connection.open and queue[0][0] <= self.world.now:
             if not target.reading or connection.hole or self._cut_off(connection.dealer.owner, target):
                 return
             _, parts = queue.popleft()
@@ -241,7 +241,7 @@ class Network:
         if connection.open and not dealer.closed and dealer.owner.up:
             dealer.owner.answered(dealer.store, parts)
 
-    def _connect(self, dealer: Dealer, loud: bool) -> None:  # noqa: FBT001 - called by the heap
+    def _connect(self, dealer: Dealer, tell: Callable[[Connection], None] | None) -> None:
         if dealer.closed or dealer.connection is not None:
             return
         owner = dealer.owner
@@ -252,7 +252,7 @@ class Network:
             or self._cut_off(owner, target)
             or self._cut_off(target, owner)
         ):
-            self._world.after(0.1 + self._random.random() * 0.9, self._connect, dealer, loud)
+            self.world.after(0.1 + self._random.random() * 0.9, self._connect, dealer, tell)
             return
         connection = Connection(dealer, target, b"\0" + self._random.randbytes(4))
         dealer.connection = connection
@@ -260,8 +260,8 @@ class Network:
         pending, dealer.pending = dealer.pending, deque()
         for parts in pending:
             self._put(connection, parts)
-        if loud:
-            self._world.after(0.0, self._tell_ready, connection)
+        if tell is not None:
+            self.world.after(0.0, tell, connection)
 
     def _tell_ready(self, connection: Connection) -> None:
         dealer = connection.dealer
@@ -279,8 +279,8 @@ class Network:
         if not connection.open:
             return
         flying = len(connection.in_flight)
-        arrived = self._random.randint(0, flying) if self._random.random() < self._plan.late else 0
-        kept = self._random.randint(0, flying - arrived) if self._random.random() < self._plan.survive else 0
+        arrived = self._random.randint(0, flying) if self._random.random() < self.plan.late else 0
+        kept = self._random.randint(0, flying - arrived) if self._random.random() < self.plan.survive else 0
         survivors = [parts for _, parts in islice(connection.in_flight, flying - kept, None)]
         self.lost += flying - arrived - kept
         dealer = connection.dealer
@@ -288,8 +288,8 @@ class Network:
         if dealer.closed:
             return
         dealer.pending.extendleft(reversed(survivors))
-        loud = self._random.random() >= self._plan.silent
-        self._world.after(0.01 + self._random.random() * 0.2, self._connect, dealer, loud)
+        tell = self._tell_ready if self._random.random() >= self.plan.silent else None
+        self.world.after(0.01 + self._random.random() * 0.2, self._connect, dealer, tell)
 
     def _break(self, connection: Connection, arrived: int) -> None:
         """Take a connection down; the first `arrived` frames under way had reached the far machine."""
@@ -297,14 +297,14 @@ class Network:
         connection.dealer.connection = None
         self._connections.pop(connection.path, None)
         late = [] if connection.hole else [parts for _, parts in islice(connection.in_flight, arrived)]
-        if self._plan.duplicate and not self.calm:
-            again = [parts for parts in connection.recent if self._random.random() < self._plan.duplicate]
+        if self.plan.duplicate and not self.calm:
+            again = [parts for parts in connection.recent if self._random.random() < self.plan.duplicate]
             late = again + late
         connection.in_flight.clear()
         delay = self._random.random() * self._random.choice((0.01, 0.5, 5.0)) * (not self.calm)
         for parts in late:
             delay += self._random.random() * 0.01
-            self._world.after(delay, self._late, connection, parts, connection.target.incarnation)
+            self.world.after(delay, self._late, connection, parts, connection.target.incarnation)
 
     def _late(self, connection: Connection, parts: list[bytes], incarnation: int) -> None:
         target = connection.target

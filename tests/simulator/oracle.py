@@ -32,6 +32,7 @@ class History:
         vanished: Keys of messages that a rollback took out of the inbox again.
         undone: Keys of messages whose state a rollback changed.
         forgotten: Ids of messages that a rollback took out of the outbox.
+        regressed: Epochs of messages that had got further before a rollback of their sender, by id.
         rollbacks: How often the disk went back.
     """
 
@@ -44,6 +45,7 @@ class History:
         self.undone: set[tuple[str, bytes]] = set()
         self.sent: set[bytes] = set()
         self.forgotten: set[bytes] = set()
+        self.regressed: dict[bytes, int] = {}
         self.rollbacks = 0
 
 
@@ -87,7 +89,7 @@ class Oracle:
         """
         raise Violation(f"{self._world.now:.3f} {who}: {text}")
 
-    # --- rollback -------------------------------------------------------------------------------------------------------
+    # --- rollback ---
 
     def keep_copy(self, process: "Process") -> None:
         """The disk was copied."""
@@ -102,13 +104,20 @@ class Oracle:
         history.forgotten |= old.out_ids.keys() - new.out_ids.keys()
         history.vanished |= old.in_keys.keys() - new.in_keys.keys()
         history.undone |= {key for key, record in new.in_keys.items() if old.in_keys[key].state is not record.state}
+        for sent in new.outs.values():
+            was = old.outs[sent.row]
+            before, after = old.out_streams.get((was.dest, was.klass)), new.out_streams.get((sent.dest, sent.klass))
+            marked = before is not None and was.number <= before.mark
+            known = after is not None and sent.number <= after.mark
+            if (was.state, was.place) != (sent.state, sent.place) or (marked and not known):
+                history.regressed[sent.id] = sent.epoch
         for orders in (self._last_row, self._last_place):
             for key in [key for key in orders if index in key[:2]]:
                 del orders[key]
         self.wire.rolled_back(index)
         self.totals["rollbacks"] += 1
 
-    # --- what processes report ------------------------------------------------------------------------------------------
+    # --- what processes report ---
 
     def started(self, process: "Process") -> None:
         """A process runs."""
@@ -146,7 +155,7 @@ class Oracle:
                 self.check_claim(index, sent, sent.state)
         self._streams(index, change)
 
-    # --- messages -------------------------------------------------------------------------------------------------------
+    # --- messages ---
 
     def _inserted(self, index: int, record: InRecord) -> None:
         history, ledger = self.histories[index], self.ledgers[index]
@@ -179,7 +188,9 @@ class Oracle:
         pair = (source, index, sent.klass)
         place = (sent.epoch, sent.number)
         if place <= self._last_place.get(pair, (0, 0)):
-            self.fail(self.ledgers[index].name, f"{sent.id.hex()} at {place} was stored after {self._last_place.get(pair)}")
+            self.fail(
+                self.ledgers[index].name, f"{sent.id.hex()} at {place} was stored after {self._last_place.get(pair)}"
+            )
         self._last_place[pair] = place
         if not sent.moved:
             if sent.row <= self._last_row.get(pair, 0):
@@ -210,13 +221,16 @@ class Oracle:
         key = (self.processes[index].device, sent.id)
         there = self.histories[target] if target is not None else History()
         excused = key in there.undone or key in there.vanished
+        # A sender whose disk went back cannot know that it handed a message over, before the other side has told it.
+        past = self.histories[index].regressed.get(sent.id)
+        unknowable = past is not None and past in (0, sent.epoch)
         true = {
             Sent.STORED: key in there.inserted,
             Sent.HANDLED: key in there.handled,
             Sent.DEAD: key in there.dead,
             Sent.LOST: key in there.vanished or there.rollbacks > 0,
             Sent.REFUSED: key not in there.inserted or excused,
-            Sent.EXPIRED: key not in there.inserted or key in there.expired or excused,
+            Sent.EXPIRED: key not in there.inserted or key in there.expired or excused or unknowable,
         }[state]
         if not true:
             self.fail(self.ledgers[index].name, f"{sent.id.hex()} is called {state.name}, and that is not true")
@@ -226,7 +240,7 @@ class Oracle:
         if state is Sent.EXPIRED and sending is not None and sending.ttl is None and not sending.cancelled:
             self.fail(self.ledgers[index].name, f"{sent.id.hex()} expired and had no ttl")
 
-    # --- streams --------------------------------------------------------------------------------------------------------
+    # --- streams ---
 
     def _streams(self, index: int, change: Change) -> None:
         streams = self.ledgers[index].out_streams
@@ -274,7 +288,7 @@ class Oracle:
         """Return how often these stores' disks went back."""
         return sum(self.histories[store].rollbacks for store in stores)
 
-    # --- applications ---------------------------------------------------------------------------------------------------
+    # --- applications ---
 
     def delivered(self, process: "Process", delivery: Delivery) -> None:
         """A message is handed to a holder."""
@@ -286,7 +300,9 @@ class Oracle:
         if record.state is not Received.STORED:
             self.fail(name, f"{delivery.id.hex()} is delivered and is {record.state.name}")
         if record.attempts != delivery.attempt:
-            self.fail(name, f"{delivery.id.hex()} is delivered as attempt {delivery.attempt}, on disk {record.attempts}")
+            self.fail(
+                name, f"{delivery.id.hex()} is delivered as attempt {delivery.attempt}, on disk {record.attempts}"
+            )
         if record.body != delivery.body or record.klass != delivery.priority or record.source != delivery.source:
             self.fail(name, f"{delivery.id.hex()} is delivered as something else")
         index = self.index_of.get(delivery.source)
@@ -339,7 +355,7 @@ class Oracle:
         if name not in self.ledgers[process.index].mailboxes:
             self.fail(process.name, f"mailbox {name!r} was opened and is not on disk")
 
-    # --- the end --------------------------------------------------------------------------------------------------------
+    # --- the end ---
 
     def unended(self) -> list[Sending]:
         """Return the settled sends that have not come to an end."""
@@ -425,5 +441,9 @@ class Oracle:
             return
         key = (self.processes[sending.source].device, sending.id)
         history = self.histories[sending.target]
-        if key in history.handled and key not in history.undone | history.vanished and not self.rollbacks(sending.source):
+        if (
+            key in history.handled
+            and key not in history.undone | history.vanished
+            and not self.rollbacks(sending.source)
+        ):
             self.fail(self.ledgers[sending.source].name, f"{sending.id.hex()} is called EXPIRED and was handled")

@@ -5,7 +5,6 @@ the disk, and must never reach into the core.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.disk import Disk, Ignored
@@ -53,12 +52,13 @@ class Process:
         crashes, wakes, inputs: Totals.
     """
 
-    def __init__(self, world: World, plan: Plan, network: Network, oracle: "Oracle", index: int, device: str) -> None:
+    def __init__(self, network: Network, oracle: "Oracle", index: int) -> None:
+        world, plan = network.world, network.plan
         random = world.random(f"process/{index}")
         self.index = index
         self.store = random.randbytes(16)
         self.name = ("alpha", "bravo", "carol", "delta")[index]
-        self.device = device
+        self.device = f"device-{plan.devices[index]}"
         self.endpoint = ""
         self.up = self.paused = False
         self.reading = True
@@ -74,7 +74,7 @@ class Process:
         self._plan = plan
         self._network = network
         self._oracle = oracle
-        self._random: Random = random
+        self._random = random
         self._core: Core | None = None
         self._handling = False
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []

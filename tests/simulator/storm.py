@@ -85,11 +85,10 @@ class Storm:
             self.oracle.judge()
         return Report(self.world.seed, self.plan, self._totals(), self._trace.digest() if self._trace else "")
 
-    # --- before -------------------------------------------------------------------------------------------------------
+    # --- before ---
 
     def _process(self, index: int) -> Process:
-        device = f"device-{self.plan.devices[index]}"
-        process = Process(self.world, self.plan, self.network, self.oracle, index, device)
+        process = Process(self.network, self.oracle, index)
         self.oracle.add(process)
         return process
 
@@ -148,7 +147,7 @@ class Storm:
         body = random.randbytes(random.randint(0, self.plan.body))
         return Sending(random.randbytes(16), source, there, mailbox, address, klass, ttl, body)
 
-    # --- the storm ------------------------------------------------------------------------------------------------------
+    # --- the storm ---
 
     def _plan_faults(self) -> None:
         plan = self.plan
@@ -278,7 +277,7 @@ class Storm:
             if other is not process:
                 self.world.after(self._random.random() * 3, self._sight, other, process)
 
-    # --- the calm -------------------------------------------------------------------------------------------------------
+    # --- the calm ---
 
     def _settle_down(self) -> None:
         """End all faults and have everybody behave."""

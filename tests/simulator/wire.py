@@ -85,14 +85,14 @@ class Wire:
             if ident is None:
                 if not self._oracle.rollbacks(source, index):
                     self._oracle.fail(ledger.name, f"the cursor of {stream} passes over {number}, which was never sent")
-            elif number not in endings and (device, ident) not in ledger.in_keys and ident != NO_ID:
-                if (stream, number) not in self._emptied:
-                    self._oracle.fail(ledger.name, f"the cursor of {stream} passes over {number}, {ident.hex()}")
-        if row.cursor and row.cursor_id != ids.get(row.cursor, row.cursor_id):
-            if row.cursor_id != NO_ID:
-                self._oracle.fail(ledger.name, f"the cursor of {stream} has the wrong id at {row.cursor}")
+                continue
+            stored = (device, ident) in ledger.in_keys or number in endings
+            if not stored and ident != NO_ID and (stream, number) not in self._emptied:
+                self._oracle.fail(ledger.name, f"the cursor of {stream} passes over {number}, {ident.hex()}")
+        if row.cursor and row.cursor_id not in (NO_ID, ids.get(row.cursor, row.cursor_id)):
+            self._oracle.fail(ledger.name, f"the cursor of {stream} has the wrong id at {row.cursor}")
 
-    # --- frames ---------------------------------------------------------------------------------------------------------
+    # --- frames ---
 
     def _data(self, process: "Process", target: int, frame: Data) -> None:
         source = process.index
@@ -127,7 +127,9 @@ class Wire:
             else:
                 self._emptied.add((stream, number))
                 if item.id == NO_ID and record is not None and record.state in (Sent.QUEUED, Sent.EXPIRING):
-                    self._oracle.fail(name, f"number {number} travels void and is {record.id.hex()}, {record.state.name}")
+                    self._oracle.fail(
+                        name, f"number {number} travels void and is {record.id.hex()}, {record.state.name}"
+                    )
             self._note(name, ids, number, item)
 
     def _note(self, name: str, ids: dict[int, bytes], number: int, item: Item) -> None:
@@ -182,7 +184,8 @@ class Wire:
             record = ledger.out_ids.get(outcome.id)
             if number <= upto and record is not None and record.state in (Sent.QUEUED, Sent.STORED, Sent.EXPIRING):
                 self._oracle.fail(
-                    process.name, f"outcome {number} of {outcome.id.hex()} is confirmed, on disk it is {record.state.name}"
+                    process.name,
+                    f"outcome {number} of {outcome.id.hex()} is confirmed, on disk it is {record.state.name}",
                 )
 
     def _outcome(self, process: "Process", target: int, frame: Outcome) -> None:

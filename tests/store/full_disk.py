@@ -1,6 +1,6 @@
 """What a store does on a small file system; run by test_full_disk.py where that is mounted.
 
-`python -m tests.store.full_disk full|read-only DIRECTORY`; the directory's file system has 3 MiB and holds a file
+`python -m tests.store.full_disk full|make|read-only DIRECTORY`; the directory's file system has 3 MiB and holds a file
 `ballast` of 1 MiB beside it.
 """
 
@@ -47,6 +47,12 @@ def full(directory: Path) -> None:
         assert it.recorder.bodies == [{row: BODY}]
 
 
+def make(directory: Path) -> None:
+    """Make a store with one message."""
+    with driven(directory) as it:
+        it.commit(put_out(1))
+
+
 def read_only(directory: Path) -> None:
     """Open a store that was made before the file system became read-only."""
     try:
@@ -60,4 +66,4 @@ def read_only(directory: Path) -> None:
 
 if __name__ == "__main__":
     assert os.statvfs(sys.argv[2]).f_blocks, "nothing is mounted"
-    {"full": full, "read-only": read_only}[sys.argv[1]](Path(sys.argv[2]) / "peer")
+    {"full": full, "make": make, "read-only": read_only}[sys.argv[1]](Path(sys.argv[2]) / "peer")

@@ -17,9 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 CAN_MOUNT = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("unshare") is not None
 real_disk = pytest.mark.skipif(not CAN_MOUNT, reason="only root can mount a small file system (Linux)")
 
-MOUNT = 'mount -t tmpfs -o size=3m none "$2" && truncate -s 0 "$2/ballast" && head -c 1048576 /dev/zero > "$2/ballast"'
+MOUNT = 'mount -t tmpfs -o size=3m none "$2"; head -c 1048576 /dev/zero > "$2/ballast"'
 RUN = 'exec "$0" -m tests.store.full_disk "$1" "$2"'
-MAKE = '"$0" -c "from pathlib import Path; from zmesh.peer.sqlite_store import SqliteStore as S; s = S(Path(\'$2/peer\')); s.open(); s.close()"'
 
 
 def in_own_namespace(script: str, what: str, directory: Path) -> None:
@@ -36,7 +35,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @real_disk
 def test_a_read_only_disk(tmp_path: Path) -> None:
-    in_own_namespace(f'{MOUNT}; {MAKE}; mount -o remount,ro "$2"; {RUN}', "read-only", tmp_path)
+    make = '"$0" -m tests.store.full_disk make "$2"'
+    in_own_namespace(f'{MOUNT}; {make}; mount -o remount,ro "$2"; {RUN}', "read-only", tmp_path)
 
 
 def test_a_store_at_its_size_limit_goes_on_when_there_is_room(tmp_path: Path) -> None:

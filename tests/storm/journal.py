@@ -1,7 +1,7 @@
 """The outside log: what a worker knows it was promised, written where a SIGKILL cannot reach it.
 
-One line per event, each one `write`: what was written is in the page cache and survives its process. A kill can tear the
-last line; the next life of the worker ends it, and it counts as never written.
+One line per event, each one `write`: what was written is in the page cache and survives its process. A kill can tear
+the last line; the next life of the worker ends it, and it counts as never written.
 """
 
 import os

@@ -72,8 +72,16 @@ class Storm:
         verdict: What was found so far.
     """
 
-    def __init__(self, seed: int, home: Path) -> None:
+    def __init__(self, seed: int, home: Path, *, keep: bool = False) -> None:
+        """Plan a storm.
+
+        Args:
+            seed: Of the plan.
+            home: Where its stores lie, an own directory for each part.
+            keep: Leave the stores of parts that went well.
+        """
         self.verdict = Verdict()
+        self._keep = keep
         self._random = random.Random(seed)
         self._home = home
         self._parts = 0
@@ -109,7 +117,7 @@ class Storm:
                 worker.process.kill()
         receiver, *senders = self._workers
         self.verdict.add(judge({worker.store: worker.log for worker in senders}, receiver.store, receiver.log))
-        if not self.verdict.offences:
+        if not self.verdict.offences and not self._keep:
             shutil.rmtree(home)
 
     # --- killing ---
@@ -159,21 +167,20 @@ class Storm:
     # --- the end ---
 
     def _drain(self) -> None:
-        senders = self._workers[1:]
-        for worker in senders:
-            worker.process.tell("drain")
         began = time.monotonic()
-
-        def drained() -> bool:
-            self._look()
-            return all(worker.watch.quiet for worker in senders)
-
-        self._await(drained, DRAIN, "everything is handled")
+        for workers in (self._workers[1:], self._workers[:1]):  # the answers come last
+            for worker in workers:
+                worker.process.tell("drain")
+            self._await(lambda workers=workers: self._quiet(workers), DRAIN, "everything is handled")
         self.verdict.totals["drained, ms"] += int(1000 * (time.monotonic() - began))
         for worker in self._workers:
             worker.process.tell("quit")
             status = worker.process.end()
             assert status == 0, f"{worker.process} ended with {status}\n{worker.process.tail()}"
+
+    def _quiet(self, workers: list[Worker]) -> bool:
+        self._look()
+        return all(worker.watch.quiet for worker in workers)
 
     def _look(self) -> None:
         for worker in self._workers:

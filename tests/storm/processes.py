@@ -16,7 +16,7 @@ INTERVAL = 0.005  # seconds between two looks
 _TAIL = 3000  # characters of a log that are shown when something went wrong
 
 
-class Overdue(AssertionError):
+class Overdue(AssertionError):  # noqa: N818 - names what happened
     """Something that had to happen did not happen in time."""
 
 

@@ -1,7 +1,8 @@
 """What the stores themselves say after a storm, compared with what the workers were promised.
 
-The stores are opened read-only after their processes have ended, ended messages included. The oracle is the outside log:
-whatever a `send()` has returned for must be in the receiver's store, once, in order.
+The stores are opened read-only after their processes have ended, ended messages included. The oracle is the outside
+log: whatever a `send()` has returned for must be in the receiver's store, once, in order; whatever a `done(reply=...)`
+has returned for must have been answered, once.
 """
 
 import sqlite3
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.storm.journal import DONE, GOT, SENT, read_lines
+from tests.storm.worker import is_answered
+from zmesh.peer.message import reply_id
 from zmesh.protocol.bounds import KEPT_ENDED, MAX_ATTEMPTS
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent
@@ -54,16 +57,64 @@ class Promise:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A row of an inbox."""
+
+    id: str
+    source: str
+    klass: int
+    state: Received
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What one worker has left behind: its store, and its outside log.
+
+    Attributes:
+        own: Id of the store.
+        inbox: What it has received, in the order in which that was stored.
+        outbox: What it has sent, by id, and what became of it.
+        promises: Its sends that have returned, in order.
+        numbers: Of what was delivered to it, by id.
+        deliveries: (id, attempt) of each, and "" for the attempt when it was done, in order.
+    """
+
+    own: str
+    inbox: list[Arrival]
+    outbox: dict[str, Sent]
+    promises: list[Promise]
+    numbers: dict[str, int]
+    deliveries: list[tuple[str, str]]
+
+
 def query(store: Path, sql: str) -> list[tuple[Any, ...]]:
     """Ask a store that nobody runs, without writing to it."""
     with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
         return connection.execute(sql).fetchall()
 
 
-def promises(log: Path) -> list[Promise]:
-    """Return the sends that have returned, in order; a line torn by a kill was never written."""
-    lines = [words for words in read_lines(log) if words and words[0] == SENT]
-    return [Promise(words[1], words[2], int(words[3])) for words in lines if len(words) == 4 and len(words[1]) == 32]
+def gather(store: Path, log: Path) -> Remains:
+    """Read a store and its log; a line that a kill has torn was never written."""
+    (own,) = query(store, "SELECT lower(hex(value)) FROM meta WHERE key = 'store'")[0]
+    rows = query(store, "SELECT lower(hex(id)), lower(hex(source)), klass, state, attempts FROM inbox ORDER BY row")
+    inbox = [Arrival(ident, source, klass, Received(state), tried) for ident, source, klass, state, tried in rows]
+    outbox = {ident: Sent(state) for ident, state in query(store, "SELECT lower(hex(id)), state FROM outbox")}
+    assert max(len(inbox), len(outbox)) < KEPT_ENDED, "more than a store remembers: judge sooner"
+    promises: list[Promise] = []
+    numbers: dict[str, int] = {}
+    deliveries: list[tuple[str, str]] = []
+    for words in read_lines(log):
+        match words:
+            case [kind, ident, priority, number] if kind == SENT and len(ident) == 32:
+                promises.append(Promise(ident, priority, int(number)))
+            case [kind, ident, attempt, number] if kind == GOT and len(ident) == 32:
+                numbers[ident] = int(number)
+                deliveries.append((ident, attempt))
+            case [kind, ident] if kind == DONE and len(ident) == 32:
+                deliveries.append((ident, ""))
+    return Remains(own, inbox, outbox, promises, numbers, deliveries)
 
 
 def judge(senders: dict[Path, Path], receiver: Path, receiver_log: Path) -> Verdict:
@@ -75,74 +126,86 @@ def judge(senders: dict[Path, Path], receiver: Path, receiver_log: Path) -> Verd
         receiver_log: Its log.
     """
     verdict = Verdict()
-    inbox = query(receiver, "SELECT row, hex(id), hex(source), klass, state, attempts FROM inbox ORDER BY row")
-    inbox = [(row, ident.lower(), source.lower(), *rest) for row, ident, source, *rest in inbox]
-    assert len(inbox) < KEPT_ENDED, "more than a store remembers: judge sooner"
-    verdict.totals["stored"] = len(inbox)
-    _judge_once(verdict, [row[1] for row in inbox])
-    _judge_leases(verdict, inbox, receiver_log)
-    everything: set[str] = set()
-    for store, log in senders.items():
-        everything |= _judge_sender(verdict, store, promises(log), inbox)
-    verdict.blame("messages were stored that nobody sent", [row[1] for row in inbox if row[1] not in everything])
+    sink = gather(receiver, receiver_log)
+    sources = [gather(store, log) for store, log in senders.items()]
+    verdict.totals["stored"] = len(sink.inbox)
+    for remains in (sink, *sources):
+        _judge_inbox(verdict, remains)
+        _judge_outbox(verdict, remains)
+    for source in sources:
+        _judge_sends(verdict, source, sink)
+        _judge_answers(verdict, source, sink)
+    sent = {ident for source in sources for ident in source.outbox}
+    verdict.blame("messages were stored that nobody sent", [row.id for row in sink.inbox if row.id not in sent])
     return verdict
 
 
-def _judge_once(verdict: Verdict, ids: list[str]) -> None:
-    verdict.blame("ids are twice in the inbox", [ident for ident, count in Counter(ids).items() if count > 1])
-
-
-def _judge_sender(verdict: Verdict, store: Path, sends: list[Promise], inbox: list[tuple[Any, ...]]) -> set[str]:
-    """Judge what one sender was promised; return the ids of all it ever wrote down."""
-    states = {ident.lower(): Sent(state) for ident, state in query(store, "SELECT hex(id), state FROM outbox")}
-    assert len(states) < KEPT_ENDED, "more than a store remembers: judge sooner"
-    (own,) = query(store, "SELECT hex(value) FROM meta WHERE key = 'store'")[0]
-    arrived = {row[1] for row in inbox}
-    totals = verdict.totals
-    totals["acknowledged"] += len(sends)
-    totals["written but not acknowledged"] += len(states) - len({send.id for send in sends} & states.keys())
-    totals.update(f"sender says {state.name.lower()}" for state in states.values())
-    verdict.blame("acknowledged sends are not in the sender's store", [s for s in sends if s.id not in states])
-    verdict.blame("acknowledged sends are LOST", [s for s in sends if s.id not in arrived])
-    verdict.blame(
-        "messages ended otherwise than stored",
-        [f"{ident} {state.name}" for ident, state in states.items() if state not in _ARRIVED],
-    )
-    verdict.blame("messages are said to be stored and are not", [ident for ident in states if ident not in arrived])
-    numbers = {send.id: send.number for send in sends}
-    for klass in Priority:
-        mine = [numbers[row[1]] for row in inbox if row[1] in numbers and row[2] == own.lower() and row[3] == klass]
-        verdict.blame(
-            f"messages of class {klass.name} overtook others", [pair for pair in pairwise(mine) if pair[0] > pair[1]]
-        )
-    return set(states)
-
-
-def _judge_leases(verdict: Verdict, inbox: list[tuple[Any, ...]], log: Path) -> None:
-    """Each delivery of a message has a number of its own, and what was done is never delivered again."""
-    attempts: set[tuple[str, str]] = set()
+def _judge_inbox(verdict: Verdict, remains: Remains) -> None:
+    """Everything is there once and was handled; each delivery has a number of its own; what is done stays done."""
+    counted = Counter(row.id for row in remains.inbox)
+    verdict.blame("ids are twice in an inbox", [ident for ident, count in counted.items() if count > 1])
+    seen: set[tuple[str, str]] = set()
     done: set[str] = set()
     again: list[str] = []
-    repeated: list[str] = []
-    for words in read_lines(log):
-        if words and words[0] == GOT and len(words) == 4:
-            if words[1] in done:
-                again.append(words[1])
-            if (words[1], words[2]) in attempts:
-                repeated.append(f"{words[1]} attempt {words[2]}")
-            attempts.add((words[1], words[2]))
-        elif words and words[0] == DONE and len(words) == 2:
-            done.add(words[1])
+    repeated: list[tuple[str, str]] = []
+    for ident, attempt in remains.deliveries:
+        if not attempt:
+            done.add(ident)
+            continue
+        if ident in done:
+            again.append(ident)
+        if (ident, attempt) in seen:
+            repeated.append((ident, attempt))
+        seen.add((ident, attempt))
     verdict.blame("messages were delivered after they were done", again)
     verdict.blame("deliveries have the same number", repeated)
-    verdict.totals["delivered"] += len(attempts)
-    verdict.totals["delivered again"] += sum(attempt != "1" for _, attempt in attempts)
-    ends = {ident: (Received(state), attempts) for _, ident, _, _, state, attempts in inbox}
+    verdict.totals["delivered"] += len(seen)
+    verdict.totals["delivered again"] += sum(attempt != "1" for _, attempt in seen)
     unfinished = [
-        f"{ident} {state.name} after {count} deliveries"
-        for ident, (state, count) in ends.items()
-        if state is not Received.HANDLED and not (state is Received.DEAD and count >= MAX_ATTEMPTS)
+        f"{row.id} {row.state.name} after {row.attempts} deliveries"
+        for row in remains.inbox
+        if row.state is not Received.HANDLED and not (row.state is Received.DEAD and row.attempts >= MAX_ATTEMPTS)
     ]
     verdict.blame("messages are not handled", unfinished)
-    undone = [ident for ident in done if ident not in ends or ends[ident][0] is not Received.HANDLED]
-    verdict.blame("messages were done and are not handled", undone)
+    handled = {row.id for row in remains.inbox if row.state is Received.HANDLED}
+    verdict.blame("messages were done and are not handled", sorted(done - handled))
+
+
+def _judge_outbox(verdict: Verdict, remains: Remains) -> None:
+    ended = [f"{ident} {state.name}" for ident, state in remains.outbox.items() if state not in _ARRIVED]
+    verdict.blame("messages ended otherwise than stored", ended)
+    verdict.totals.update(f"sender says {state.name.lower()}" for state in remains.outbox.values())
+
+
+def _judge_sends(verdict: Verdict, source: Remains, sink: Remains) -> None:
+    """What returned is stored there; within a class, in the order in which it returned."""
+    arrived = {row.id for row in sink.inbox}
+    promised = {send.id: send.number for send in source.promises}
+    verdict.totals["acknowledged"] += len(source.promises)
+    verdict.totals["written but not acknowledged"] += len(source.outbox.keys() - promised.keys())
+    forgotten = [send for send in source.promises if send.id not in source.outbox]
+    verdict.blame("acknowledged sends are not in the sender's store", forgotten)
+    verdict.blame("acknowledged sends are LOST", [send for send in source.promises if send.id not in arrived])
+    verdict.blame("messages are said to be stored and are not", sorted(source.outbox.keys() - arrived))
+    for klass in Priority:
+        mine = [
+            promised[row.id]
+            for row in sink.inbox
+            if row.id in promised and row.source == source.own and row.klass == klass
+        ]
+        overtakers = [pair for pair in pairwise(mine) if pair[0] > pair[1]]
+        verdict.blame(f"messages of class {klass.name} overtook others", overtakers)
+
+
+def _judge_answers(verdict: Verdict, source: Remains, sink: Remains) -> None:
+    """Every message that was to be answered, and was handled, has one answer, and there is nothing else."""
+    due = {
+        reply_id(bytes.fromhex(row.id), 0).hex()
+        for row in sink.inbox
+        if row.source == source.own and row.state is Received.HANDLED and is_answered(sink.numbers[row.id])
+    }
+    there = {row.id for row in source.inbox}
+    verdict.totals["answers"] += len(there)
+    verdict.blame("answers are LOST", sorted(due - there))
+    verdict.blame("answers answer nothing", sorted(there - due))
+    verdict.blame("answers are not in the answerer's store", sorted(due - sink.outbox.keys()))

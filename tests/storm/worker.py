@@ -3,8 +3,9 @@
     python -m tests.storm.worker sender NAME LIFE HOME LOG
     python -m tests.storm.worker receiver NAME LIFE HOME LOG
 
-A line `drain` on the standard input makes a sender stop and wait until everything is handled; `quit` ends the process
-in an orderly way; the end of the input ends it at once: nobody is there any more.
+The receiver answers every fourth message, and the senders take the answers. A line `drain` on the standard input makes a
+worker send nothing new and wait until everything it ever sent is handled; `quit` ends it in an orderly way; the end of
+the input ends it at once: nobody is there any more.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import zmesh
 from tests.storm.journal import DONE, GOT, LIFE, QUIET, SENT, STORED, Journal
@@ -22,11 +24,13 @@ from zmesh.protocol.states import Sent
 
 TARGET = "sink"
 MAILBOX = "drain"
+ANSWERED = 4  # every so many messages one is answered
 IN_FLIGHT = 256  # messages of one life that are not handled yet: the mailbox of the receiver must never be full
 NUMBERS = 10_000_000  # a life's numbers begin at its own multiple
 PRIORITIES = ("critical", "high", "normal", "low", "bulk")
 BODY = 400  # bytes of a body at most
 LOOK = 0.05  # seconds between two questions to the store
+_log = logging.getLogger("storm")
 
 
 class Orders:
@@ -86,53 +90,70 @@ class Sender:
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._room.release()
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logging.error("a message failed", exc_info=error)
-            os._exit(4)
+        _failed(task)
 
 
-async def send(name: str, home: str, life: int, journal: Journal) -> None:
-    """Be a sender."""
+class Receiver:
+    """Takes what comes, answers some of it, and writes down what it was given and what it has finished."""
+
+    def __init__(self, agent: zmesh.Agent, journal: Journal, *, answers: bool) -> None:
+        self._agent = agent
+        self._journal = journal
+        self._answers = answers
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Take messages until cancelled."""
+        async for message in self._agent.inbox():
+            number = message.body["n"]
+            self._journal.write(GOT, message.id.hex(), message.attempt, number)
+            answer = {"n": -number} if self._answers and is_answered(number) else None
+            task = asyncio.create_task(self._finish(message, answer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, message: zmesh.Message, answer: Any) -> None:
+        await message.done(reply=answer)
+        self._journal.write(DONE, message.id.hex())
+
+
+def is_answered(number: int) -> bool:
+    """Say whether the message of this number gets an answer."""
+    return number % ANSWERED == 0
+
+
+async def play(role: str, name: str, home: str, life: int, journal: Journal) -> None:
+    """Be a sender or a receiver until told to quit."""
     orders = Orders()
+    sending = role == "sender"
     async with peer(name, home) as here:
-        await Sender(await here.agent("source"), journal, life).run(orders)
-        while any(count for state, count in await states(here) if state not in (Sent.HANDLED, Sent.DEAD)):
+        agent = await here.agent("source" if sending else MAILBOX)
+        receiving = asyncio.create_task(Receiver(agent, journal, answers=not sending).run())
+        receiving.add_done_callback(_failed)
+        if sending:
+            await Sender(agent, journal, life).run(orders)
+        await orders.drain.wait()
+        while not await settled(here):  # noqa: ASYNC110 - only the store knows, and it has no events
             await asyncio.sleep(LOOK)
         journal.write(QUIET)
         await orders.quit.wait()
-
-
-async def states(here: zmesh.Peer) -> list[tuple[Sent, int]]:
-    """Count what was ever sent, by what became of it."""
-    question = "SELECT state, count(*) FROM outbox GROUP BY state"
-    rows = await asyncio.wrap_future(here.store.query(lambda connection: connection.execute(question)))
-    return [(Sent(state), count) for state, count in rows]
-
-
-async def receive(name: str, home: str, journal: Journal) -> None:
-    """Be a receiver."""
-    orders = Orders()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def finish(message: zmesh.Message) -> None:
-        await message.done()
-        journal.write(DONE, message.id.hex())
-
-    async def consume(agent: zmesh.Agent) -> None:
-        async for message in agent.inbox():
-            journal.write(GOT, message.id.hex(), message.attempt, message.body["n"])
-            task = asyncio.create_task(finish(message))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-    async with peer(name, home) as here:
-        consumer = asyncio.create_task(consume(await here.agent(MAILBOX)))
-        quitting = asyncio.create_task(orders.quit.wait())
-        await asyncio.wait({consumer, quitting}, return_when=asyncio.FIRST_COMPLETED)
-        consumer.cancel()
+        receiving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await consumer
+            await receiving
+
+
+async def settled(here: zmesh.Peer) -> bool:
+    """Say whether everything that was ever sent has come to its last state."""
+    question = f"SELECT 1 FROM outbox WHERE state NOT IN ({int(Sent.HANDLED)}, {int(Sent.DEAD)}) LIMIT 1"  # noqa: S608
+    return not await asyncio.wrap_future(here.store.query(lambda connection: connection.execute(question)))
+
+
+def _failed(task: asyncio.Task[None]) -> None:
+    """End the process when a task has failed: whoever runs it will show why."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        _log.error("it failed", exc_info=error)
+        os._exit(4)
 
 
 def main() -> None:
@@ -141,7 +162,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name}.{life} %(levelname)s %(message)s")
     journal = Journal(Path(log))
     journal.write(LIFE, life)
-    asyncio.run(send(name, home, int(life), journal) if role == "sender" else receive(name, home, journal))
+    asyncio.run(play(role, name, home, int(life), journal))
 
 
 if __name__ == "__main__":

@@ -108,25 +108,27 @@ class Agent:
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
 
         def on_disk(settled: Settled) -> None:
-            receipt.settle(settled)
             if "ident" in properties:  # it may be an old message that was sent again: the store knows how it got on
-                self._recall(receipt, answer)
-            else:
-                answer.set_result(receipt)
+                self._recall(receipt, settled, answer)
+                return
+            receipt.settle(settled)
+            answer.set_result(receipt)
 
         self.driver.submit_then(command.ticket, command, on_disk, answer)
         return answer
 
-    def _recall(self, receipt: Receipt, answer: "asyncio.Future[Receipt]") -> None:
+    def _recall(self, receipt: Receipt, settled: Settled, answer: "asyncio.Future[Receipt]") -> None:
         def told(row: "asyncio.Future[ReceiptRow | None]") -> None:
             if not row.cancelled() and row.exception() is None and (known := row.result()) is not None:
                 receipt.recall(known)
+            receipt.settle(settled)
             if not answer.done():
                 answer.set_result(receipt)
 
         try:
             asyncio.wrap_future(self._store.receipt(receipt.id)).add_done_callback(told)
         except StoreError:  # it is being closed; the message is on disk all the same
+            receipt.settle(settled)
             answer.set_result(receipt)
 
     def compose(

@@ -31,6 +31,7 @@ from zmesh.peer.commands import (
     PUT_PEER,
     SET_IN,
     CommandView,
+    PutCommand,
 )
 from zmesh.peer.connection import Connection
 from zmesh.protocol.bounds import MIB
@@ -59,67 +60,86 @@ from zmesh.protocol.states import SENDER_LIVE
 ROWS: Final = 256  # of one statement; 11 columns of them stay far below SQLite's 32,766 parameters
 STATEMENT_BYTES: Final = 1 * MIB  # of bodies in one statement, which SQLite copies once
 _SIZES: Final = tuple(1 << power for power in range(ROWS.bit_length()))
+_PUT_WIDTH: Final = 10
+_BODY_WIDTH: Final = 3
 _STATEMENTS: Final = {command.name: {size: command.statement(size) for size in _SIZES} for command in COMMANDS}
 
 
 class _Run:
     """Rows for one command, to be carried out together."""
 
-    __slots__ = ("command", "params", "rows", "statements", "width")
+    __slots__ = ("params", "rows", "statements", "width")
 
     def __init__(self, command: CommandView) -> None:
-        self.command = command
         self.width = len(command.columns)
         self.statements = _STATEMENTS[command.name]
         self.params: list[Any] = []
         self.rows = 0
 
     def flush(self, connection: Connection) -> None:
-        """Carry out what is there, padded to a size whose statement stays prepared."""
-        if not self.rows:
-            return
-        size = 1 << (self.rows - 1).bit_length()
-        params = self.params
-        params.extend([PADDING] * (self.width * (size - self.rows)))
-        self.params, self.rows = [], 0
-        connection.execute(self.statements[size], params)
+        """Carry out what is there."""
+        if self.rows:
+            params, rows, self.params, self.rows = self.params, self.rows, [], 0
+            _carry_out(connection, self.statements, params, rows, self.width)
 
 
-class _PutRun(_Run):
-    """New messages of one direction, which the database may ignore when their id is there already."""
+class _PutRun:
+    """New messages of one direction, which the database ignores when their id is there already."""
 
-    __slots__ = ("bodies", "expected", "highest", "ignored", "lowest", "pending", "select", "size")
+    __slots__ = (
+        "_bodies", "_body_statements", "_params", "_select", "_statements", "highest", "ignored", "lowest", "rows", "size",
+    )  # fmt: skip
 
-    def __init__(self, command: CommandView, table: str) -> None:
-        super().__init__(command)
-        self.select = f"SELECT row FROM {table} WHERE row IN ("  # noqa: S608 - one of our own two
+    def __init__(self, command: PutCommand) -> None:
+        self._statements = {size: command.statement(size) for size in _SIZES}
+        self._body_statements = {size: command.body_statement(size) for size in _SIZES}
+        self._select = f"SELECT row FROM {command.table} WHERE row IN ("  # noqa: S608 - one of our own two
         self.ignored: set[int] = set()
-        self.clear()
+        self._clear()
 
-    def clear(self) -> None:
-        self.pending: list[int] = []
-        self.expected = self.size = self.highest = 0
+    def _clear(self) -> None:
+        self._params: list[Any] = []
+        self._bodies: list[Any] = []
+        self.rows = self.size = self.highest = 0
         self.lowest = 1 << 63
 
-    def add(self, row: int, values: tuple[Any, ...], changes: int, size: int) -> None:
-        self.params += values
+    def add(self, values: tuple[Any, ...], envelope: bytes, body: bytes | None) -> None:
+        """Take a message: its ten columns, and a body unless it has ended."""
+        row = values[0]
+        self._params += values
+        if body is not None:
+            self._bodies += (row, bytearray(envelope), bytearray(body))
+            self.size += len(body)
         self.rows += 1
-        self.pending.append(row)
-        self.expected += changes
-        self.size += size
         self.highest = max(self.highest, row)
         self.lowest = min(self.lowest, row)
 
     def flush(self, connection: Connection) -> None:
-        """As for all; find out which rows were ignored, which costs nothing unless some were."""
-        pending, expected = self.pending, self.expected
-        self.clear()
+        """Carry out what is there; find out which rows were ignored, which costs nothing unless some were."""
+        if not self.rows:
+            return
+        params, bodies, rows = self._params, self._bodies, self.rows
+        self._clear()
         before = connection.total_changes
-        super().flush(connection)
-        if connection.total_changes - before != expected:
-            marks = ", ".join("?" * len(pending))
-            there = {row for (row,) in connection.execute(f"{self.select}{marks})", pending)}
-            self.ignored.update(row for row in pending if row not in there)
+        _carry_out(connection, self._statements, params, rows, _PUT_WIDTH)
+        if connection.total_changes - before != rows:
+            bodies = self._ignore(connection, params[: rows * _PUT_WIDTH : _PUT_WIDTH], bodies)
+        if bodies:
+            _carry_out(connection, self._body_statements, bodies, len(bodies) // _BODY_WIDTH, _BODY_WIDTH)
+
+    def _ignore(self, connection: Connection, rows: list[int], bodies: list[Any]) -> list[Any]:
+        """Note which rows are not there, and return the bodies of those that are."""
+        there = {row for (row,) in connection.execute(f"{self._select}{', '.join('?' * len(rows))})", rows)}
+        self.ignored.update(row for row in rows if row not in there)
+        starts = range(0, len(bodies), _BODY_WIDTH)
+        return [value for start in starts if bodies[start] in there for value in bodies[start : start + _BODY_WIDTH]]
+
+
+def _carry_out(connection: Connection, statements: dict[int, str], params: list[Any], rows: int, width: int) -> None:
+    """Execute the statement for these rows, padded to a size that stays prepared."""
+    size = 1 << (rows - 1).bit_length()
+    params.extend([PADDING] * (width * (size - rows)))
+    connection.execute(statements[size], params)
 
 
 class _Lane:
@@ -179,8 +199,8 @@ class OpWriter:
     def reset(self) -> None:
         """Forget what is pending: the transaction was rolled back."""
         connection = self._connection
-        self._put_outs = _PutRun(PUT_OUT, "outbox")
-        self._put_ins = _PutRun(PUT_IN, "inbox")
+        self._put_outs = _PutRun(PUT_OUT)
+        self._put_ins = _PutRun(PUT_IN)
         self._out = _Lane(connection, self._put_outs)
         self._in = _Lane(connection, self._put_ins)
         self._endings, self._outcomes, self._rest = (_Lane(connection) for _ in range(3))
@@ -228,18 +248,18 @@ class OpWriter:
         self._out.make_room(self._put_outs, op.row, size)
         values = (
             op.row, bytearray(op.id), bytearray(op.dest), op.address, op.klass, op.epoch, op.number, int(op.state),
-            NEVER if op.deadline is None else op.deadline, bytearray(op.envelope), bytearray(op.body),
+            NEVER if op.deadline is None else op.deadline, size,
         )  # fmt: skip
-        self._put_outs.add(op.row, values, 2 if op.state in SENDER_LIVE else 1, size)
+        self._put_outs.add(values, op.envelope, op.body if op.state in SENDER_LIVE else None)
 
     def _put_in(self, op: PutIn) -> None:
         size = len(op.body)
         self._in.make_room(self._put_ins, op.row, size)
         values = (
             op.row, bytearray(op.id), op.device, bytearray(op.source), op.mailbox, op.klass, op.attempts, op.due,
-            NEVER if op.deadline is None else op.deadline, bytearray(op.envelope), bytearray(op.body),
+            NEVER if op.deadline is None else op.deadline, size,
         )  # fmt: skip
-        self._put_ins.add(op.row, values, 2, size)
+        self._put_ins.add(values, op.envelope, op.body)
 
     def _end_out(self, op: EndOut) -> None:
         lane = self._out

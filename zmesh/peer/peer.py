@@ -13,7 +13,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.errors import AmbiguousAddress, PeerClosed, UnknownAgent, WaitTimeout
+from zmesh.errors import AmbiguousAddress, MeshError, PeerClosed, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.clock import StoreClock, machine_clocks
 from zmesh.peer.driver import Driver, saved_clock
@@ -177,10 +177,16 @@ class Peer:
         assert store is not None
         name = check_name(name, "agent name")
         ticket = driver.number()
-        await driver.submit(ticket, OpenMailbox(ticket, name, role, tuple(capabilities)))
-        if name not in self._agents:
-            self._agents[name] = Agent(name, self.name, driver, store)
-        return self._agents[name]
+        opened = driver.submit(ticket, OpenMailbox(ticket, name, role, tuple(capabilities)))
+        # Attached before the commit: the roster shows the mailbox and its holder at once.
+        agent = self._agents.get(name) or Agent(name, self.name, driver, store)
+        try:
+            await opened
+        except MeshError:
+            if name not in self._agents:
+                await agent.detach()
+            raise
+        return self._agents.setdefault(name, agent)
 
     # --- looking around ---
 

@@ -64,15 +64,16 @@ def configure(connection: Connection, path: Path) -> None:
     """Set what durability depends on, in the only order that works, and check that it holds.
 
     EXCLUSIVE must come before the first use of WAL, so that the index of the WAL lies in this process's memory and no
-    second connection can ever write; in a store that is there already, even `PRAGMA auto_vacuum` uses the WAL. In a new
-    one `auto_vacuum` is ignored once WAL is on.
+    second connection can ever write; in a store that is there already, any look into the file uses the WAL. In a new
+    one `auto_vacuum` is ignored once WAL is on; in an old one it would be written again, which a full disk refuses.
 
     Raises:
         StoreError: The file is not a store of ours, or a setting did not hold.
     """
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-    connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    if not pragma(connection, "page_count"):
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     check_ours(connection, path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -222,10 +222,14 @@ class Core:
             if refusal is not None:
                 message = f"{refusal[1]}: wait until its holder has worked some off"
                 raise MeshFull(message)
-            node.outbox.send_here(command, resolved, self._arrive)
-            return
-        node.outbox.send(command, resolved, remote)
-        if not resolved.known:
+            if not node.waits_here(resolved.address.agent):
+                node.outbox.send_here(command, resolved, self._arrive)
+                return
+            node.outbox.send(command, resolved, None)
+            node.follow(resolved.address.agent, command.id)
+        else:
+            node.outbox.send(command, resolved, remote)
+        if remote is None or not resolved.known:
             node.turn.then(lambda: node.place_late(command.id))
         if remote is not None:
             node.touch(remote)
@@ -289,7 +293,7 @@ class Core:
         if float("-inf") < node.sick_until <= now:
             node.recovered()
         node.outbox.expire(node.remotes)
-        node.outbox.unpark(node.remotes, node.place_of)
+        node.outbox.unpark(node.remotes, node.place_one)
         node.inbox.wake()
         for remote in node.remotes.values():
             if remote.link.timer() <= now:

@@ -22,9 +22,10 @@ class InStream:
         seen_id: Id of the message at it.
         gap: A number beyond `seen + 1` arrived: the sender must rewind.
         dirty: True when the store's row is behind.
+        fresh: True until the first row of a new epoch is on disk: with it go the endings of the old one.
     """
 
-    __slots__ = ("_asked", "_endings", "cursor", "cursor_id", "dirty", "gap", "klass", "seen", "seen_id")
+    __slots__ = ("_asked", "_endings", "cursor", "cursor_id", "dirty", "fresh", "gap", "klass", "seen", "seen_id")
 
     def __init__(self, klass: int, row: InStreamRow | None = None, endings: dict[int, Ending] | None = None) -> None:
         """Begin a stream, or go on where the store's row ended."""
@@ -34,6 +35,7 @@ class InStream:
         self._endings: dict[int, Ending] = endings or {}
         self.gap = False
         self.dirty = False
+        self.fresh = False
         self._asked = NEVER
 
     @property
@@ -71,6 +73,7 @@ class InStream:
 
     def saved(self, row: InStreamRow) -> None:
         """The row, and what it covers, is on disk."""
+        self.fresh = False
         if row.cursor > self.cursor:
             self.cursor, self.cursor_id = row.cursor, row.cursor_id
 

@@ -7,8 +7,7 @@ every claim is compared with what we know, and one that cannot be true is a `Pro
 from collections.abc import Callable
 from typing import Any, Final
 
-from zmesh.protocol.bounds import BYE_REDIAL, CLASSES, NO_ID
-from zmesh.protocol.codec import MAX_NUMBER
+from zmesh.protocol.bounds import BYE_REDIAL, NO_ID
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Item, Outcome, Peers, Ping
@@ -34,7 +33,7 @@ def take_in(node: Node, remote: Remote, frame: Any) -> None:
 
 
 def _on_data(node: Node, remote: Remote, frame: Data) -> None:
-    if not _follow_epoch(node, remote, frame.epoch) or node.turn.now < node.sick_until:
+    if not _follow_epoch(remote, frame.epoch) or node.turn.now < node.sick_until:
         return
     stream = remote.ins[frame.klass]
     if stream.confirm(frame.floor):
@@ -49,12 +48,10 @@ def _on_data(node: Node, remote: Remote, frame: Data) -> None:
                 break
 
 
-def _follow_epoch(node: Node, remote: Remote, epoch: int) -> bool:
+def _follow_epoch(remote: Remote, epoch: int) -> bool:
     """Say whether frames of this epoch count; a higher one than known begins now."""
     if epoch > remote.source_epoch:
         remote.new_source_epoch(epoch)
-        for klass in range(CLASSES):
-            node.turn.persist(DropEndings(remote.store, klass, MAX_NUMBER))
     return epoch == remote.source_epoch
 
 
@@ -157,7 +154,7 @@ def _on_cancel(node: Node, remote: Remote, frame: Cancel) -> None:
 
 
 def _on_gone(node: Node, remote: Remote, frame: Gone) -> None:
-    if not _follow_epoch(node, remote, frame.epoch) or node.turn.now < node.sick_until:
+    if not _follow_epoch(remote, frame.epoch) or node.turn.now < node.sick_until:
         return
     stream = remote.ins[frame.klass]
     if frame.first <= stream.seen + 1 <= frame.last:
@@ -174,7 +171,7 @@ def _on_gone(node: Node, remote: Remote, frame: Gone) -> None:
 
 def _on_ping(node: Node, remote: Remote, frame: Ping) -> None:
     remote.ack_due = True
-    if not _follow_epoch(node, remote, frame.epoch):
+    if not _follow_epoch(remote, frame.epoch):
         return
     for stream, last, floor in zip(remote.ins, frame.last, frame.floors, strict=True):
         # Frames of a link come in order: what PING names and we have not seen was lost.

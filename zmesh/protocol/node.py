@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from zmesh.errors import MeshError
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
-from zmesh.protocol.codec import encode
+from zmesh.protocol.codec import MAX_NUMBER, encode
 from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
@@ -18,7 +18,7 @@ from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.frames import Data, Frame, Hello, Peers
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.inbox import Inbox
-from zmesh.protocol.journal import DropPeer, FateOut, InRow, InStreamRow, OutStreamRow, Snapshot
+from zmesh.protocol.journal import DropEndings, DropPeer, FateOut, InRow, InStreamRow, OutStreamRow, Snapshot
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage, OutMessage
 from zmesh.protocol.out_stream import OutStream
@@ -58,11 +58,12 @@ class Node:
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}
         self.inbox = Inbox(self.turn, 1, self.report)
-        self.outbox = Outbox(self.turn, 1, store, name, self.touch)
+        self.outbox = self._new_outbox(1)
         self.roster = 1
         self.sick_until = float("-inf")
         self.touched: dict[bytes, Remote] = {}
         self.changes = 0
+        self._landing: dict[str, set[int]] = {}
         self._behind: dict[bytes, Remote] = {}
         self._roster_at = now
         self._entries: list[Entry] | None = None
@@ -70,10 +71,13 @@ class Node:
         self._fetches: deque[Fetched] = deque()
         self._said: dict[tuple[str, str], float] = {}
 
+    def _new_outbox(self, next_row: int) -> Outbox:
+        return Outbox(self.turn, next_row, store=self.store, name=self.name, remotes=self.remotes, touch=self.touch)
+
     def restore(self, snapshot: Snapshot) -> None:
         """Take over what the store kept, and dial whom we know."""
         self.inbox = Inbox(self.turn, snapshot.next_in, self.report)
-        self.outbox = Outbox(self.turn, snapshot.next_out, self.store, self.name, self.touch)
+        self.outbox = self._new_outbox(snapshot.next_out)
         peers = {peer.store: peer for peer in snapshot.peers}
         stores = dict.fromkeys([*peers, *(row.dest for row in snapshot.out_streams)])
         stores.update(dict.fromkeys(row.source for row in snapshot.in_streams))
@@ -90,6 +94,9 @@ class Node:
             )
         self.inbox.restore(snapshot.mailboxes, snapshot.ins)
         self.outbox.restore(snapshot.outs, self.remotes)
+        self.place_waiting()
+        for name in list(self.inbox.mailboxes):
+            self.deliver_waiting_here(name)
         for remote in self.remotes.values():
             self.act(remote, remote.link.sighted((), self.turn.now))
 
@@ -176,30 +183,53 @@ class Node:
         return self.remotes.get(resolved.entry.store)
 
     def place_waiting(self) -> None:
-        """Rosters have changed: move what waited for them."""
+        """Rosters have changed: move what waited for them, in order, and before anything new overtakes it."""
         for message in list(self.outbox.waiting.values()):
-            if message.committed:
-                remote = self.place_of(message)
-                if remote is not None:
-                    self.outbox.place(message, remote)
-                    self.touch(remote)
+            remote = self.place_of(message)
+            if remote is not None:
+                self.outbox.place(message, remote)
 
-    def place_late(self, ident: bytes) -> None:
-        """A message that waits has been committed: its mailbox may have appeared meanwhile."""
-        message = self.outbox.by_id.get(ident)
-        if message is None or message.row not in self.outbox.waiting:
+    def place_one(self, message: OutMessage) -> None:
+        """A waiting message is on disk, or is tried again: its mailbox may have appeared meanwhile."""
+        if message.row not in self.outbox.waiting:
             return
         remote = self.place_of(message)
         if remote is not None:
             self.outbox.place(message, remote)
-        elif message.mailbox in self.inbox.mailboxes and self._is_here(message, message.mailbox):
-            self.fetch((message.row,), self._land)
+        elif message.committed and message.mailbox in self.inbox.mailboxes and self._is_here(message, message.mailbox):
+            self._fetch_to_land(message.mailbox, [message])
+
+    def place_late(self, ident: bytes) -> None:
+        """A message that waits has just been committed."""
+        message = self.outbox.by_id.get(ident)
+        if message is not None:
+            self.place_one(message)
 
     def deliver_waiting_here(self, name: str) -> None:
         """A mailbox of ours has appeared: what waited for it needs no network."""
-        rows = tuple([m.row for m in self.outbox.waiting.values() if m.committed and self._is_here(m, name)])
+        here = [message for message in self.outbox.waiting.values() if self._is_here(message, name)]
+        if here:
+            self._fetch_to_land(name, here)
+
+    def _fetch_to_land(self, name: str, messages: list[OutMessage]) -> None:
+        """Bring messages into our own mailbox `name`; one that is not on disk yet follows when it is."""
+        self._landing.setdefault(name, set()).update(message.row for message in messages)
+        rows = tuple([message.row for message in messages if message.committed])
         if rows:
             self.fetch(rows, self._land)
+
+    def waits_here(self, name: str) -> bool:
+        """Say whether older messages are on their way into our own mailbox `name`: newer ones go behind them."""
+        rows = {row for row in self._landing.get(name, ()) if self.outbox.waits(row)}
+        if rows:
+            self._landing[name] = rows
+        else:
+            self._landing.pop(name, None)
+        return bool(rows)
+
+    def follow(self, name: str, ident: bytes) -> None:
+        """A message goes behind those that are on their way into our own mailbox `name`."""
+        self._landing[name].add(self.outbox.by_id[ident].row)
 
     def _is_here(self, message: OutMessage, name: str) -> bool:
         if message.mailbox != name or message.dest:
@@ -213,7 +243,11 @@ class Node:
     def _land(self, bodies: Mapping[int, bytes]) -> None:
         for row, body in bodies.items():
             message = self.outbox.waiting.get(row)
-            if message is not None and self.inbox.refusal(message.mailbox, len(body)) is None:
+            if message is None:
+                continue
+            if self.inbox.refusal(message.mailbox, len(body)) is not None:
+                self.outbox.park(message)
+            else:
                 self.outbox.land(message, self.store)
                 place = InRow(
                     0, message.id, self.store, message.mailbox, message.klass, 0, 0.0, message.deadline, len(body)
@@ -394,6 +428,9 @@ class Node:
         for stream in remote.ins:
             if stream.dirty:
                 stream.dirty = False
+                if stream.fresh:
+                    # Before all others: the endings of the new epoch may be in this transaction already.
+                    self.turn.persist_first([DropEndings(remote.store, stream.klass, MAX_NUMBER)])
                 line = stream.row(remote.store, remote.source_epoch)
                 self.turn.persist(line)
                 self.turn.then(self._in_saved(remote, stream, line), self._unsaved(remote, stream))

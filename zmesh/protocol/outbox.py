@@ -56,7 +56,16 @@ class Outbox:
         waiting: Those that wait for their peer or mailbox, by row.
     """
 
-    def __init__(self, turn: Turn, next_row: int, store: bytes, name: str, touch: Callable[[Remote], None]) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        next_row: int,
+        *,
+        store: bytes,
+        name: str,
+        remotes: dict[bytes, Remote],
+        touch: Callable[[Remote], None],
+    ) -> None:
         """Begin empty; `restore` fills it.
 
         Args:
@@ -64,6 +73,7 @@ class Outbox:
             next_row: Above every row in the store.
             store: Own store id.
             name: Own peer name.
+            remotes: Other stores by id, as they come and go.
             touch: Told of every store whose streams were changed.
         """
         self.by_id: dict[bytes, OutMessage] = {}
@@ -71,7 +81,7 @@ class Outbox:
         self._turn = turn
         self._next_row = next_row
         self._store, self._name = store, name
-        self._touch = touch
+        self._remotes, self._touch = remotes, touch
         self._owed: list[Op] = []
         self._by_row: dict[int, OutMessage] = {}
         self._expiry: list[tuple[float, int]] = []
@@ -147,7 +157,7 @@ class Outbox:
         else:
             self.waiting[message.row] = message
         warning = "" if resolved.known else waiting_warning(resolved)
-        self._persist(message, command, remote, warning)
+        self._persist(message, command, warning)
 
     def send_here(self, command: Send, resolved: Resolved, arrive: Arrive) -> None:
         """Put a message into a mailbox of this store: one transaction, no socket, the same receipts."""
@@ -186,7 +196,7 @@ class Outbox:
             OutRow(row, command.id, dest, address, klass, 0, 0, state, deadline, envelope, size), command.body
         )
 
-    def _persist(self, message: OutMessage, command: Send, remote: Remote | None, warning: str) -> None:
+    def _persist(self, message: OutMessage, command: Send, warning: str) -> None:
         assert message.body is not None
         self._turn.persist(_put(message, message.body))
 
@@ -194,7 +204,7 @@ class Outbox:
             settled = Settled(command.ticket, message.id, message.address, message.state, warning)
             self._turn.emit(settled)
             if message.row in self._turn.ignored_out:
-                self._forget(message, remote)  # this id was sent before, and has ended
+                self._forget(message, self._remotes.get(message.dest))  # this id was sent before, and has ended
                 return
             message.committed = True
             if self._cached > CACHED_BODY_BYTES and message.state is not Sent.SENT and message.body is not None:
@@ -202,7 +212,7 @@ class Outbox:
                 message.body = None
 
         def abort(reason: str) -> None:
-            self._forget(message, remote)
+            self._forget(message, self._remotes.get(message.dest))
             self._turn.emit(Failed(command.ticket, reason))
 
         self._turn.then(commit, abort)
@@ -382,12 +392,12 @@ class Outbox:
                 stream.mark = message.number  # it may be stored there under its old number
             self._owe(MoveOut(message.row, message.dest, epoch, message.number, message.state))
 
-    def unpark(self, remotes: dict[bytes, Remote], known: Callable[[OutMessage], Remote | None]) -> None:
+    def unpark(self, remotes: dict[bytes, Remote], place: Callable[[OutMessage], None]) -> None:
         """Give parked messages that are due their new place.
 
         Args:
             remotes: By store id.
-            known: Finds where a waiting message can go now.
+            place: Finds the place of a message that waits for its mailbox.
         """
         now = self._turn.now
         while self._parked and self._parked[0][0] <= now:
@@ -396,11 +406,21 @@ class Outbox:
                 continue
             if message.state is Sent.WAITING:
                 self.waiting[message.row] = message
-                remote = known(message)
-            else:
-                remote = remotes.get(message.dest)
-            if remote is not None:
-                self.place(message, remote)
+                place(message)
+            elif message.dest in remotes:
+                self.place(message, remotes[message.dest])
+
+    def waits(self, row: int) -> bool:
+        """Say whether the message under `row` waits for its mailbox."""
+        message = self._by_row.get(row)
+        return message is not None and message.state is Sent.WAITING
+
+    def park(self, message: OutMessage) -> None:
+        """A waiting message cannot go to its mailbox just now: try again later."""
+        self.waiting.pop(message.row, None)
+        message.refusals += 1
+        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
+        heappush(self._parked, (self._turn.now + delay, message.row))
 
     # --- time ---
 

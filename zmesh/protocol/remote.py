@@ -176,7 +176,7 @@ class Remote:
         self.source_epoch = epoch
         self.ins = [InStream(klass) for klass in range(CLASSES)]
         for stream in self.ins:
-            stream.dirty = True
+            stream.dirty = stream.fresh = True
 
     def cursors(self) -> tuple[Cursor, ...]:
         """Return what a HELLO says of its streams."""

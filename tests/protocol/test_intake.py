@@ -1,0 +1,291 @@
+"""What the frames on a link mean, and what happens to claims that cannot be true."""
+
+import pytest
+
+from tests.protocol.pair import Node, World, losing, two
+from zmesh.protocol.bounds import NO_ID, STORE_RETRY, WINDOW_MESSAGES
+from zmesh.protocol.codec import encode
+from zmesh.protocol.frames import (
+    Ack,
+    Bye,
+    Cancel,
+    Data,
+    Ending,
+    Fate,
+    Frame,
+    Gone,
+    Item,
+    Outcome,
+    Peers,
+    Ping,
+    Unknown,
+)
+from zmesh.protocol.intake import take_in
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Link, Received, Sent
+
+LIMITS = (WINDOW_MESSAGES,) * 5
+NORMAL = Priority.NORMAL
+
+
+def say(world: World, source: Node, target: Node, frame: Frame) -> None:
+    """Let a frame arrive as if `source` had sent it."""
+    world.inject(target, encode(source.remote(target).link.id, frame), source.device, source.store)
+
+
+def ack(number: int, **changes: object) -> Ack:
+    fields: dict[str, object] = {
+        "epoch": 1, "cursors": (0, 0, number, 0, 0), "limits": LIMITS, "endings": (), "rewinds": (), "outcomes": 0,
+        "roster": 0,
+    }  # fmt: skip
+    return Ack(**fields | changes)  # type: ignore[arg-type]
+
+
+def data(first: int, *items: Item, epoch: int = 1, floor: int = 0) -> Data:
+    return Data(epoch, NORMAL, floor, first, items or (Item(NO_ID, None, b"", b""),))
+
+
+def endings(node: Node) -> list[tuple[int, str]]:
+    return [(row.number, row.code) for row in node.disk.snapshot().endings]
+
+
+def test_a_frame_without_a_rule_changes_nothing() -> None:
+    _, a, b = two()
+    take_in(a.core.node, a.remote(b), Unknown(0x42))
+    assert not a.core.node.turn.open
+
+
+# --- DATA ---
+
+
+def test_messages_are_taken_in_order_and_a_gap_asks_for_a_rewind_once() -> None:
+    world, a, b = two()
+    say(world, a, b, data(3))
+    say(world, a, b, data(4))
+    world.settle()
+    asked = [f.rewinds for f in world.frames(Ack, "b") if isinstance(f, Ack) and f.rewinds]
+    assert asked == [((NORMAL, 1),)]
+    say(world, a, b, data(1))
+    assert b.remote(a).ins[NORMAL].cursor == 1
+
+
+def test_a_duplicate_is_acknowledged_and_not_stored_again() -> None:
+    world, a, b = two()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    before = len(world.frames(Ack, "b"))
+    say(world, a, b, data(1))
+    assert len(world.frames(Ack, "b")) == before + 1
+    assert b.inserted(ident) == [Received.STORED]
+
+
+def test_an_empty_place_ends_as_skipped_until_the_floor_covers_it() -> None:
+    world, a, b = two()
+    world.drop.append(lambda *_: True)
+    say(world, a, b, data(1))
+    say(world, a, b, data(2))
+    assert endings(b) == [(1, "skipped"), (2, "skipped")]
+    say(world, a, b, data(3, floor=1))
+    assert endings(b) == [(2, "skipped"), (3, "skipped")]
+    say(world, a, b, Ping(1, (0, 0, 3, 0, 0), (0, 0, 2, 0, 0), 1))
+    assert endings(b) == [(3, "skipped")]
+
+
+@pytest.mark.parametrize(
+    ("ident", "change", "code"),
+    [
+        (NO_ID, lambda envelope: envelope, "bad-envelope"),
+        (b"i" * 16, lambda envelope: envelope[:-1], "bad-envelope"),
+        (b"i" * 16, lambda envelope: envelope.replace(b"me@a", b"me@x"), "forged-sender"),
+        (b"i" * 16, lambda envelope: envelope.replace(b"inbox", b"inbux"), "unknown-mailbox"),
+    ],
+)
+def test_what_cannot_be_stored_ends_its_number_and_nothing_else(ident: bytes, change: object, code: str) -> None:
+    world, a, b = two()
+    a.holding = True
+    good = a.send("inbox@b", b"good")
+    envelope = a.core.node.outbox.by_id[good].envelope
+    say(world, a, b, data(1, Item(ident, None, change(envelope), b""), Item(good, 9000, envelope, b"good")))  # type: ignore[operator]
+    assert endings(b) == [(1, code)]
+    assert b.bodies == [b"good"]
+    assert b.remote(a).up
+
+
+def test_while_the_disk_fails_nothing_is_taken_in_and_all_of_it_comes_again() -> None:
+    world, a, b = two()
+    b.failing = "disk full"
+    a.send("inbox@b", b"1")
+    world.settle()
+    a.send("inbox@b", b"2")
+    world.settle()
+    assert b.remote(a).ins[NORMAL].seen == 0
+    say(world, a, b, Outcome(1, 1, (Fate("handled", "", (b"i" * 16,)),)))
+    say(world, a, b, Gone(1, NORMAL, 1, 5, NO_ID))
+    assert b.remote(a).heard.seen == b.remote(a).ins[NORMAL].seen == 0
+    b.failing = ""
+    world.run(STORE_RETRY + 5.0)
+    assert b.bodies == [b"1", b"2"]
+
+
+def test_a_higher_epoch_begins_at_once_and_a_lower_one_is_ignored() -> None:
+    world, a, b = two()
+    world.drop.append(lambda *_: True)
+    say(world, a, b, data(1))
+    say(world, a, b, data(1, epoch=5))
+    assert b.remote(a).source_epoch == 5
+    assert endings(b) == [(1, "skipped")]
+    say(world, a, b, data(1, epoch=4))
+    say(world, a, b, Ping(4, (9,) * 5, (0,) * 5, 1))
+    say(world, a, b, Gone(4, NORMAL, 1, 9, NO_ID))
+    stream = b.remote(a).ins[NORMAL]
+    assert (stream.cursor, stream.gap) == (1, False)
+    say(world, a, b, Ping(6, (0,) * 5, (0,) * 5, 1))
+    assert b.remote(a).source_epoch == 6
+
+
+# --- ACK ---
+
+
+def test_an_ack_is_evidence_only_for_the_link_that_is_up_and_the_epoch_it_names() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Ack, b))
+    ident = a.send("inbox@b")
+    world.settle()
+    say(world, b, a, ack(1, epoch=7))
+    assert a.states(ident) == []
+    a.core.undeliverable(b.store, world.now)
+    say(world, b, a, ack(1))
+    assert a.states(ident) == []
+    world.drop.clear()
+    world.run(10.0)
+    assert a.states(ident) == [Sent.STORED]
+
+
+def test_an_ack_settles_and_its_endings_count_for_their_class_only() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Ack, b))
+    ident = a.send("inbox@b")
+    world.settle()
+    say(world, b, a, ack(1, endings=(Ending(Priority.HIGH, 1, "denied", "no"),)))
+    assert a.states(ident) == [Sent.STORED]
+
+
+def test_an_ack_beyond_what_was_sent_ends_the_link() -> None:
+    world, a, b = two()
+    say(world, b, a, ack(1))
+    assert a.remote(b).link.state is Link.IDLE
+    assert a.audits("ack-beyond")
+
+
+def test_a_rewind_is_granted_above_the_floor_and_doubted_below_it() -> None:
+    world, a, b = two()
+    a.send("inbox@b", b"1")
+    world.run(1.0)
+    world.drop.append(losing(Ack, b))
+    a.send("inbox@b", b"2")
+    world.settle()
+    before = len(world.frames(Data, "a"))
+    say(world, b, a, ack(1, rewinds=((NORMAL, 2),)))
+    assert len(world.frames(Data, "a")) == before + 1
+    link = a.remote(b).link.id
+    say(world, b, a, ack(1, rewinds=((NORMAL, 1), (NORMAL, 2))))
+    assert a.remote(b).link.id != link, "its disk may have gone back in time: HELLO will tell"
+    world.drop.clear()
+    world.run(5.0)
+    assert a.remote(b).up
+    assert b.bodies == [b"1", b"2"]
+
+
+# --- OUTCOME ---
+
+
+def test_an_outcome_is_confirmed_after_its_commit_and_again_when_repeated() -> None:
+    world, a, b = two()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    world.drop.append(lambda *_: True)
+    outcome = Outcome(1, 1, (Fate("handled", "", (ident,)),))
+    a.holding = True
+    before = len(world.frames(Ack, "a"))
+    say(world, b, a, outcome)
+    assert len(world.frames(Ack, "a")) == before
+    a.commit_held()
+    assert a.receipt(ident) is Sent.HANDLED
+    say(world, b, a, outcome)
+    assert [f.outcomes for f in world.frames(Ack, "a")[before:] if isinstance(f, Ack)] == [1, 1]
+    assert a.states(ident) == [Sent.STORED, Sent.HANDLED]
+
+
+def test_an_outcome_before_its_ack_waits_for_it() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Ack, b))
+    ident = a.send("inbox@b")
+    world.settle()
+    say(world, b, a, Outcome(1, 1, (Fate("handled", "", (ident,)),)))
+    assert a.receipt(ident) is Sent.QUEUED
+    assert a.remote(b).heard.seen == 0
+
+
+def test_confirmed_outcomes_are_forgotten() -> None:
+    world, a, b = two()
+    a.send("inbox@b")
+    world.run(1.0)
+    b.done()
+    world.run(1.0)
+    assert b.disk.snapshot().outcomes == ()
+    assert not b.remote(a).outcomes.pending
+
+
+# --- CANCEL, PING, GONE, PEERS, BYE ---
+
+
+def test_a_cancel_ends_what_its_sender_sent_and_nobody_took() -> None:
+    world, a, b = two(listening=False)
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    say(world, a, b, Cancel((ident,)))
+    world.run(1.0)
+    assert a.receipt(ident) is Sent.EXPIRED
+
+
+def test_a_ping_is_answered_by_an_ack_that_asks_for_a_lost_tail() -> None:
+    world, a, b = two()
+    say(world, a, b, Ping(1, (0, 0, 3, 0, 0), (0,) * 5, 1))
+    asked = [f.rewinds for f in world.frames(Ack, "b") if isinstance(f, Ack) and f.rewinds]
+    assert asked == [((NORMAL, 1),)]
+
+
+def test_what_is_gone_is_jumped_over_only_if_it_is_what_comes_next() -> None:
+    world, a, b = two()
+    world.drop.append(lambda *_: True)
+    say(world, a, b, data(1))
+    say(world, a, b, Gone(1, NORMAL, 3, 5, b"5" * 16))
+    say(world, a, b, Gone(1, NORMAL, 1, 1, b"1" * 16))
+    assert b.remote(a).ins[NORMAL].cursor == 1
+    assert b.audits("lost") == []
+    say(world, a, b, Gone(1, NORMAL, 1, 5, b"5" * 16))
+    stream = b.remote(a).ins[NORMAL]
+    assert (stream.cursor, stream.cursor_id) == (5, b"5" * 16)
+    assert "4 messages from b" not in b.audits("lost")[0]
+    assert "(class 2, 2 to 5)" in b.audits("lost")[0]
+
+
+def test_a_roster_counts_when_all_its_pages_are_there() -> None:
+    world, a, b = two()
+    say(world, a, b, Peers(7, 0, 2, ()))
+    assert "me" in b.remote(a).roster.agents
+    say(world, a, b, Peers(7, 1, 2, ()))
+    assert b.remote(a).roster.agents == {}
+    assert b.remote(a).roster_fresh == 7
+
+
+def test_a_goodbye_ends_the_link_and_only_errors_are_shown() -> None:
+    world, a, b = two()
+    say(world, a, b, Bye("closing", "the peer is closing"))
+    assert b.remote(a).link.state is Link.IDLE
+    assert b.remote(a).trouble == ""
+    world.run(5.0)
+    assert b.remote(a).up
+    say(world, a, b, Bye("ack-beyond", "you are wrong"))
+    assert b.remote(a).trouble == "you are wrong"
+    assert any("hung up: ack-beyond" in notice.text for notice in b.notices)
