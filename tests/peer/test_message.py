@@ -243,7 +243,21 @@ def test_ids_of_answers_follow_from_the_question(request: bytes, turns: list[int
 
 
 def test_bodies_of_every_kind_arrive(home: Path) -> None:
-    bodies = [None, True, -1, 1.5, "text", b"bytes", [1, [2]], {"a": {"b": [None]}}, {1: 2}, b"", "", {}, b"x" * MAX_BODY]
+    bodies = [
+        None,
+        True,
+        -1,
+        1.5,
+        "text",
+        b"bytes",
+        [1, [2]],
+        {"a": {"b": [None]}},
+        {1: 2},
+        b"",
+        "",
+        {},
+        b"x" * MAX_BODY,
+    ]
 
     async def scenario() -> None:
         async with two_agents(home) as (code, browser):

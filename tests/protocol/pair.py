@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.simulator.model import StoreModel
 from zmesh.protocol.codec import decode
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zmesh.protocol.remote import Remote
     from zmesh.protocol.states import Received, Sent
 
+V = TypeVar("V")
 DEVICE = "d" * 32
 BUSY = 50  # wakes at one instant: several things may be due, but not so many
 
@@ -68,6 +69,7 @@ class Node:
         self.endpoint = f"tcp://127.0.0.1:{5000 + len(world.nodes)}"
         self.disk = StoreModel()
         self.failing = ""
+        self.damaged: set[int] = set()  # rows whose bodies the disk has lost
         self.holding = False  # commits stay open until `commit_held`
         self.failed_generation = -1
         self.alive = False
@@ -192,9 +194,9 @@ class Node:
             case Dial():
                 self.world.dial(self, effect)
             case FetchOut():
-                self.core.fetched_out(self.disk.fetch_out(effect.rows), now)
+                self.core.fetched_out(self.whole(self.disk.fetch_out(effect.rows)), now)
             case FetchIn():
-                self.core.fetched_in(self.disk.fetch_in(effect.rows), now)
+                self.core.fetched_in(self.whole(self.disk.fetch_in(effect.rows)), now)
             case Settled():
                 self.settled[effect.ticket] = effect
             case Failed():
@@ -207,6 +209,9 @@ class Node:
                 self.notices.append(effect)
             case _:
                 self.connections.discard(effect.store)
+
+    def whole(self, found: dict[int, V]) -> dict[int, V]:
+        return {row: value for row, value in found.items() if row not in self.damaged}
 
     def persist(self, effect: Persist) -> None:
         if self.holding:
@@ -249,6 +254,7 @@ class World:
     Attributes:
         drop: Rules; a frame for which one says True is lost.
         log: Every frame that was sent: (from, to, frame).
+        answers: Every frame that was sent back on an inbound connection.
     """
 
     def __init__(self) -> None:
@@ -256,6 +262,7 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.drop: list[Rule] = []
         self.log: list[tuple[str, str, Frame]] = []
+        self.answers: list[Answer] = []
         self.queue: deque[Callable[[], None]] = deque()
 
     def add(self, name: str, *, store: bytes | None = None, device: str = DEVICE) -> Node:
@@ -300,6 +307,7 @@ class World:
             target.flush()
 
     def answer(self, node: Node, effect: Answer) -> None:
+        self.answers.append(effect)
         target = self.by_store(effect.path)
         if target is not None:
             self.queue.append(lambda: self._answered(target, node.store, effect.parts))

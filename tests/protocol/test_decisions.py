@@ -65,12 +65,10 @@ def test_decision_1_links_a_lost_tail_is_noticed_by_ping() -> None:
 
 def test_decision_1_links_resets_are_few() -> None:
     world, _, b = two()
-    answers = []
-    world.answer = lambda _, effect: answers.append(decode(effect.parts)[1])  # type: ignore[method-assign]
     stray = encode(b"unknown!", Ping(1, (0,) * 5, (0,) * 5, 0))
     for _ in range(100):
         world.inject(b, stray, b.device, b"path")
-    assert answers == [Reset()]
+    assert [decode(answer.parts)[1] for answer in world.answers] == [Reset()]
 
 
 def test_decision_1_links_a_store_stays_with_its_device() -> None:

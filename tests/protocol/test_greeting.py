@@ -7,7 +7,7 @@ import pytest
 from tests.protocol.pair import DEVICE, Node, World, losing, two
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Answer, Sighted
+from zmesh.protocol.effects import Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority
@@ -103,11 +103,9 @@ def test_a_new_link_replaces_the_old_one() -> None:
 @pytest.mark.parametrize(("oldest", "newest"), [(2, 9), (0x80, 0xFF)])
 def test_a_version_that_is_not_spoken_is_answered_with_the_reason(oldest: int, newest: int) -> None:
     world, a = alone()
-    answers: list[Answer] = []
-    world.answer = lambda _, effect: answers.append(effect)  # type: ignore[method-assign]
     world.inject(a, encode(LINK, hello(proto_min=oldest, proto_max=newest)), DEVICE, b"path")
-    link, frame = decode(answers[0].parts)
-    assert (link, answers[0].path) == (LINK, b"path")
+    link, frame = decode(world.answers[0].parts)
+    assert (link, world.answers[0].path) == (LINK, b"path")
     assert isinstance(frame, Bye)
     assert frame.code == "version"
     assert f"versions {oldest} to {newest}" in frame.text
@@ -117,7 +115,6 @@ def test_a_version_that_is_not_spoken_is_answered_with_the_reason(oldest: int, n
 @pytest.mark.parametrize("device", [DEVICE, "e" * 32])
 def test_a_known_peer_that_was_upgraded_beyond_us_is_not_talked_to(device: str) -> None:
     world, a, b = two()
-    world.answer = lambda *_: None  # type: ignore[method-assign]
     world.inject(a, encode(LINK, hello(store=b.store, proto_min=2, proto_max=2)), device, b"path")
     assert (a.remote(b).link.state is Link.IDLE) == (device == DEVICE)
     assert ("upgrade the older one" in a.remote(b).trouble) == (device == DEVICE)

@@ -6,6 +6,7 @@ from tests.protocol.pair import DEVICE, Node, World
 from zmesh.errors import AddressError, LeaseLost, MeshFull
 from zmesh.protocol import inbox as module
 from zmesh.protocol.bounds import (
+    MAILBOX_MESSAGES,
     MAX_ATTEMPTS,
     MAX_CAPABILITIES,
     MAX_NAME,
@@ -14,6 +15,8 @@ from zmesh.protocol.bounds import (
     STORE_RETRY,
 )
 from zmesh.protocol.effects import Attach, Detach, Done, Expect, Nack, OpenMailbox, Send, Take, Unexpect, Untake
+from zmesh.protocol.envelope import Envelope
+from zmesh.protocol.journal import InRow
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent
 
@@ -275,7 +278,7 @@ def test_a_message_whose_commit_fails_after_its_holder_left_is_gone() -> None:
 
 def test_a_full_mailbox_says_so() -> None:
     _, node = one()
-    node.core.node.inbox.mailboxes["in"].count = module.MAX_AGENTS * 100
+    node.core.node.inbox.mailboxes["in"].count = MAILBOX_MESSAGES
     with pytest.raises(MeshFull, match="mailbox 'in' is full"):
         node.send("in@a")
     assert node.core.node.inbox.refusal("out", 0) == ("unknown-mailbox", "there is no mailbox 'out'")
@@ -296,14 +299,8 @@ def test_messages_of_the_last_process_are_read_back_and_a_damaged_one_holds_nobo
     world, node = one()
     for number in range(3):
         node.send("in@a", b"%d" % number)
-    rows = [row.row for row in node.disk.in_rows()]
     node.restart()
-    whole = node.disk.fetch_in
-
-    def damaged(wanted: tuple[int, ...]) -> dict[int, tuple[bytes, bytes]]:
-        return {row: found for row, found in whole(wanted).items() if row != rows[1]}
-
-    node.disk.fetch_in = damaged  # type: ignore[assignment,method-assign]
+    node.damaged = {node.disk.in_rows()[1].row}
     node.listen("in")
     world.run(1.0)
     assert node.bodies == [b"0", b"2"]
@@ -530,9 +527,6 @@ def test_a_message_that_has_expired_already_is_leased_to_nobody() -> None:
     b.send("in@b", b"in the meantime")
     a.commit_held()
     assert b.bodies == [b"in the meantime"]
-    from zmesh.protocol.envelope import Envelope  # noqa: PLC0415
-    from zmesh.protocol.journal import InRow  # noqa: PLC0415
-
     envelope = Envelope("in", "me@a", "text", b"", b"", 0, packed=False)
     row = InRow(0, b"late".ljust(16), a.store, "in", 2, 0, 0.0, world.now - 1, 1)
     b.core.node.inbox.arrive(row, DEVICE, envelope.pack(), b"x", envelope)

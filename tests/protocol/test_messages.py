@@ -49,7 +49,7 @@ def test_what_comes_from_a_command_or_a_frame_is_not_committed_yet(body: bytes) 
 
 def test_a_new_message_has_nothing_behind_it() -> None:
     message = OutMessage(out_row())
-    assert (message.flying, message.refusals, message.carried) == (0, 0, False)
+    assert (message.flying, message.refusals, message.empty) == (0, 0, False)
 
 
 @pytest.mark.parametrize(("state", "event"), [(state, event) for state, row in SENDER.items() for event in row])

@@ -112,7 +112,8 @@ def test_a_send_that_failed_leaves_nothing_behind(address: str) -> None:
     assert a.failures[a.tickets].reason == "disk full"
     a.failing = ""
     world.run(10.0)
-    assert a.core.node.outbox.by_id == a.core.node.outbox.waiting == {}
+    assert not a.core.node.outbox.by_id
+    assert not a.core.node.outbox.waiting
     assert a.remote(b).queued == 0
     assert a.send(address, ident=ident) == ident
     world.run(1.0)
@@ -165,9 +166,7 @@ def test_a_body_that_the_store_lost_leaves_a_void_number() -> None:
     a.send("inbox@b", b"damaged")
     a.send("inbox@b", b"whole")
     a.restart()
-    rows = [row.row for row in a.disk.out_rows()]
-    whole = a.disk.fetch_out
-    a.disk.fetch_out = lambda wanted: {r: v for r, v in whole(wanted).items() if r != rows[0]}  # type: ignore[method-assign]
+    a.damaged = {a.disk.out_rows()[0].row}
     b.start()
     b.listen("inbox")
     world.run(10.0)
@@ -346,7 +345,8 @@ def test_an_end_that_cannot_be_written_is_not_told_and_comes_later(address: str)
     world.run(2 * STORE_RETRY)
     assert a.states(ident) == [Sent.EXPIRED]
     assert a.receipt(ident) is Sent.EXPIRED
-    assert a.core.node.outbox.by_id == a.core.node.outbox.waiting == {}
+    assert not a.core.node.outbox.by_id
+    assert not a.core.node.outbox.waiting
 
 
 def test_a_message_whose_end_is_being_written_does_nothing_else() -> None:
@@ -455,6 +455,21 @@ def test_a_message_for_a_mailbox_of_ours_that_appears() -> None:
     a.listen("later")
     world.run(1.0)
     assert a.bodies == [b"hello"]
+
+
+def test_a_message_for_a_full_mailbox_of_ours_is_tried_again() -> None:
+    world, a, _ = two()
+    ident = a.send("later@a")
+    a.holding = True
+    a.open("later")
+    a.core.node.inbox.mailboxes["later"].size = 1 << 40
+    a.commit_held()
+    world.run(5.0)
+    if a.receipt(ident) is Sent.WAITING:
+        a.core.node.inbox.mailboxes["later"].size = 0
+        world.run(60.0)
+    assert a.receipt(ident) is Sent.STORED
+    assert not a.core.node.outbox.waits(1)
 
 
 def test_a_new_epoch_takes_everything_along() -> None:

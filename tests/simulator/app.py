@@ -203,7 +203,6 @@ class App:
         ticket = self._tickets.pop(effect.ticket, None)
         if ticket is None:
             self._oracle.fail(self._process.name, f"ticket {effect.ticket} is settled, and nobody waits for it")
-            return
         if ticket.sending is not None:
             self._oracle.settled(self._process, ticket.sending)
             if ticket.kind == "send" and not self.calm and self._random.random() < self._plan.cancels:
@@ -222,7 +221,6 @@ class App:
         ticket = self._tickets.pop(effect.ticket, None)
         if ticket is None:
             self._oracle.fail(self._process.name, f"ticket {effect.ticket} failed, and nobody waits for it")
-            return
         self._oracle.totals["failed"] += 1
         sending = ticket.sending
         if sending is not None:
@@ -260,12 +258,9 @@ class App:
             self._next += 1
             holder = Holder(self._next, mailbox)
             self._holders[holder.id] = holder
-            self._process.command(Attach(mailbox, holder.id))
-            if not self._running:
-                return
-            self._take(holder, self._random.choice((1, 2, 10)))
-            if not self._running:
-                return
+            if self._running:
+                self._process.command(Attach(mailbox, holder.id))
+                self._take(holder, self._random.choice((1, 2, 10)))
 
     def _take(self, holder: Holder, count: int) -> None:
         if holder.here and self._running:

@@ -6,7 +6,7 @@ The bounds are constants that modules import by name, so each importer is change
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from typing import Any
 
 import zmesh.protocol.bounds
 
@@ -16,7 +16,7 @@ PACKAGE = "zmesh.protocol."
 @contextmanager
 def limited(bounds: tuple[tuple[str, int], ...]) -> Iterator[None]:
     """Give the named bounds these values inside the `with`."""
-    changed: list[tuple[ModuleType, str, object]] = []
+    changed: list[tuple[Any, str, object]] = []
     modules = [module for name, module in sorted(sys.modules.items()) if name.startswith(PACKAGE)]
     try:
         for name, value in bounds:

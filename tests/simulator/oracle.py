@@ -7,9 +7,9 @@ which disks went back in time, and excuses exactly what that explains. It must n
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from tests.simulator.ledger import ENDED, LIVE, Change, InRecord, Ledger, OutRecord, Violation
+from tests.simulator.ledger import LIVE, Change, InRecord, Ledger, OutRecord, Violation
 from tests.simulator.log import Fact, Log, Sending
 from tests.simulator.wire import Wire
 from zmesh.protocol.effects import Delivery, Notice, Progress
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tests.simulator.world import World
 
 EVERYTHING = 1 << 60  # endings dropped up to here: a new epoch begins
-RECEIVED_END = frozenset({Received.HANDLED, Received.EXPIRED, Received.DEAD})
 
 
 class History:
@@ -55,6 +54,7 @@ class Oracle:
     Attributes:
         log: What the senders remember.
         ledgers: The books of each store, by index.
+        unended: Settled sends that had not come to an end when `verdict` looked last.
         totals: Counts for the report.
     """
 
@@ -69,7 +69,7 @@ class Oracle:
         self._copies: dict[int, Ledger] = {}
         self._last_row: dict[tuple[int, int, int], int] = {}
         self._last_place: dict[tuple[int, int, int], tuple[int, int]] = {}
-        self._unended: list[Sending] = []
+        self.unended: list[Sending] = []
         self._leases: dict[tuple[int, int], int] = {}
         self._told_expired: dict[tuple[int, bytes], int] = {}
         self.wire = Wire(self)
@@ -81,7 +81,7 @@ class Oracle:
         self.ledgers.append(Ledger(process.name))
         self.histories.append(History())
 
-    def fail(self, who: str, text: str) -> None:
+    def fail(self, who: str, text: str) -> NoReturn:
         """Pronounce that a law was broken.
 
         Raises:
@@ -118,10 +118,6 @@ class Oracle:
         self.totals["rollbacks"] += 1
 
     # --- what processes report ---
-
-    def started(self, process: "Process") -> None:
-        """A process runs."""
-        self.totals["starts"] += 1
 
     def stopped(self, process: "Process") -> None:
         """A process died, and its leases with it."""
@@ -296,7 +292,6 @@ class Oracle:
         record = self.ledgers[process.index].ins.get(delivery.row)
         if record is None or record.id != delivery.id:
             self.fail(name, f"{delivery.id.hex()} is delivered and is not on disk")
-            return
         if record.state is not Received.STORED:
             self.fail(name, f"{delivery.id.hex()} is delivered and is {record.state.name}")
         if record.attempts != delivery.attempt:
@@ -326,9 +321,9 @@ class Oracle:
         sent = self.ledgers[process.index].out_ids.get(progress.id)
         if sent is None:
             known = progress.id in self.histories[process.index].forgotten or progress.dest not in self.index_of
-            if not known:
-                self.fail(process.name, f"{progress.id.hex()} is called {progress.state.name} and is not on disk")
-            return
+            if known:
+                return
+            self.fail(process.name, f"{progress.id.hex()} is called {progress.state.name} and is not on disk")
         if progress.dest not in (sent.dest, b""):
             return  # the shell compares: any member can name any id
         self.check_claim(process.index, sent, progress.state)
@@ -342,7 +337,7 @@ class Oracle:
         if sending.fact is not Fact.SETTLED:
             sending.fact = Fact.SETTLED
             sending.at = self._world.now
-            self._unended.append(sending)
+            self.unended.append(sending)
 
     def settled_done(self, process: "Process", row: int) -> None:
         """A `done` returned."""
@@ -354,96 +349,3 @@ class Oracle:
         """A mailbox was opened."""
         if name not in self.ledgers[process.index].mailboxes:
             self.fail(process.name, f"mailbox {name!r} was opened and is not on disk")
-
-    # --- the end ---
-
-    def unended(self) -> list[Sending]:
-        """Return the settled sends that have not come to an end."""
-        self._unended = [sending for sending in self._unended if not self._ended(sending)]
-        return self._unended
-
-    def _ended(self, sending: Sending) -> bool:
-        sent = self.ledgers[sending.source].out_ids.get(sending.id)
-        if sent is None:
-            return sending.id in self.histories[sending.source].forgotten
-        if sent.state in ENDED:
-            return True
-        if sent.state is not Sent.STORED or sending.target is None:
-            return False
-        record = self.ledgers[sending.target].in_keys.get((self.processes[sending.source].device, sending.id))
-        if record is None:
-            # Its loss was found out, and forgotten: both disks went back.
-            key = (self.processes[sending.source].device, sending.id)
-            return key in self.histories[sending.target].vanished and self.rollbacks(sending.source) > 0
-        # The outcome of a message that was handled in a past that one of the two has forgotten may not be told again.
-        return record.state in RECEIVED_END and self.rollbacks(sending.source, sending.target) > 0
-
-    def open_inbox(self) -> list[str]:
-        """Return what lies in the inboxes and is not finished."""
-        return [
-            f"{ledger.name}/{record.mailbox} {record.id.hex()} {record.state.name} attempts {record.attempts}"
-            for ledger in self.ledgers
-            for record in ledger.ins.values()
-            if record.state not in RECEIVED_END
-        ]
-
-    def describe(self, sending: Sending) -> str:
-        """Say where a message stands, at both ends."""
-        sent = self.ledgers[sending.source].out_ids.get(sending.id)
-        here = f"{sent.state.name} at {sent.epoch}/{sent.number}" if sent else "not in the outbox"
-        there = "nowhere"
-        if sending.target is not None:
-            record = self.ledgers[sending.target].in_keys.get((self.processes[sending.source].device, sending.id))
-            there = record.state.name if record else "not in the inbox"
-        name = self.ledgers[sending.source].name
-        return f"{sending.id.hex()} {name} -> {sending.address} {sending.priority.name}: {here}, {there}"
-
-    def judge(self) -> None:
-        """Check what must be true when all is quiet.
-
-        Raises:
-            Violation: Something never ended, or ended untruly.
-        """
-        left = self.unended()
-        if left:
-            listed = "; ".join(self.describe(sending) for sending in left[:5])
-            self.fail("liveness", f"{len(left)} sends never ended: {listed}")
-        lying = self.open_inbox()
-        if lying:
-            self.fail("liveness", f"{len(lying)} messages were never finished: {'; '.join(lying[:5])}")
-        for process in self.processes:
-            self._compare(process)
-        for sending in self.log.sendings.values():
-            sent = self.ledgers[sending.source].out_ids.get(sending.id)
-            self.totals[f"fact {sending.fact.value}"] += 1
-            if sent is None:
-                continue
-            self.totals[f"state {sent.state.name}"] += 1
-            if sending.fact is Fact.FAILED:
-                self.fail(self.ledgers[sending.source].name, f"{sending.id.hex()} failed and is on disk")
-            self._judge(sending, sent)
-
-    def _compare(self, process: "Process") -> None:
-        """Check that the store holds what was committed to it."""
-        ledger, model = self.ledgers[process.index], process.disk.model
-        there = {(view.row, view.id, view.dest, view.epoch, view.number, view.state) for view in model.out_rows()}
-        here = {(o.row, o.id, o.dest, o.epoch, o.number, o.state) for o in ledger.outs.values()}
-        if there != here:
-            self.fail(process.name, f"the outbox on disk is not what was committed: {sorted(there ^ here)[:4]}")
-        held = {(view.row, view.id, view.device, view.state) for view in model.in_rows()}
-        known = {(i.row, i.id, i.device, i.state) for i in ledger.ins.values()}
-        if held != known:
-            self.fail(process.name, f"the inbox on disk is not what was committed: {sorted(held ^ known)[:4]}")
-
-    def _judge(self, sending: Sending, sent: OutRecord) -> None:
-        """Check a message's ending against what its mailbox did with it."""
-        if sending.target is None or sent.state is not Sent.EXPIRED:
-            return
-        key = (self.processes[sending.source].device, sending.id)
-        history = self.histories[sending.target]
-        if (
-            key in history.handled
-            and key not in history.undone | history.vanished
-            and not self.rollbacks(sending.source)
-        ):
-            self.fail(self.ledgers[sending.source].name, f"{sending.id.hex()} is called EXPIRED and was handled")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulator.disk import Disk, Ignored
 from tests.simulator.network import Network
-from tests.simulator.plan import Plan
-from tests.simulator.world import Clock, SeededEntropy, SimulatorError, World
+from tests.simulator.world import Clock, SeededEntropy, SimulatorError
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
@@ -97,7 +96,6 @@ class Process:
         self._world.note(self.name, "start")
         self.disk.open(self)
         self._network.listen(self)
-        self._oracle.started(self)
         entropy = SeededEntropy(self._world.random(f"entropy/{self.index}/{self.incarnation}"))
         self._input(self._begin, entropy)
         if self.up:

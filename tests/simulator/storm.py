@@ -16,6 +16,7 @@ from tests.simulator.network import Network
 from tests.simulator.oracle import Oracle
 from tests.simulator.plan import Plan, draw
 from tests.simulator.process import Process
+from tests.simulator.verdict import describe, judge, open_inbox, unended
 from tests.simulator.world import Trace, World
 from zmesh.protocol.address import store_text
 from zmesh.protocol.effects import Sighted
@@ -82,7 +83,7 @@ class Storm:
             while self.world.now < healed + PATIENCE and not self._quiet():
                 self.world.run(self.world.now + LOOK)
             self.oracle.totals["ended after ms"] = int((self.world.now - healed) * 1000)
-            self.oracle.judge()
+            judge(self.oracle)
         return Report(self.world.seed, self.plan, self._totals(), self._trace.digest() if self._trace else "")
 
     # --- before ---
@@ -321,14 +322,14 @@ class Storm:
 
     def _check_probes(self, healed: float) -> None:
         self.oracle.totals["links up after ms"] = int((self.world.now - healed) * 1000)
-        missing = [self.oracle.describe(sending) for sending in self._missing()]
+        missing = [describe(self.oracle, sending) for sending in self._missing()]
         if missing:
             self.oracle.fail("liveness", f"not stored {PROBE_PATIENCE:.0f} s after the storm: {'; '.join(missing)}")
 
     def _quiet(self) -> bool:
         return (
-            not self.oracle.unended()
-            and not self.oracle.open_inbox()
+            not unended(self.oracle)
+            and not open_inbox(self.oracle)
             and not any(sending.fact is Fact.ASKED for sending in self.log.sendings.values())
         )
 

@@ -6,6 +6,7 @@ under which number, so that a number that means two messages is seen, and a curs
 
 from typing import TYPE_CHECKING
 
+from tests.simulator.ledger import Place
 from zmesh.protocol.bounds import CLASSES, NO_ID
 from zmesh.protocol.codec import decode
 from zmesh.protocol.frames import Ack, Data, Gone, Hello, Item, Kind, Outcome
@@ -95,14 +96,10 @@ class Wire:
     # --- frames ---
 
     def _data(self, process: "Process", target: int, frame: Data) -> None:
-        source = process.index
-        stream = (source, target, frame.epoch, frame.klass)
-        ledger, name = self._oracle.ledgers[source], process.name
-        store = self._oracle.processes[target].store
-        row = ledger.out_streams.get((store, frame.klass))
+        source, name = process.index, process.name
+        row = self._oracle.ledgers[source].out_streams.get((self._oracle.processes[target].store, frame.klass))
         if row is None or row.epoch != frame.epoch:
             self._oracle.fail(name, f"DATA of epoch {frame.epoch} before the epoch is on disk")
-            return
         if frame.floor > row.floor:
             self._oracle.fail(name, f"DATA claims the floor {frame.floor}, on disk is {row.floor}")
         last = frame.first + len(frame.items) - 1
@@ -111,26 +108,29 @@ class Wire:
         limits = self._limits.get((target, source))
         if limits is not None and last > limits[frame.klass]:
             self._oracle.fail(name, f"number {last} of class {frame.klass} is beyond the credit {limits[frame.klass]}")
-        ids = self._ids.setdefault(stream, {})
+        ids = self._ids.setdefault((source, target, frame.epoch, frame.klass), {})
         for number, item in enumerate(frame.items, frame.first):
-            record = ledger.places.get((store, frame.klass, frame.epoch, number))
             self._oracle.totals["items"] += 1
-            if item.envelope:
-                if number > row.mark:
-                    self._oracle.fail(name, f"number {number} of class {frame.klass} is sent, marked is {row.mark}")
-                if record is None or record.id != item.id:
-                    self._oracle.fail(name, f"{item.id.hex()} is sent as number {number} before that is on disk")
-                elif (record.body, record.envelope) != (item.body, item.envelope):
-                    self._oracle.fail(name, f"{item.id.hex()} is sent as something else")
-                elif record.state is Sent.WAITING or record.state in (Sent.EXPIRED, Sent.REFUSED):
-                    self._oracle.fail(name, f"{item.id.hex()} is sent and is {record.state.name}")
-            else:
-                self._emptied.add((stream, number))
-                if item.id == NO_ID and record is not None and record.state in (Sent.QUEUED, Sent.EXPIRING):
-                    self._oracle.fail(
-                        name, f"number {number} travels void and is {record.id.hex()}, {record.state.name}"
-                    )
+            if item.envelope and number > row.mark:
+                self._oracle.fail(name, f"number {number} of class {frame.klass} is sent, marked is {row.mark}")
+            self._item(process, (row.dest, frame.klass, frame.epoch, number), item)
             self._note(name, ids, number, item)
+
+    def _item(self, process: "Process", place: Place, item: Item) -> None:
+        """Check that what travels at a place is what the disk has there."""
+        dest, klass, epoch, number = place
+        name, record = process.name, self._oracle.ledgers[process.index].places.get(place)
+        if not item.envelope:
+            self._emptied.add(((process.index, self._oracle.index_of[dest], epoch, klass), number))
+            if item.id == NO_ID and record is not None and record.state in (Sent.QUEUED, Sent.EXPIRING):
+                self._oracle.fail(name, f"number {number} travels void and is {record.id.hex()}, {record.state.name}")
+            return
+        if record is None or record.id != item.id:
+            self._oracle.fail(name, f"{item.id.hex()} is sent as number {number} before that is on disk")
+        if (record.body, record.envelope) != (item.body, item.envelope):
+            self._oracle.fail(name, f"{item.id.hex()} is sent as something else")
+        if record.state in (Sent.WAITING, Sent.EXPIRED, Sent.REFUSED):
+            self._oracle.fail(name, f"{item.id.hex()} is sent and is {record.state.name}")
 
     def _note(self, name: str, ids: dict[int, bytes], number: int, item: Item) -> None:
         known = ids.get(number)
@@ -140,35 +140,42 @@ class Wire:
             self._oracle.fail(name, f"number {number} was {known.hex()} and is {item.id.hex()}")
 
     def _ack(self, process: "Process", target: int, frame: Ack) -> None:
-        ledger, name = self._oracle.ledgers[process.index], process.name
-        store = self._oracle.processes[target].store
-        floors = self._oracle.ledgers[target].out_streams
         told: list[dict[int, str]] = [{} for _ in range(CLASSES)]
         for ending in frame.endings:
             told[ending.klass][ending.number] = ending.code
         for klass, cursor in enumerate(frame.cursors):
-            self._cursor(name, process.index, target, frame.epoch, klass, cursor)
-            known = ledger.endings.get((store, klass), {})
-            floor = floors.get((process.store, klass))
-            confirmed = floor.floor if floor is not None and floor.epoch == frame.epoch else 0
-            for number, code in known.items():
-                if confirmed < number <= cursor and told[klass].get(number) != code:
-                    self._oracle.fail(name, f"an ACK of {cursor} hides that {number} ended as {code}")
-            for number in told[klass]:
-                if number not in known:
-                    self._oracle.fail(name, f"an ACK tells of an ending of {number}, which is not on disk")
+            stream = (target, process.index, frame.epoch, klass)
+            self._cursor(stream, cursor)
+            self._endings(stream, cursor, told[klass])
         self._give_credit(process.index, target, frame.limits)
         self._confirm_outcomes(process, target, frame.outcomes)
 
-    def _cursor(self, name: str, index: int, source: int, epoch: int, klass: int, cursor: int) -> None:
-        row = self._oracle.ledgers[index].in_streams.get((self._oracle.processes[source].store, klass))
+    def _endings(self, stream: Stream, cursor: int, told: dict[int, str]) -> None:
+        """Check that an ACK tells of every ending up to its cursor that the sender has not confirmed."""
+        source, index, epoch, klass = stream
+        name, sender, receiver = self._oracle.ledgers[index].name, *(self._oracle.processes[i] for i in (source, index))
+        known = self._oracle.ledgers[index].endings.get((sender.store, klass), {})
+        floor = self._oracle.ledgers[source].out_streams.get((receiver.store, klass))
+        confirmed = floor.floor if floor is not None and floor.epoch == epoch else 0
+        for number, code in known.items():
+            if confirmed < number <= cursor and told.get(number) != code:
+                self._oracle.fail(name, f"an ACK of {cursor} hides that {number} ended as {code}")
+        for number in told:
+            if number not in known:
+                self._oracle.fail(name, f"an ACK tells of an ending of {number}, which is not on disk")
+
+    def _cursor(self, stream: Stream, cursor: int) -> None:
+        """Check that what is acknowledged of a stream is on the receiver's disk."""
+        source, index, epoch, klass = stream
+        ledger = self._oracle.ledgers[index]
+        row = ledger.in_streams.get((self._oracle.processes[source].store, klass))
         saved = row.cursor if row is not None and row.epoch == epoch else 0
         if cursor > saved:
-            self._oracle.fail(name, f"{cursor} of class {klass} is acknowledged, on disk is {saved}")
+            self._oracle.fail(ledger.name, f"{cursor} of class {klass} is acknowledged, on disk is {saved}")
 
     def _hello(self, process: "Process", target: int, frame: Hello) -> None:
         for klass, cursor in enumerate(frame.cursors):
-            self._cursor(process.name, process.index, target, frame.epoch, klass, cursor.number)
+            self._cursor((target, process.index, frame.epoch, klass), cursor.number)
         self._give_credit(process.index, target, frame.limits)
 
     def _give_credit(self, giver: int, taker: int, limits: tuple[int, ...]) -> None:

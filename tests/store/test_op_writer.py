@@ -23,7 +23,7 @@ class Paper:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         if sql.startswith("INSERT"):
-            rows = sql.count("?") // sql.split("VALUES (")[1].split(")")[0].count("?")
+            rows = sql.count("?") // sql.split("VALUES (")[1].split(")", maxsplit=1)[0].count("?")
             self.statements.append(f"{sql.split()[2]} {rows}")
             width = len(params) // rows
             self.total_changes += list(params[::width]).count(-1) * -1 + rows

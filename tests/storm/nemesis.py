@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.storm.journal import Watch
@@ -171,7 +172,7 @@ class Storm:
         for workers in (self._workers[1:], self._workers[:1]):  # the answers come last
             for worker in workers:
                 worker.process.tell("drain")
-            self._await(lambda workers=workers: self._quiet(workers), DRAIN, "everything is handled")
+            self._await(partial(self._quiet, workers), DRAIN, "everything is handled")
         self.verdict.totals["drained, ms"] += int(1000 * (time.monotonic() - began))
         for worker in self._workers:
             worker.process.tell("quit")

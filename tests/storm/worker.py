@@ -3,9 +3,9 @@
     python -m tests.storm.worker sender NAME LIFE HOME LOG
     python -m tests.storm.worker receiver NAME LIFE HOME LOG
 
-The receiver answers every fourth message, and the senders take the answers. A line `drain` on the standard input makes a
-worker send nothing new and wait until everything it ever sent is handled; `quit` ends it in an orderly way; the end of
-the input ends it at once: nobody is there any more.
+The receiver answers every fourth message, and the senders take the answers. A line `drain` on the standard input makes
+a worker send nothing new and wait until everything it ever sent is handled; `quit` ends it in an orderly way; the end
+of the input ends it at once: nobody is there any more.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -255,7 +255,7 @@ class Agent:
 
     # --- receiving ---
 
-    async def inbox(self, *, prefetch: int = PREFETCH) -> AsyncIterator[Message]:
+    async def inbox(self, *, prefetch: int = PREFETCH) -> AsyncGenerator[Message, None]:
         """Take messages, urgent ones first, each leased to this agent until it is done.
 
         Args:

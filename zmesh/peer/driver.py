@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
@@ -102,6 +103,7 @@ class Driver:
         self._numbers = 0
         self._flushing = False
         self._closed = False
+        self._draining = False  # closed, and the last commits are under way
         self._fault: MeshError = PeerClosed(
             "the peer was closed: what was awaited and is on disk goes on when it is opened again; look at the receipt"
         )
@@ -134,10 +136,23 @@ class Driver:
             return
         self._enter(lambda now: self.core.command(Close(), now))
         self._flush()
-        if not self._closed:
+        if not self._closed:  # and has not stopped because of an error
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Stop, see what is submitted onto the disk, and tell those who wait for that."""
+        with suppress(StoreError):  # its thread has ended, and has said why
             self._store.put_meta(_CLOCK_KEY, self._clock.state())
-            self._stop()
+        self._silence()
+        self._draining = True
         await self._loop.run_in_executor(None, self._store.close)
+        self._draining = False
+        try:
+            for effect in self.core.effects():
+                if isinstance(effect, Settled | Failed | Progress):  # what the last commits have brought
+                    self._carriers[type(effect)](self, effect)
+        finally:
+            self._fail_awaited()
 
     # --- commands ---
 
@@ -194,7 +209,7 @@ class Driver:
             PeerClosed: The peer is closed already.
         """
         if self._closed:
-            raise PeerClosed("the peer is closed: open it again")
+            raise self._fault
         future: asyncio.Future[Any] = self._loop.create_future()
         self._promises.add(future)
         return future
@@ -264,7 +279,7 @@ class Driver:
 
     def _enter(self, event: Callable[[float], None]) -> None:
         """Tell the core of an event, and see to its effects soon."""
-        if self._closed:
+        if self._closed and not self._draining:
             return
         try:
             event(self._clock.now())
@@ -284,17 +299,20 @@ class Driver:
             f"an error in zmesh has stopped this peer ({type(error).__name__}: {error}). What was acknowledged is "
             "safe: close it and open it again, and please report this with the log"
         )
-        self._stop()
+        self._silence()
+        self._fail_awaited()
         self._loop.run_in_executor(None, self._store.close)
 
-    def _stop(self) -> None:
-        """Close the link and fail what is still awaited."""
+    def _silence(self) -> None:
+        """Take no more commands and close the link: from now on nothing comes in or goes out."""
         self._closed = True
         for timer in (self._timer, self._clock_timer):
             if timer is not None:
                 timer.cancel()
         self.link.shutdown()
-        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._watchers]
+
+    def _fail_awaited(self) -> None:
+        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._promises]
         for future in awaited:
             if not future.done():
                 future.set_exception(self._fault)

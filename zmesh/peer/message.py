@@ -110,7 +110,14 @@ class Message:
         future = driver.submit(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
         before = self._replies
         self._replies += reply is not None
-        return self._finish(future, before)
+        self.finished = True
+
+        def settled(future: "asyncio.Future[Settled]") -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self.finished, self._replies = False, before  # it is as it was, and can be finished again
+
+        future.add_done_callback(settled)
+        return future
 
     def reply(self, body: Any, *, type: str = REPLY_TYPE) -> Awaitable["Receipt"]:  # noqa: A002 - the public name
         """Answer the message without finishing it; returns the answer's receipt once it is on disk."""
@@ -135,17 +142,7 @@ class Message:
         driver = self._agent.driver
         ticket = driver.number()
         future = driver.submit(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
-        return self._finish(future, self._replies)
-
-    def _finish(self, future: "asyncio.Future[Settled]", replies: int) -> "asyncio.Future[Settled]":
-        """It is finished, unless the commit fails: then it is as it was, and can be finished again."""
-        self.finished = True
-
-        def settled(future: "asyncio.Future[Settled]") -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self.finished, self._replies = False, replies
-
-        future.add_done_callback(settled)
+        self.finished = True  # even if the commit fails: then it comes again, and only the attempt is not written down
         return future
 
     def _next_reply_id(self) -> bytes:

@@ -87,7 +87,8 @@ class _PutRun:
     """New messages of one direction, which the database ignores when their id is there already."""
 
     __slots__ = (
-        "_bodies", "_body_statements", "_params", "_select", "_statements", "highest", "ignored", "lowest", "rows", "size",
+        "_bodies", "_body_statements", "_params", "_select", "_statements",
+        "highest", "ignored", "lowest", "rows", "size",
     )  # fmt: skip
 
     def __init__(self, command: PutCommand) -> None:

@@ -8,7 +8,7 @@ not cause a new epoch, let alone a loss.
 from dataclasses import dataclass
 
 from zmesh.protocol.address import store_text
-from zmesh.protocol.bounds import BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
+from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
 from zmesh.protocol.codec import encode
 from zmesh.protocol.effects import Answer, Path
 from zmesh.protocol.errors import ProtocolError
@@ -40,7 +40,7 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     """Take in a HELLO.
 
     Raises:
-        ProtocolError: `forged-store`: the store belongs to another device.
+        ProtocolError: `forged-store`: the store belongs to another device; `bad-epoch`: there are no so high ones.
     """
     now = node.turn.now
     if frame.proto_min > PROTOCOL_MAX or frame.proto_max < PROTOCOL_MIN:
@@ -48,6 +48,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         return
     if frame.store == node.store:
         return  # our own address under a stale name
+    if frame.epoch > MAX_EPOCH:
+        raise ProtocolError("bad-epoch", f"{frame.name!r} claims epoch {frame.epoch}, beyond {MAX_EPOCH}")
     known = node.remotes.get(frame.store)
     if known is not None and not known.device:
         known.device = device

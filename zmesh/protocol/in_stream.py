@@ -40,8 +40,16 @@ class InStream:
 
     @property
     def limit(self) -> int:
-        """The credit given: the highest number that is accepted."""
-        return self.cursor + WINDOW_MESSAGES
+        """The credit given: the highest number that is accepted.
+
+        It stays within a window of the first ending that the sender has not confirmed, so that endings are bounded too.
+        """
+        return min(self.cursor, min(self._endings, default=self.cursor + 1) - 1) + WINDOW_MESSAGES
+
+    @property
+    def ended(self) -> bool:
+        """True when there are endings to tell."""
+        return bool(self._endings)
 
     def expects(self, number: int) -> bool:
         """Say whether `number` is the next one; a later one is noted as a gap, an earlier one is a duplicate."""

@@ -124,6 +124,7 @@ def _settle(node: Node, remote: Remote, frame: Ack) -> None:
             node.act(remote, remote.link.doubt(node.turn.now))
             break
         remote.outs[klass].rewind(number)
+    remote.floor_due = remote.floor_due or (progress and bool(frame.endings))
     if progress:
         remote.link.expect(node.turn.now, waiting=remote.unconfirmed, progress=True)
 

@@ -6,10 +6,12 @@ Only `outbox`, `out_stream` and `inbox` may change these; everybody else sees th
 from typing import TYPE_CHECKING
 
 from zmesh.protocol.journal import InRow, OutRow
-from zmesh.protocol.states import SENDER, Received, step
+from zmesh.protocol.states import SENDER, Received, Sent, step
 
 if TYPE_CHECKING:
     from zmesh.protocol.envelope import Envelope
+
+_FIRST_EPOCH = 1
 
 
 class OutMessage:
@@ -21,13 +23,11 @@ class OutMessage:
         body: None when it must be read back from the store.
         committed: True when the message is on disk: only then may it be sent.
         flying: Bytes counted against the window of the peer while it is unacknowledged.
-        carried: True when it was moved to a new epoch while EXPIRING: it must travel whole, or the receiver could not
-            tell whether it has it.
         refusals: Temporary refusals so far.
     """
 
     __slots__ = (
-        "address", "body", "carried", "committed", "deadline", "dest", "envelope", "epoch", "flying", "id",
+        "address", "body", "committed", "deadline", "dest", "envelope", "epoch", "flying", "id",
         "klass", "number", "refusals", "row", "size", "state",
     )  # fmt: skip
 
@@ -38,12 +38,19 @@ class OutMessage:
         self.deadline, self.envelope, self.size, self.body = row.deadline, row.envelope, row.size, body
         self.committed = body is None
         self.flying = 0
-        self.carried = False
         self.refusals = 0
 
     def step(self, event: str) -> None:
         """Move along the sender's table."""
         self.state = step(SENDER, self.state, event)
+
+    @property
+    def empty(self) -> bool:
+        """True when its number travels as an empty DATA: it expired, and is not there unless under this number.
+
+        In a later epoch it may be there under an older number; then it travels whole, so that its id can tell.
+        """
+        return self.state is Sent.EXPIRING and self.epoch == _FIRST_EPOCH
 
     @property
     def mailbox(self) -> str:

@@ -172,13 +172,14 @@ class Node:
 
     def place_of(self, message: OutMessage) -> Remote | None:
         """Return the store a waiting message can go to now, if there is one."""
+        if message.dest:
+            remote = self.remotes.get(message.dest)
+            return remote if remote and message.mailbox in remote.roster.agents else None
         try:
             resolved = self.find(message.address)
         except MeshError:
             return None  # two peers of one name came up meanwhile: wait until one of them is gone
         if resolved.entry is None or not resolved.known:
-            return None
-        if message.dest not in (b"", resolved.entry.store):
             return None
         return self.remotes.get(resolved.entry.store)
 
@@ -439,6 +440,9 @@ class Node:
         def commit() -> None:
             stream.saved(row)
             self.touch(remote)
+            if remote.floor_due and remote.up:
+                remote.floor_due = False
+                self.transmit(remote, remote.ping(self.roster))
 
         return commit
 

@@ -170,7 +170,7 @@ class OutStream:
                 items.append(Item(NO_ID, None, b"", b""))
             elif not message.committed:
                 break
-            elif message.state is Sent.EXPIRING and not message.carried:
+            elif message.empty:
                 items.append(Item(message.id, None, b"", b""))
             else:
                 cost = message.size + ITEM_OVERHEAD
@@ -198,7 +198,7 @@ class OutStream:
             message = self.entries.get(number)
             if message is not None and (message.body is not None or not message.committed):
                 break
-            if message is not None and not (message.state is Sent.EXPIRING and not message.carried):
+            if message is not None and not message.empty:
                 rows.append(message.row)
                 size += message.size + ITEM_OVERHEAD
             number += 1

@@ -378,18 +378,16 @@ class Outbox:
 
     def new_epoch(self, remote: Remote, epoch: int) -> None:
         """Start the streams to a store afresh: every live message gets a new number, in the old order."""
-        live = [(message, stream.mark) for stream in remote.outs for message in _in_order(stream.entries)]
+        live = [message for stream in remote.outs for message in _in_order(stream.entries)]
         remote.new_epoch(epoch)
-        for message, mark in live:
-            stream = remote.outs[message.klass]
-            handed_over = message.number <= mark
+        for message in live:
             message.flying = 0
             if message.state is Sent.SENT:
                 message.step("link reset")
-            message.carried = message.state is Sent.EXPIRING
+            stream = remote.outs[message.klass]
             stream.append(message, epoch, handing_over=False)
-            if handed_over:
-                stream.mark = message.number  # it may be stored there under its old number
+            # What our disk has forgotten may have been sent: each may be stored there under another number.
+            stream.mark = message.number
             self._owe(MoveOut(message.row, message.dest, epoch, message.number, message.state))
 
     def unpark(self, remotes: dict[bytes, Remote], place: Callable[[OutMessage], None]) -> None:

@@ -6,7 +6,7 @@ one, outside every quota. Saying one twice changes nothing.
 
 from collections import deque
 
-from zmesh.protocol.bounds import OUTCOMES_PER_FRAME
+from zmesh.protocol.bounds import OUTCOMES_PER_FRAME, OUTCOMES_WINDOW
 from zmesh.protocol.frames import Fate, Outcome
 from zmesh.protocol.journal import PutOutcome
 
@@ -59,9 +59,9 @@ class OutcomeSender:
         self.sent = self.base - 1
 
     def take(self) -> Outcome | None:
-        """Return the next frame, or None when everything committed is sent."""
+        """Return the next frame, or None when everything committed is sent, or too much is unconfirmed."""
         first = max(self.sent + 1, self.base)
-        count = min(self.committed - first + 1, OUTCOMES_PER_FRAME)
+        count = min(self.committed - first + 1, OUTCOMES_PER_FRAME, self.base + OUTCOMES_WINDOW - first)
         if count <= 0:
             return None
         offset = first - self.base

@@ -65,6 +65,7 @@ class Remote:
         outcomes: What we owe it; `heard` is what it has told us.
         doubted: Link id under which its claims about our streams were doubted: only a younger one convinces.
         ack_due: It must be told how far we are.
+        floor_due: It must be told our floors once they are on disk: endings make room for others.
         dirty: The store's row about it is behind.
         queued: Number and bytes of un-ended messages to it, for the quota.
         trouble: Why nothing moves, for people; empty when all is well.
@@ -87,6 +88,7 @@ class Remote:
         self.scheduler = Scheduler()
         self.doubted = b""
         self.ack_due = False
+        self.floor_due = False
         self.dirty = False
         self.queued = 0
         self.queued_bytes = 0
@@ -191,8 +193,9 @@ class Remote:
         self.ack_due = False
         cursors: list[int] = []
         endings: list[Ending] = []
+        share = ENDINGS_PER_ACK // max(1, sum(stream.ended for stream in self.ins))
         for stream in self.ins:
-            cursor, ended = stream.acknowledge(ENDINGS_PER_ACK // CLASSES)
+            cursor, ended = stream.acknowledge(share)
             cursors.append(cursor)
             endings += ended
         wanting = [stream for stream in self.ins if stream.wants_rewind(now)]

@@ -1,0 +1,98 @@
+"""The demo as a user runs it: what it shows is what happened, and it leaves nothing behind."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zmesh.cli.demo import Sending, Verdict, _judge
+from zmesh.peer.sqlite_store import SqliteStore
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SECONDS = 100
+ROWS = {
+    "acknowledged to the sender": 200,
+    "in the receiver's inbox": 200,
+    "lost": 0,
+    "delivered twice": 0,
+    "out of order within a priority": 0,
+    "receipts that say stored or handled": 200,
+}
+
+
+def run(*arguments: str, scratch: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end."""
+    environment = os.environ | {"TMPDIR": str(scratch), "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "zmesh", "demo", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+def processes_with(text: str) -> list[str]:
+    """The command lines of all processes that name a directory of the test."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has just ended
+        if text in line:
+            lines.append(line)
+    return lines
+
+
+def test_the_demo_kills_a_peer_and_nothing_is_lost(tmp_path: Path) -> None:
+    ended = run("--messages", "200", "--keep", scratch=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    shown = ended.stdout
+    for text, figure in ROWS.items():
+        assert re.search(rf"^ *{re.escape(text)} +{figure} *$", shown, re.MULTILINE), text
+    assert re.search(r"They found each other and linked, encrypted, \d+\.\d\d s", shown)
+    assert re.search(r"research@studio +What is known about .*: three papers, one of them good", shown)
+    killed = re.search(r"SIGKILL studio, with (\d+) messages not confirmed", shown)
+    assert killed is not None
+    assert 0 < int(killed[1]) <= 200
+    kept = re.search(r"The stores are kept in (\S+)", shown)
+    assert kept is not None
+    home = Path(kept[1])
+    assert home.parent == tmp_path
+    assert sorted(path.parent.name for path in home.glob("peers/*/store.db")) == ["laptop", "studio"]
+    assert processes_with(str(home)) == []
+    for peer in ("laptop", "studio"):
+        store = SqliteStore(home / "peers" / peer)
+        store.open()  # nobody holds its lock, and it is whole
+        store.close()
+
+
+def test_without_keep_nothing_is_left(tmp_path: Path) -> None:
+    ended = run("--messages", "10", scratch=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert processes_with(str(tmp_path)) == []
+    assert "kept in" not in ended.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--messages", "9"], ["--messages", "many"], ["--what"]])
+def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> None:
+    ended = run(*arguments, scratch=tmp_path)
+    assert ended.returncode == 2
+    assert "Usage:" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verdict_finds_what_is_wrong(tmp_path: Path) -> None:
+    ended = run("--messages", "20", "--keep", scratch=tmp_path)
+    (home,) = tmp_path.iterdir()
+    assert ended.returncode == 0
+    assert _judge(home, Sending()) == Verdict(0, 0, 0, 0, 0, 0)
+    made_up = Sending(acknowledged={"00" * 16: 0})
+    verdict = _judge(home, made_up)
+    assert verdict == Verdict(acknowledged=1, arrived=0, lost=1, duplicates=0, disordered=0, confirmed=0)
+    assert not verdict.good
+    good = Verdict(acknowledged=2, arrived=2, lost=0, duplicates=0, disordered=0, confirmed=2)
+    assert good.good
+    for wrong in ({"arrived": 1}, {"lost": 1}, {"duplicates": 1}, {"disordered": 1}, {"confirmed": 1}):
+        fields = {name: getattr(good, name) for name in good.__slots__} | wrong
+        assert not Verdict(**fields).good
