@@ -61,7 +61,9 @@ def ask_and_answer(home: Path) -> None:
             out, errors = asking.communicate(timeout=SECONDS)
             assert (out.splitlines(), errors, asking.returncode) == ([answer], "", 0)
         with started(home, "ask_and_answer.py", "answer") as again:  # killed, and started again
-            assert printed(home, "ask_and_answer.py", "ask", "Again?")[0].startswith("browser@studio answers: You asked")
+            assert printed(home, "ask_and_answer.py", "ask", "Again?")[0].startswith(
+                "browser@studio answers: You asked"
+            )
             assert line_of(again) == "browser@studio is listening"
     with started(home, "ask_and_answer.py") as wrong:
         _, errors = wrong.communicate(timeout=SECONDS)

@@ -106,7 +106,7 @@ def test_documents_name_only_what_is_public() -> None:
 def test_errors_that_the_readme_lists_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text[text.index("### When something is wrong") :].partition("\n## ")[0]
-    listed = set(re.findall(r"`([A-Z]\w+?)`", section))
+    listed = set(re.findall(r"`([A-Z][a-z]\w+?)`", section))
     assert {"PeerRunning", "StoreFull"} <= listed
     assert listed <= error_names()
 

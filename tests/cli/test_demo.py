@@ -25,7 +25,8 @@ ROWS = {
 
 def run(*arguments: str, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Run the demo to its end."""
-    environment = os.environ | {"TMPDIR": str(scratch), "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMESH_")}
+    environment |= {"TMPDIR": str(scratch), "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "zmesh", "demo", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
 
@@ -43,10 +44,23 @@ def processes_with(text: str) -> list[str]:
     return lines
 
 
-def test_the_demo_kills_a_peer_and_nothing_is_lost(tmp_path: Path) -> None:
-    ended = run("--messages", "200", "--keep", scratch=tmp_path)
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo may write."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def kept(scratch: Path) -> tuple[str, Path]:
+    """What a demo of 200 messages shows, and the home that it kept."""
+    ended = run("--messages", "200", "--keep", scratch=scratch)
     assert (ended.returncode, ended.stderr) == (0, "")
-    shown = ended.stdout
+    (home,) = scratch.iterdir()
+    return ended.stdout, home
+
+
+def test_the_demo_kills_a_peer_and_nothing_is_lost(kept: tuple[str, Path]) -> None:
+    shown, _ = kept
     for text, figure in ROWS.items():
         assert re.search(rf"^ *{re.escape(text)} +{figure} *$", shown, re.MULTILINE), text
     assert re.search(r"They found each other and linked, encrypted, \d+\.\d\d s", shown)
@@ -54,10 +68,11 @@ def test_the_demo_kills_a_peer_and_nothing_is_lost(tmp_path: Path) -> None:
     killed = re.search(r"SIGKILL studio, with (\d+) messages not confirmed", shown)
     assert killed is not None
     assert 0 < int(killed[1]) <= 200
-    kept = re.search(r"The stores are kept in (\S+)", shown)
-    assert kept is not None
-    home = Path(kept[1])
-    assert home.parent == tmp_path
+
+
+def test_keep_keeps_the_stores_and_no_process(kept: tuple[str, Path]) -> None:
+    shown, home = kept
+    assert f"The stores are kept in {home}\n" in shown
     assert sorted(path.parent.name for path in home.glob("peers/*/store.db")) == ["laptop", "studio"]
     assert processes_with(str(home)) == []
     for peer in ("laptop", "studio"):
@@ -82,10 +97,8 @@ def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verdict_finds_what_is_wrong(tmp_path: Path) -> None:
-    ended = run("--messages", "20", "--keep", scratch=tmp_path)
-    (home,) = tmp_path.iterdir()
-    assert ended.returncode == 0
+def test_the_verdict_finds_what_is_wrong(kept: tuple[str, Path]) -> None:
+    _, home = kept
     assert _judge(home, Sending()) == Verdict(0, 0, 0, 0, 0, 0)
     made_up = Sending(acknowledged={"00" * 16: 0})
     verdict = _judge(home, made_up)

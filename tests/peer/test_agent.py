@@ -486,11 +486,11 @@ def test_a_loop_that_is_cancelled_while_it_waits_loses_nothing(home: Path) -> No
     async def scenario() -> None:
         async with two_agents(home) as (code, browser):
             for n in range(10):
-                waiting = asyncio.create_task(anext(browser.inbox()))
+                waiting = asyncio.create_task(next_of(browser))
                 await asyncio.sleep(0)
                 code.send("browser@studio", n)
                 if n % 2:
-                    await until(lambda: browser._deliver and not browser._waiting)  # noqa: SLF001
+                    await until(lambda: not browser._waiting)  # noqa: SLF001 - delivered, and the loop has not run yet
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 if waiting.cancelled():
@@ -501,6 +501,10 @@ def test_a_loop_that_is_cancelled_while_it_waits_loses_nothing(home: Path) -> No
                 await message.done()
 
     asyncio.run(scenario())
+
+
+async def next_of(agent: zmesh.Agent) -> zmesh.Message:
+    return await anext(agent.inbox())
 
 
 def test_several_loops_share_a_mailbox_and_one_that_stops_leaves_the_others_running(home: Path) -> None:
@@ -560,7 +564,7 @@ def test_a_loop_leases_no_more_than_it_was_told(home: Path) -> None:
                 message = await anext(messages)
                 assert sum(map(len, mailbox.ready)) >= left - 1
                 await message.done()
-            await messages.aclose()  # type: ignore[attr-defined]
+            await messages.aclose()
             with pytest.raises(ValueError, match="prefetch is at least 1"):
                 await anext(code.inbox(prefetch=0))
 
@@ -574,7 +578,7 @@ def test_closing_the_peer_ends_every_wait(home: Path) -> None:
         code = await laptop.agent("code")
         idle = await laptop.agent("idle")
         waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(anext(code.inbox())),  # type: ignore[arg-type]
+            asyncio.create_task(next_of(code)),
             asyncio.create_task(idle.poll(timeout=None)),
             asyncio.create_task(code.ask("browser@nowhere", "anybody?", timeout=None)),
             asyncio.create_task(laptop.wait_for("browser@nowhere")),
@@ -586,7 +590,7 @@ def test_closing_the_peer_ends_every_wait(home: Path) -> None:
                 with pytest.raises(zmesh.PeerClosed):
                     await wait
         verbs: list[Callable[[], Any]] = [
-            lambda: code.send("code"), lambda: code.ask("code"), code.poll, lambda: anext(code.inbox()), code.detach,
+            lambda: code.send("code"), lambda: code.ask("code"), code.poll, lambda: next_of(code), code.detach,
         ]  # fmt: skip
         for verb in verbs:
             with pytest.raises(zmesh.PeerClosed, match="the peer was closed"):

@@ -393,8 +393,8 @@ def test_bodies_that_are_not_in_memory_are_asked_for() -> None:
 
 def test_nothing_overtakes_what_waited_for_our_own_mailbox() -> None:
     world, a, _ = two()
-    a.send("later@a", b"first")
     a.holding = True
+    a.send("later@a", b"first")
     a.open("later")
     a.send("later@a", b"second")
     a.commit_held()

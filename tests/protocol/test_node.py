@@ -144,25 +144,43 @@ def test_a_message_that_was_refused_goes_to_no_other_store_of_that_name() -> Non
     assert a.core.node.place_of(message) is a.remote(b)
 
 
-def test_a_message_to_a_mailbox_of_ours_that_is_full_waits_on() -> None:
+def test_a_message_to_a_mailbox_of_ours_that_is_full_waits_on_and_nothing_overtakes_it() -> None:
     world, a, _ = two()
-    idents = [a.send("later@a") for _ in range(2)]
     a.holding = True
-    a.send("later@a")  # not on disk yet
-    a.send("inbox@b")
-    core = a.core
-    core.command(CancelSend(idents[1]), world.now)
-    a.commit_held()
-    a.holding = True
+    idents = [a.send("later@a", b"1")]
     a.open("later")
+    idents.append(a.send("later@a", b"2"))
     a.core.node.inbox.mailboxes["later"].size = FULL
     a.commit_held()
-    world.run(1.0)
+    world.run(5.0)
+    assert [a.receipt(ident) for ident in idents] == [Sent.WAITING] * 2
     a.core.node.inbox.mailboxes["later"].size = 0
-    a.open("later")
+    world.run(60.0)
+    assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 2
+    idents.append(a.send("later@a", b"3"))
+    a.listen("later")
     world.run(1.0)
-    assert a.receipt(idents[0]) is Sent.STORED
-    assert a.receipt(idents[1]) is Sent.EXPIRED
+    assert a.bodies == [b"1", b"2", b"3"]
+
+
+def test_a_message_that_was_refused_is_placed_again_when_it_is_due() -> None:
+    """The roster says that the mailbox is there, and has said so all the time."""
+    world, a, b = two(listening=False)
+    gone = b.core.node.inbox.mailboxes.pop("inbox")
+    ident = a.send("inbox@b")
+    world.run(0.1)
+    assert a.receipt(ident) is Sent.WAITING
+    b.core.node.inbox.mailboxes["inbox"] = gone
+    world.run(5.0)
+    assert a.receipt(ident) is Sent.STORED
+
+
+def test_the_id_of_an_ended_message_does_not_wait_for_a_mailbox() -> None:
+    world, a, _ = two()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    a.send("nobody@b", ident=ident)
+    assert a.core.node.outbox.by_id == {}
 
 
 @pytest.mark.parametrize("where", ["here", "there", "nowhere", "ended"])

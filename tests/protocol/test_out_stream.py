@@ -21,7 +21,7 @@ from zmesh.protocol.out_stream import ITEM_OVERHEAD, Batch, OutStream, Settlemen
 from zmesh.protocol.states import Sent
 
 DEST = b"d" * 16
-KLASS, EPOCH = 2, 3
+KLASS, EPOCH = 2, 1
 PLENTY = IN_FLIGHT_BYTES
 NOW = 50.0
 

@@ -459,17 +459,20 @@ def test_a_message_for_a_mailbox_of_ours_that_appears() -> None:
 
 def test_a_message_for_a_full_mailbox_of_ours_is_tried_again() -> None:
     world, a, _ = two()
-    ident = a.send("later@a")
     a.holding = True
+    ident = a.send("later@a")
     a.open("later")
     a.core.node.inbox.mailboxes["later"].size = 1 << 40
     a.commit_held()
     world.run(5.0)
-    if a.receipt(ident) is Sent.WAITING:
-        a.core.node.inbox.mailboxes["later"].size = 0
-        world.run(60.0)
+    assert a.receipt(ident) is Sent.WAITING
+    a.core.node.inbox.mailboxes["later"].size = 0
+    world.run(60.0)
     assert a.receipt(ident) is Sent.STORED
     assert not a.core.node.outbox.waits(1)
+    a.holding = True
+    a.send("later@a")
+    assert not a.core.node.waits_here("later")
 
 
 def test_a_new_epoch_takes_everything_along() -> None:

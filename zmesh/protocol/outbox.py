@@ -405,8 +405,8 @@ class Outbox:
             if message.state is Sent.WAITING:
                 self.waiting[message.row] = message
                 place(message)
-            elif message.dest in remotes:
-                self.place(message, remotes[message.dest])
+            else:
+                self.place(message, remotes[message.dest])  # a store with queued messages is never forgotten
 
     def waits(self, row: int) -> bool:
         """Say whether the message under `row` waits for its mailbox."""
