@@ -90,6 +90,7 @@ class ClientPart:
         return {
             "open": self.open,
             "send": self.send,
+            "send_in_tasks": self.send_in_tasks,
             "send_paced": self.send_paced,
             "subscribe": self.subscribe,
             "receive_paced": self.receive_paced,
@@ -114,6 +115,19 @@ class ClientPart:
             start = now()
             acknowledged = [await self._stream.publish_async(SUBJECT, stamped(number)) for number in range(count)]
             await asyncio.gather(*acknowledged)
+            return {"stored_s": (now() - start) / 1e9}
+
+    async def send_in_tasks(self, count: int) -> dict[str, Any]:
+        """Publish `count` messages from `IN_FLIGHT` tasks, each of which awaits its acknowledgements one by one."""
+        numbers = iter(range(count))
+
+        async def publish() -> None:
+            for number in numbers:
+                await self._stream.publish(SUBJECT, stamped(number))
+
+        async with asyncio.timeout(STEP_SECONDS):
+            start = now()
+            await asyncio.gather(*(publish() for _ in range(IN_FLIGHT)))
             return {"stored_s": (now() - start) / 1e9}
 
     async def send_paced(self, count: int, rate: float) -> dict[str, Any]:

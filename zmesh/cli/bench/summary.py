@@ -45,6 +45,7 @@ _FIGURES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("throughput", "stored_per_s", "1 KiB messages: stored", "msg/s"),
     ("throughput", "handled_per_s", "1 KiB messages: handled", "msg/s"),
     ("nats-throughput", "stored_per_s", "NATS: acknowledged", "msg/s"),
+    ("nats-throughput", "in_tasks_per_s", "NATS, 500 publish() tasks", "msg/s"),
     ("nats-throughput-always", "stored_per_s", "NATS, sync always: acknowledged", "msg/s"),
     ("latency", "send_p50_ms", "send() to own disk, p50", "ms"),
     ("latency", "inbox_p50_ms", "send() to inbox, p50", "ms"),
