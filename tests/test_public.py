@@ -80,7 +80,7 @@ def test_the_verbs_are_there(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_every_parameter_of_a_public_method_has_a_type(name: str) -> None:
     for member, value in members(getattr(zmesh, name)):
-        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        function: Any = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         signature = inspect.signature(function)
         untyped = [p.name for p in signature.parameters.values() if p.name != "self" and p.annotation is p.empty]
         assert untyped == [], member

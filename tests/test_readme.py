@@ -1,4 +1,7 @@
-"""The README keeps its word: its programs run as they stand, its links lead somewhere, its words are those of the API."""
+"""The README keeps its word: its programs run as they stand, its links lead somewhere, its words are those of the API.
+
+What a reader would copy is taken from the text itself, so that the two cannot differ.
+"""
 
 import os
 import re

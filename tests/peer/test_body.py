@@ -1,7 +1,7 @@
 """Bodies: what goes in comes out, and what a peer made up is an error of its own."""
 
 import contextlib
-import datetime
+import datetime as dt
 from typing import Any
 
 import msgpack
@@ -51,7 +51,7 @@ def _endless() -> list[Any]:
 
 @pytest.mark.parametrize(
     "body",
-    [object(), {1, 2}, 2**64, -(2**63) - 1, "\ud800", [datetime.datetime.now(datetime.UTC)], {"f": print}, _endless()],
+    [object(), {1, 2}, 2**64, -(2**63) - 1, "\ud800", [dt.datetime.now(dt.UTC)], {"f": print}, _endless()],
     ids=["object", "set", "too large", "too small", "surrogate", "datetime", "function", "endless"],
 )
 def test_what_msgpack_cannot_carry_is_an_error_that_names_the_type(body: Any) -> None:

@@ -97,7 +97,9 @@ def test_numbers_are_never_given_twice(home: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_command_is_settled_after_its_commit_and_shares_it_with_others(home: Path) -> None:
+def test_a_command_is_settled_after_its_commit_and_shares_it_with_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         async with one_agent(home) as code:
             driver = driver_of(code)
@@ -108,7 +110,7 @@ def test_a_command_is_settled_after_its_commit_and_shares_it_with_others(home: P
                 persisted.append(persist)
                 submit(persist)
 
-            driver._store.submit = watch  # type: ignore[method-assign]  # noqa: SLF001
+            monkeypatch.setattr(driver._store, "submit", watch)  # noqa: SLF001
             sends = [asyncio.ensure_future(code.send("browser@nowhere", n)) for n in range(50)]
             await asyncio.sleep(0)
             assert not any(send.done() for send in sends)
@@ -181,7 +183,9 @@ def carry(driver: Driver, effect: Any) -> None:
     Driver._carriers[type(effect)](driver, effect)  # noqa: SLF001 - the core cannot be made to ask for each
 
 
-def test_what_cannot_be_dialled_or_sent_is_no_error(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_dialled_or_sent_is_no_error(
+    home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         async with one_agent(home) as code:
             driver = driver_of(code)
@@ -189,7 +193,7 @@ def test_what_cannot_be_dialled_or_sent_is_no_error(home: Path, caplog: pytest.L
             def dial(_store: bytes, endpoint: str, _key: bytes) -> None:
                 raise TransportError(f"{endpoint} is no address")
 
-            driver.link.dial = dial  # type: ignore[method-assign]
+            monkeypatch.setattr(driver.link, "dial", dial)
             carry(driver, Dial(STORE, "", "nonsense"))
             carry(driver, Transmit(STORE, [b"lost"]))
             assert "nonsense is no address" in caplog.text
@@ -214,15 +218,16 @@ def test_notices_are_logged_at_their_level(home: Path, caplog: pytest.LogCapture
     }
 
 
-def test_reading_stops_while_too_much_is_not_on_disk(home: Path) -> None:
+def test_reading_stops_while_too_much_is_not_on_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with one_agent(home) as code:
             driver = driver_of(code)
             calls: list[str] = []
-            driver.link.pause = lambda: calls.append("pause")  # type: ignore[method-assign]
-            driver.link.resume = lambda: calls.append("resume")  # type: ignore[method-assign]
+            monkeypatch.setattr(driver.link, "pause", lambda: calls.append("pause"))
+            monkeypatch.setattr(driver.link, "resume", lambda: calls.append("resume"))
             submitted: list[Persist] = []
-            submit, driver._store.submit = driver._store.submit, submitted.append  # type: ignore[method-assign]  # noqa: SLF001
+            submit = driver._store.submit  # noqa: SLF001
+            monkeypatch.setattr(driver._store, "submit", submitted.append)  # noqa: SLF001
             half = UNCOMMITTED_BYTES // 2 + 1
             sends = []
             for _ in range(3):
@@ -231,7 +236,7 @@ def test_reading_stops_while_too_much_is_not_on_disk(home: Path) -> None:
                 await until(lambda: len(submitted) == len(sends))
             assert calls[0] == "pause"
             assert "resume" not in calls
-            driver._store.submit = submit  # type: ignore[method-assign]  # noqa: SLF001
+            monkeypatch.setattr(driver._store, "submit", submit)  # noqa: SLF001
             for persist in submitted:
                 submit(persist)
             await asyncio.gather(*sends)

@@ -69,7 +69,7 @@ def test_a_peer_name_never_leads_elsewhere(name: str, tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StoreError, match="cannot make .*file.*ZMESH_HOME to another place"):
+        with pytest.raises(StoreError, match=r"cannot make .*file.*ZMESH_HOME to another place"):
             home_directory(path)
-    with pytest.raises(StoreError, match="nobody-of-this-name.*ZMESH_HOME"):
+    with pytest.raises(StoreError, match=r"nobody-of-this-name.*ZMESH_HOME"):
         home_directory("~nobody-of-this-name/mesh")

@@ -9,7 +9,6 @@ import pytest
 import zmesh
 from tests.conftest import new_peer, take, two_agents
 from tests.waiting import until
-from zmesh.peer.driver import Driver
 from zmesh.protocol.effects import Progress
 from zmesh.protocol.states import Sent
 
@@ -113,7 +112,7 @@ def test_waiting_for_a_state_ends_in_time_and_can_be_repeated(home: Path) -> Non
         async with new_peer("laptop", home) as laptop:
             receipt = await waiting_receipt(laptop)
             for _ in range(3):
-                with pytest.raises(zmesh.WaitTimeout, match="is waiting, not stored, after 0.01 s.*goes on being"):
+                with pytest.raises(zmesh.WaitTimeout, match=r"is waiting, not stored, after 0.01 s.*goes on being"):
                     await receipt.stored(timeout=0.01)
             with pytest.raises(TimeoutError):
                 await receipt.handled(timeout=0)
@@ -283,7 +282,7 @@ def test_news_that_come_while_the_store_is_asked_win(home: Path) -> None:
         async with new_peer("laptop", home) as laptop:
             sent = await waiting_receipt(laptop)
             ident = sent.id
-            driver: Driver = laptop.driver
+            driver = laptop.driver
             del sent
             gc.collect()
             code = await laptop.agent("code")

@@ -236,6 +236,10 @@ class Storm(RuleBasedStateMachine):
                     self.finish(node.name, -1 - at, "done")
             self.world.run(10.0)
             self.what_is_told_is_true()
+            if not any(node.core.node.outbox.by_id or node.disk.snapshot().ins for node in self.world.nodes.values()):
+                break
+        self.world.run(20.0)  # outcomes and endings are confirmed
+        self.what_is_told_is_true()
         for letter in self.letters.values():
             if letter.settled:
                 out = [row.state for row in self.node(letter.source).disk.out_rows() if row.id == letter.id]

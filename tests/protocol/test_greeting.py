@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.protocol.pair import DEVICE, Node, World, losing, two
-from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
+from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
 from zmesh.protocol.effects import Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
@@ -76,6 +76,14 @@ def test_nobody_is_admitted_when_all_places_are_taken(monkeypatch: pytest.Monkey
     monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
     world.inject(a, encode(LINK, hello()), DEVICE, b"path")
     assert STRANGER not in a.core.node.remotes
+
+
+def test_an_epoch_beyond_all_is_a_lie() -> None:
+    world, a, b = two()
+    world.inject(a, encode(LINK, hello(store=b.store, epoch=MAX_EPOCH + 1)), DEVICE, b"path")
+    assert any(notice.text.startswith("bad-epoch") for notice in a.notices)
+    assert a.remote(b).epoch == 1
+    assert a.remote(b).up
 
 
 def test_a_new_name_is_written_down() -> None:

@@ -6,7 +6,7 @@ from tests.protocol.pair import World, losing, two
 from zmesh.errors import AmbiguousAddress
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, STORE_RETRY
-from zmesh.protocol.effects import CancelSend, Close, Dial, Hangup, OpenMailbox, Sighted
+from zmesh.protocol.effects import Close, Dial, Hangup, OpenMailbox, Sighted
 from zmesh.protocol.frames import Ack, Data, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act

@@ -222,7 +222,7 @@ class Agent:
         try:
             either: set[asyncio.Future[Any]] = {answer, handled}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if receipt.state in ("waiting", "queued", "sent"):
+            if not answer.done() and not handled.done() and receipt.state != "stored":
                 await asyncio.wait(either, timeout=LAST_NEWS, return_when=asyncio.FIRST_COMPLETED)
             if handled.done() and not answer.done():
                 handled.result()

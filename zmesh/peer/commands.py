@@ -116,7 +116,7 @@ FATE_OUT: Final = CommandView(
     f"""DELETE FROM outbody WHERE row = (SELECT row FROM outbox WHERE id = NEW.id AND dest = NEW.dest
             AND state IN ({LIVE}));
         UPDATE outbox SET state = NEW.state, detail = NEW.detail
-            WHERE id = NEW.id AND dest = NEW.dest AND 1;""",  # noqa: S608
+            WHERE id = NEW.id AND dest = NEW.dest AND state NOT IN ({FINAL});""",  # noqa: S608
 )
 LOSE_OUT: Final = CommandView(
     "lose_out",

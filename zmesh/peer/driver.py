@@ -98,7 +98,6 @@ class Driver:
         self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
         self._promises: WeakSet[asyncio.Future[Any]] = WeakSet()
-        self._promises: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._watchers: list[asyncio.Future[None]] = []
         self._changes = 0
         self._numbers = 0
@@ -202,18 +201,6 @@ class Driver:
             self._die(error)
             raise self._fault from error
         self._soon()
-
-    def promise(self) -> asyncio.Future[Any]:
-        """Return a future that fails when the peer is closed before anything else becomes of it.
-
-        Raises:
-            PeerClosed: The peer is closed already.
-        """
-        if self._closed:
-            raise self._fault
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._promises.add(future)
-        return future
 
     def promise(self) -> asyncio.Future[Any]:
         """Return a future for something that may happen; it fails with `PeerClosed` when the peer is closed first.
