@@ -70,7 +70,7 @@ async def collect(agent: zmesh.Agent, count: int, seconds: float = PATIENCE) -> 
     taken: list[zmesh.Message] = []
     finishing: list[Awaitable[object]] = []
     async with asyncio.timeout(seconds):
-        async with contextlib.aclosing(agent.inbox()) as inbox:  # type: ignore[type-var]
+        async with contextlib.aclosing(agent.inbox()) as inbox:
             async for message in inbox:
                 taken.append(message)
                 finishing.append(message.done())

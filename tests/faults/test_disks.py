@@ -99,6 +99,31 @@ def test_a_receiver_with_a_full_disk_acknowledges_nothing_and_catches_up(home: P
         run(lambda: test(disk))
 
 
+def test_a_peer_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_space(home: Path) -> None:
+    async def test(disk: Path) -> None:
+        filler = fill(disk)
+        with pytest.raises(zmesh.StoreFull) as caught:
+            await make_peer("a", home).start()
+        assert str(caught.value) == (
+            f"the disk is full: {store_file(home, 'a')} cannot grow. Free some space on its file system"
+        )
+        filler.unlink()
+        async with peers(home, "a") as (a,):
+            receipts = await send_all(await a.agent("sender"), "receiver@b", [bytes(BODY)] * 100)
+        filler = fill(disk)
+        with pytest.raises(zmesh.StoreFull):
+            async with peers(home, "a") as (a,):
+                await (await a.agent("sender")).send("receiver@b", bytes(BODY))
+        filler.unlink()
+        async with peers(home, "a", "b") as (a, b):
+            messages = await collect(await b.agent("receiver"), len(receipts))
+            assert [message.id for message in messages] == [receipt.id for receipt in receipts]
+            assert (await (await a.agent("sender")).send("receiver@b", "goes on")).state != "lost"
+
+    with small_disk(home / "peers" / "a", "4m") as disk:
+        run(lambda: test(disk))
+
+
 # --- a disk that cannot be written ---
 
 
@@ -231,6 +256,26 @@ def test_a_store_that_was_only_moved_stays_what_it_is(home: Path) -> None:
             assert a.id == original
             (message,) = await collect(await b.agent("receiver"), 1)
             assert message.id == receipt.id
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["renamed", "copied"])
+def test_mail_of_a_peer_that_was_renamed_is_delivered(home: Path, how: str) -> None:
+    async def test() -> None:
+        async with peers(home, "old") as (old,):
+            receipts = await send_all(await old.agent("sender"), "receiver@b", list(range(100)))
+        if how == "renamed":
+            (home / "peers" / "old").rename(home / "peers" / "new")
+        else:
+            shutil.copytree(home / "peers" / "old", home / "peers" / "new")
+        async with peers(home, "new", "b") as (new, b):
+            messages = await collect(await b.agent("receiver"), 100)
+            assert [message.body for message in messages] == list(range(100))
+            assert {message.sender for message in messages} == {"sender@new"}
+            sender = await new.agent("sender")
+            for receipt in receipts:
+                await (await sender.receipt(receipt.id)).handled(PATIENCE)
 
     run(test)
 

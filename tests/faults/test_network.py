@@ -27,13 +27,14 @@ from tests.faults.support import (
     send_all,
     store_file,
 )
-from tests.storm.journal import GOT, SENT, read_lines
+from tests.storm.journal import GOT, SENT, Watch, read_lines
 from tests.storm.processes import wait_until
 from tests.storm.verdict import query
 
 CUTS = 20
 STREAM = 4000
 PINGS = 60
+BACKLOG = 10  # messages under way, at 50 a second
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -129,16 +130,21 @@ def cable() -> Iterator[Wire]:
         yield made
 
 
-def heard(home: Path) -> list[tuple[int, float]]:
-    """Return what the receiver got: the number and when."""
-    lines = [words for words in read_lines(puppet_log(home, "right")) if words[0] == GOT]
-    return [(int(words[3]), float(words[4])) for words in lines]
+def heard(home: Path) -> list[float]:
+    """Return when the receiver got something."""
+    return [float(words[4]) for words in read_lines(puppet_log(home, "right")) if words[0] == GOT]
 
 
-def silence(home: Path, cable: Wire, seconds: float) -> float:
+def silence(home: Path, cable: Wire, seconds: float, sent: Watch, got: Watch) -> float:
     """Lose every packet for a while; return how long after that traffic goes on."""
-    before = len(heard(home))
-    wait_until(lambda: len(heard(home)) > before + 20, PATIENCE, "traffic")
+
+    def at_rest() -> bool:
+        """Say whether what was sent arrives at once: there is no backlog that could be taken for traffic."""
+        sent.look()
+        got.look()
+        return 0 < sent.sent < got.got + BACKLOG
+
+    wait_until(at_rest, PATIENCE, "traffic without a backlog")
     cable.unplug()
     cut = time.monotonic()
     try:
@@ -147,31 +153,44 @@ def silence(home: Path, cable: Wire, seconds: float) -> float:
     finally:
         cable.plug()
     healed = time.monotonic()
-    assert [at for _, at in heard(home) if cut + 1 < at < healed] == [], "the wire was not cut"
-    wait_until(lambda: heard(home)[-1][1] > healed, PATIENCE, "traffic after the silence")
-    return next(at for _, at in heard(home) if at > healed) - healed
+    assert not any(cut + seconds / 2 < at < healed for at in heard(home)), "the wire was not cut"
+    got.look()
+    before = got.got
+
+    def again() -> bool:
+        got.look()
+        return got.got > before
+
+    wait_until(again, PATIENCE, "traffic after the silence")
+    return next(at for at in heard(home) if at > healed) - healed
 
 
 def keep_silent(home: Path, cable: Wire, lengths: list[float]) -> list[float]:
     """Run a stream of messages through silences; nothing is lost, doubled or overtaken. Return the resumptions."""
     left, right = cable.addresses
+    left_log, right_log = Watch(puppet_log(home, "left")), Watch(puppet_log(home, "right"))
     with (
         puppet("consume", "right", home, f"bind=tcp://{right}:*", before=cable.inside(cable.right)) as receiver,
         puppet(
             "pulse", "left", home, f"{MAILBOX}@right", f"bind=tcp://{left}:*", before=cable.inside(cable.left)
         ) as sender,
     ):
-        resumed = [silence(home, cable, seconds) for seconds in lengths]
+        resumed = [silence(home, cable, seconds, left_log, right_log) for seconds in lengths]
         sender.check()
         sender.kill()
         sent = [words[1] for words in read_lines(puppet_log(home, "left")) if words[0] == SENT]
         with puppet("idle", "left", home, f"bind=tcp://{left}:*", before=cable.inside(cable.left)):
-            wait_until(lambda: len(heard(home)) >= len(sent), PATIENCE, "everything arrives")
+
+            def complete() -> bool:
+                right_log.look()
+                return right_log.got >= len(sent)
+
+            wait_until(complete, PATIENCE, "everything arrives")
         receiver.tell("quit")
         assert receiver.end() == 0
-    got = [words[1] for words in read_lines(puppet_log(home, "right")) if words[0] == GOT]
-    assert got[: len(sent)] == sent
-    assert len(got) == len(set(got)) <= len(sent) + 3, "more than a send that was killed before it returned"
+    arrived = [words[1] for words in read_lines(puppet_log(home, "right")) if words[0] == GOT]
+    assert arrived[: len(sent)] == sent
+    assert len(arrived) == len(set(arrived)) <= len(sent) + 3, "more than a send that was killed before it returned"
     return resumed
 
 

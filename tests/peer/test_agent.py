@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -826,7 +826,12 @@ def test_what_is_not_finished_on_disk_is_not_finished(home: Path, disk: Disk) ->
             code = await laptop.agent("code")
             receipt = await code.send("code", "work", type="ask")
             message = await take(code)
-            for attempt in (message.done, lambda: message.done(reply="done"), lambda: message.reply("half way")):
+            attempts: list[Callable[[], Awaitable[object]]] = [
+                message.done,
+                lambda: message.done(reply="done"),
+                lambda: message.reply("half way"),
+            ]
+            for attempt in attempts:
                 disk.code = FULL
                 with pytest.raises(zmesh.StoreFull):
                     await attempt()

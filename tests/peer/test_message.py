@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
@@ -15,6 +16,9 @@ from zmesh.peer.message import TIME_BYTES, reply_id
 from zmesh.protocol.bounds import ID_BYTES, MAX_BODY
 from zmesh.protocol.effects import Send
 from zmesh.protocol.priority import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SOON = 20.0
 IDENT = bytes(range(16))
@@ -51,7 +55,8 @@ def test_done_ends_it_once(home: Path) -> None:
             await message.done()
             assert message.finished
             await receipt.handled(timeout=0)
-            for again in (message.done, message.nack, lambda: message.done(reply="again")):
+            endings: list[Callable[[], object]] = [message.done, message.nack, lambda: message.done(reply="again")]
+            for again in endings:
                 with pytest.raises(zmesh.LeaseLost, match="was finished, or was redelivered"):
                     again()
             assert await code.poll() == []

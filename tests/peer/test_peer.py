@@ -58,6 +58,18 @@ def test_where_others_are_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch
         chosen()
 
 
+def test_an_agent_that_is_asked_for_twice_at_once_is_one_agent(home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("studio", home) as studio:
+            code, same = await asyncio.gather(studio.agent("code"), studio.agent("code"))
+            assert code is same
+            assert len(studio.driver.core.node.inbox.mailboxes["code"].holders) == 1
+            await code.send("code", "hello")
+            assert (await take(code)).body == "hello"
+
+    asyncio.run(scenario())
+
+
 def test_agents_are_named_like_peers(home: Path) -> None:
     async def scenario() -> None:
         async with new_peer("studio", home) as studio:

@@ -11,7 +11,7 @@ from tests.protocol.pair import DEVICE, Node, World, two
 from zmesh.errors import LeaseLost, MeshFull
 from zmesh.protocol import core as module
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Attach, CancelSend, Close, Detach, Done, Nack, Send, Sighted, Take, Untake
+from zmesh.protocol.effects import CancelSend, Close, Detach, Done, Nack, Send, Sighted, Take, Untake
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Hello, Ping, Reset
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent
@@ -68,20 +68,23 @@ class Storm(RuleBasedStateMachine):
     # --- what happens ---
 
     @rule(source=nodes, to=nodes, priority=st.sampled_from(Priority), ttl=st.sampled_from([None, None, 2.0, 30.0]),
-          size=st.sampled_from([1, 1, 1, 70_000]))  # fmt: skip
-    def send(self, source: str, to: str, priority: Priority, ttl: float | None, size: int) -> None:
+          size=st.sampled_from([1, 1, 1, 70_000]), count=st.integers(1, 4), steps=st.integers(0, 20))  # fmt: skip
+    def send(
+        self, *, source: str, to: str, priority: Priority, ttl: float | None, size: int, count: int, steps: int
+    ) -> None:
         node = self.node(source)
-        if node.alive:
+        for _ in range(count if node.alive else 0):
             order = len(self.letters)
             ident = order.to_bytes(4, "big") + node.store[:12]
             letter = Letter(ident, source, to, priority, order, ttl is not None, node.tickets + 1)
             self.letters[ident] = letter
             node.send(f"in@{to}", bytes(size), sender="in", priority=priority, ttl=ttl, ident=ident)
+        self.world.carry(steps)
 
     @precondition(lambda self: self.letters)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        letter = data.draw(st.sampled_from(list(self.letters.values())))
+    @rule(at=st.integers(0, 5))
+    def cancel(self, at: int) -> None:
+        letter = list(self.letters.values())[-1 - at % len(self.letters)]
         node = self.node(letter.source)
         if node.alive:
             letter.mortal = True
@@ -104,58 +107,51 @@ class Storm(RuleBasedStateMachine):
             node.command(Nack(node.ticket(), delivery.holder, delivery.row, count=how == "nack"))
             node.command(Take(delivery.holder, 1))
 
-    @rule(name=nodes, grace=st.sampled_from([0.0, 1.0]))
-    def detach(self, name: str, grace: float) -> None:
-        if self.node(name).alive:
-            self.node(name).command(Detach(1, grace))
+    @rule(name=nodes, what=st.sampled_from(["attach", "attach", "leave", "go"]), count=st.integers(1, 3))
+    def holder(self, name: str, what: str, count: int) -> None:
+        node = self.node(name)
+        if node.alive and what == "attach":
+            node.listen("in", count=count)
+        elif node.alive:
+            node.command(Detach(1, 1.0 if what == "leave" else 0.0))
 
-    @rule(name=nodes, count=st.integers(1, 3))
-    def attach(self, name: str, count: int) -> None:
-        if self.node(name).alive:
-            self.node(name).command(Attach("in", 1))
-            self.node(name).command(Take(1, count))
+    @rule(name=nodes, seconds=st.sampled_from([0.0, 0.0, 1.0, 20.0]))
+    def die(self, name: str, seconds: float) -> None:
+        """The process is killed, and another one started later."""
+        self.node(name).kill()
+        self.world.run(seconds)
+        self.start(name)
 
     @rule(name=nodes)
-    def kill(self, name: str) -> None:
+    def stay_away(self, name: str) -> None:
         self.node(name).kill()
 
-    @rule(name=nodes)
     def start(self, name: str) -> None:
         node = self.node(name)
         if not node.alive:
             node.holding = False
             self.told.pop(name, None)
             node.start()
+            node.listen("in", count=3)
 
-    @rule(name=nodes)
-    def hold(self, name: str) -> None:
-        self.node(name).holding = True
+    @rule(name=nodes, what=st.sampled_from(["hold", "hold", "one", "all", "fail", "work"]), steps=st.integers(0, 20))
+    def disk(self, name: str, what: str, steps: int) -> None:
+        node = self.node(name)
+        if what == "hold":
+            node.holding = True
+        elif what in ("fail", "work"):
+            node.failing = "disk full" if what == "fail" else ""
+        elif node.alive:
+            (node.commit_one if what == "one" else node.commit_held)()
+        self.world.carry(steps)
 
-    @rule(name=nodes)
-    def commit_one(self, name: str) -> None:
-        if self.node(name).alive:
-            self.node(name).commit_one()
-
-    @rule(name=nodes)
-    def commit(self, name: str) -> None:
-        if self.node(name).alive:
-            self.node(name).commit_held()
-
-    @rule(name=nodes, reason=st.sampled_from(["", "", "disk full"]))
-    def fail(self, name: str, reason: str) -> None:
-        self.node(name).failing = reason
-
-    @rule(source=nodes, to=nodes)
-    def cut_or_mend(self, source: str, to: str) -> None:
-        self.cut ^= {(source, to)}
-
-    @rule(count=st.integers(1, 4))
-    def lose_frames(self, count: int) -> None:
-        self.lose += count
-
-    @rule(count=st.integers(1, 10))
-    def carry(self, count: int) -> None:
-        self.world.carry(count)
+    @rule(source=nodes, to=nodes, lose=st.integers(0, 4))
+    def network(self, source: str, to: str, lose: int) -> None:
+        """A connection is cut or mended, or a few frames are lost."""
+        if lose:
+            self.lose += lose
+        else:
+            self.cut ^= {(source, to)}
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.0, 4.0, 20.0]))
     def pass_time(self, seconds: float) -> None:
@@ -230,12 +226,7 @@ class Storm(RuleBasedStateMachine):
                 node.commit_held()
             self.start(node.name)
         for _ in range(30):
-            for node in self.world.nodes.values():
-                node.listen("in", count=100)
-                for at in range(-1, -1 - len(node.deliveries), -1):
-                    self.finish(node.name, -1 - at, "done")
-            self.world.run(10.0)
-            self.what_is_told_is_true()
+            self.work_off()
             if not any(node.core.node.outbox.by_id or node.disk.snapshot().ins for node in self.world.nodes.values()):
                 break
         self.world.run(20.0)  # outcomes and endings are confirmed
@@ -246,6 +237,14 @@ class Storm(RuleBasedStateMachine):
                 assert out in ([Sent.HANDLED], [Sent.EXPIRED], [Sent.DEAD]), f"{out} {letter}"
         for node in self.world.nodes.values():
             self.is_clean(node)
+
+    def work_off(self) -> None:
+        for node in self.world.nodes.values():
+            node.listen("in", count=100)
+            for at in range(len(node.deliveries)):
+                self.finish(node.name, at, "done")
+        self.world.run(10.0)
+        self.what_is_told_is_true()
 
     def is_clean(self, node: Node) -> None:
         """Nothing is left behind in memory or on disk."""
@@ -270,7 +269,7 @@ class Storm(RuleBasedStateMachine):
 
 TestStorm = Storm.TestCase
 TestStorm.settings = settings(
-    max_examples=20, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zmesh.peer.driver import Driver
     from zmesh.peer.sqlite_store import ReceiptRow, SqliteStore
 
-PREFETCH: Final = 32  # messages an inbox loop leases ahead: their leases share a commit
+PREFETCH: Final = 256  # messages an inbox loop leases ahead: the fewer commits for leases, the more for messages
 PROMPT: Final = 2.0  # seconds within which what is there already comes, once its lease is on disk
 LAST_NEWS: Final = 0.5  # seconds in which it becomes known that a question expired just when its asker gave up
 

@@ -186,7 +186,10 @@ class Peer:
             if name not in self._agents:
                 await agent.detach()
             raise
-        return self._agents.setdefault(name, agent)
+        known = self._agents.setdefault(name, agent)
+        if known is not agent:  # it was asked for twice at once
+            await agent.detach()
+        return known
 
     # --- looking around ---
 

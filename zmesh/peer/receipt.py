@@ -48,7 +48,9 @@ class Receipt:
     def state(self) -> str:
         """The state in words: waiting, queued, sent, stored, handled, expiring, expired, refused, dead or lost."""
         live = self._driver.core.node.outbox.by_id.get(self.id)
-        return (live.state if live is not None else self._state).name.lower()
+        if live is None or live.state is Sent.EXPIRED:  # the latter while it is being written down, which may fail
+            return self._state.name.lower()
+        return live.state.name.lower()
 
     async def stored(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
         """Wait until the message is in the recipient's durable inbox.

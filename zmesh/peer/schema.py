@@ -66,6 +66,8 @@ def configure(connection: Connection, path: Path) -> None:
     EXCLUSIVE must come before the first use of WAL, so that the index of the WAL lies in this process's memory and no
     second connection can ever write; in a store that is there already, any look into the file uses the WAL. In a new
     one `auto_vacuum` is ignored once WAL is on; in an old one it would be written again, which a full disk refuses.
+    The step to WAL is the last one that uses a rollback journal: EXTRA makes sure that its removal is on disk, else it
+    could come back after a power cut and roll the whole store back to nothing.
 
     Raises:
         StoreError: The file is not a store of ours, or a setting did not hold.
@@ -75,6 +77,7 @@ def configure(connection: Connection, path: Path) -> None:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     check_ours(connection, path)
+    connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     if sys.platform == "darwin":

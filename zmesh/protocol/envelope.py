@@ -16,6 +16,7 @@ from zmesh.protocol.errors import ProtocolError
 
 _FIELDS = 7
 _MAX_ADDRESS = 2 * MAX_NAME + 1  # agent@peer
+_PACK = msgpack.Packer().pack  # packb makes a Packer per call, which costs twice as much as packing
 _REMEMBERED = 4096  # names and types whose check is remembered: the same few come with every message
 
 # Controls, line separators, invisible and bidirectional marks, surrogates and tags hide or disguise what a person or a
@@ -51,7 +52,7 @@ class Envelope:
     def pack(self) -> bytes:
         """Return the bytes that are stored and sent."""
         fields = (self.to, self.sender, self.type, self.thread, self.reply_to, self.sent_at, self.packed)
-        data: bytes = msgpack.packb(fields)
+        data: bytes = _PACK(fields)
         return data
 
     @property

@@ -101,6 +101,9 @@ class Inbox:
             self.mailboxes[command.name] = Mailbox(row)
         elif (known.role, known.capabilities) != (row.role, row.capabilities):
             known.role, known.capabilities = row.role, row.capabilities
+        elif row.name not in self._unsaved:
+            self._turn.emit(Settled(command.ticket))  # it is there as it is: a full disk is no reason to refuse it
+            return
         self.changed = True
         self._unsaved[row.name] = row
         self._turn.persist(row)
@@ -217,7 +220,7 @@ class Inbox:
         if asker is not None and asker.here and asker.mailbox is mailbox:
             asker.demand += 1
             return asker
-        return self._taker(mailbox) if mailbox.head() is None and not mailbox.arriving else None
+        return self._taker(mailbox, 0) if mailbox.head() is None and not mailbox.arriving else None
 
     def _arrived(self, message: InMessage, holder: Holder | None) -> None:
         if message.row in self._turn.ignored_in:
@@ -276,14 +279,22 @@ class Inbox:
             mailbox.ready[message.klass] = deque(m for m in queue if self._messages.get(m.row) is m)
         self._dispatch(mailbox)
 
-    def _taker(self, mailbox: Mailbox) -> Holder | None:
-        """Return the holder that waits for most, so that several share the work."""
-        waiting = [holder for holder in mailbox.holders.values() if holder.demand > 0]
+    def _taker(self, mailbox: Mailbox, attempts: int) -> Holder | None:
+        """Return the holder that waits for most, so that several share the work.
+
+        A message that came back is leased alone: if it is what ends its holder, only its own attempts are counted, and
+        not those of the others that were leased ahead.
+        """
+        waiting = [
+            holder for holder in mailbox.holders.values() if holder.demand > 0 and not (attempts and holder.leases)
+        ]
+        waiting = [holder for holder in waiting if not holder.alone]
         return max(waiting, key=lambda holder: (holder.demand, -holder.id)) if waiting else None
 
     def _dispatch(self, mailbox: Mailbox) -> None:
         while not mailbox.fetching:
-            message, holder = mailbox.head(), self._taker(mailbox)
+            message = mailbox.head()
+            holder = self._taker(mailbox, message.attempts) if message is not None else None
             if message is None or holder is None:
                 return
             gone = self._messages.get(message.row) is not message
@@ -410,12 +421,14 @@ class Inbox:
         message.holder = 0
         if message.attempts >= MAX_ATTEMPTS:
             self._give_up(message)
+            self._freed(holder)
             return
         message.state = step(RECEIVER, message.state, event)
         due = self._turn.now + (_redelivery(message.attempts) if delay is None else delay)
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
         self._put_back(message, due)
+        self._freed(holder)
 
     def _give_up(self, message: InMessage) -> None:
         message.state = step(RECEIVER, message.state, "too many attempts")
@@ -441,6 +454,13 @@ class Inbox:
         if holder is not None:
             holder.leases.pop(message.row, None)
         self._drop(message)
+        if holder is not None:
+            self._freed(holder)
+
+    def _freed(self, holder: Holder) -> None:
+        """A lease has ended: what could not be leased beside it can be now."""
+        if holder.demand > 0 and holder.mailbox.head() is not None:
+            self._dispatch(holder.mailbox)
 
     def _put_back(self, message: InMessage, due: float) -> None:
         message.due = due

@@ -74,3 +74,8 @@ class Holder:
         self.here = True
         self.demand = 0
         self.leases: dict[int, InMessage] = {}
+
+    @property
+    def alone(self) -> bool:
+        """True while the holder has a message that was delivered before: nothing else is leased beside it."""
+        return bool(self.leases) and next(iter(self.leases.values())).attempts > 1

@@ -5,6 +5,7 @@ temporary refusal, a new epoch or a mailbox that appears gives it another place.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
@@ -24,7 +25,7 @@ from zmesh.protocol.bounds import (
 )
 from zmesh.protocol.directory import Resolved, waiting_warning
 from zmesh.protocol.effects import Failed, Progress, Send, Settled
-from zmesh.protocol.envelope import Envelope, is_type
+from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
 from zmesh.protocol.frames import Ending
 from zmesh.protocol.journal import EndOut, FateOut, MoveOut, Op, OutRow, PutOut
 from zmesh.protocol.messages import OutMessage
@@ -94,6 +95,7 @@ class Outbox:
         """Take over what the store kept."""
         for row in rows:
             message = OutMessage(row)
+            message.envelope = self._in_our_name(message.envelope)
             remote = remotes.get(message.dest)
             self._keep(message, remote)
             if remote is None:
@@ -106,6 +108,14 @@ class Outbox:
                 # It has no place, or lost it with its body: it gets a new one.
                 message.number = 0
                 heappush(self._parked, (self._turn.now, message.row))
+
+    def _in_our_name(self, packed: bytes) -> bytes:
+        """Return an envelope that names this peer as it is called now: it may have had another name when it sent."""
+        envelope = unpack_envelope(packed)
+        if envelope.sender_peer == self._name:
+            return packed
+        agent = envelope.sender.partition("@")[0]
+        return replace(envelope, sender=f"{agent}@{self._name}").pack()
 
     # --- sending ---
 
@@ -127,7 +137,7 @@ class Outbox:
         if len(command.id) != ID_BYTES or command.id == NO_ID or not is_type(command.type):
             text = f"a message has an id of {ID_BYTES} bytes and a type of 1 to {MAX_NAME} printable characters"
             raise ValueError(text)
-        if any(len(ident) not in (0, ID_BYTES) for ident in (command.thread, command.reply_to)):
+        if len(command.thread) not in (0, ID_BYTES) or len(command.reply_to) not in (0, ID_BYTES):
             text = f"thread and reply_to are message ids of {ID_BYTES} bytes, or empty"
             raise ValueError(text)
         if command.ttl is not None and not 0 < command.ttl <= MAX_TTL:
