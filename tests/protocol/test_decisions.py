@@ -285,6 +285,8 @@ def test_decision_5_rollback() -> None:
     assert [a.receipt(i) for i in (kept, *lost, later)] == [Sent.STORED, Sent.LOST, Sent.LOST, Sent.STORED]
     assert world.frames(Gone, "a") == [Gone(1, Priority.NORMAL, 2, 3, lost[1])]
     assert len(a.audits("lost")) == len(b.audits("lost")) == 1
+    b.done()  # what came back is leased alone
+    world.run(1.0)
     assert sorted(b.bodies) == [b"kept", b"later"]
     assert a.remote(b).epoch == 1
 
@@ -302,9 +304,12 @@ def test_decision_5_rollback_of_the_sender_that_queued_new_messages_under_old_nu
     b.start()
     b.listen("inbox")
     world.run(10.0)
-    assert [body for body in b.bodies if body.startswith(b"new")] == [b"new %d" % n for n in range(5)]
     assert [a.receipt(ident) for ident in new] == [Sent.STORED] * 5
-    assert [b.inserted(ident) for ident in (*old, *new)] == [[Received.STORED]] * 8
+    while b"new 4" not in b.bodies:
+        b.done()  # what came back is leased alone
+        world.run(1.0)
+    assert [body for body in b.bodies if body.startswith(b"new")] == [b"new %d" % n for n in range(5)]
+    assert [len(b.inserted(ident)) for ident in (*old, *new)] == [1] * 8
     assert a.audits("rollback")
     assert a.remote(b).epoch == b.remote(a).source_epoch == 2
 
@@ -336,7 +341,10 @@ def test_decision_5_rollback_of_both_ends_to_one_moment_needs_nothing() -> None:
     b.listen("inbox")
     a.send("inbox@b", b"3")
     world.run(10.0)
-    assert b.bodies[-1] == b"3"
+    while b.bodies[-1] != b"3":
+        b.done()
+        world.run(1.0)
+    assert b.bodies in ([b"1", b"3"], [b"3"])
     assert a.remote(b).epoch == 1
     assert not world.frames(Gone)
 

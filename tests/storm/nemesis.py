@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.storm.journal import Watch
-from tests.storm.processes import Child, Overdue, wait_until
+from tests.storm.processes import Fork, Overdue, Process, wait_until
 from tests.storm.verdict import Verdict, judge
-from tests.storm.worker import TARGET
+from tests.storm.worker import TARGET, main
 
 SENDERS = ("north", "south")
 MESSAGES = 100_000  # acknowledged in one part of a storm: then all is judged, before a store forgets what has ended
@@ -34,7 +34,7 @@ class Worker:
     name: str
     home: Path
     lives: int = 0
-    child: Child | None = None
+    child: Process | None = None
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class Worker:
         return self.home / "peers" / self.name / "store.db"
 
     @property
-    def process(self) -> Child:
+    def process(self) -> Process:
         assert self.child is not None
         return self.child
 
@@ -63,7 +63,7 @@ class Worker:
         self.lives += 1
         self.watch.forget()
         arguments = [self.role, self.name, str(self.lives), str(self.home), str(self.log)]
-        self.child = Child(self.name, "tests.storm.worker", arguments, self.home / f"{self.name}.err")
+        self.child = Fork(self.name, main, arguments, self.home / f"{self.name}.err")
 
 
 class Storm:

@@ -1,6 +1,7 @@
 """Starting, watching and ending processes of our own: each by its pid, and none outlives the one that started it."""
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,14 +48,88 @@ def disk_directory(prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Child:
-    """A Python module in a process of its own. It is to end itself when its standard input ends.
+class Process(ABC):
+    """A process of our own. It is to end itself when nobody can give it orders any more.
 
     Attributes:
         name: For people.
         pid: Its process id.
         log: What it wrote to its standard error.
     """
+
+    name: str
+    pid: int
+    log: Path
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, process {self.pid}>"
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """True until it has ended."""
+
+    @abstractmethod
+    def tell(self, line: str) -> None:
+        """Give it an order, one line."""
+
+    @abstractmethod
+    def _join(self, seconds: float) -> int | None:
+        """Wait for its end; return its exit status, None when it still runs."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Give no more orders, which ends it if nothing else has."""
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it stands still: the signal is only on its way when `kill` returns."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: self._state() in "TtZX", 10, f"{self} stands still")
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self.running:
+            os.kill(self.pid, signal.SIGKILL)
+        assert self._join(10) is not None, f"{self} outlives a SIGKILL"
+        self._forget()
+
+    def end(self, seconds: float = 20) -> int:
+        """Wait for its own end; return its exit status.
+
+        Raises:
+            Overdue: It did not end; its log is in the text.
+        """
+        status = self._join(seconds)
+        if status is None:
+            raise Overdue(f"{self} does not end within {seconds:g} s\n{self.tail()}")
+        self._forget()
+        return status
+
+    def check(self) -> None:
+        """Make sure that it runs.
+
+        Raises:
+            AssertionError: It has ended by itself; its log is in the text.
+        """
+        assert self.running, f"{self} ended by itself with {self._join(0)}\n{self.tail()}"
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return self.log.read_text(errors="replace")[-_TAIL:] if self.log.exists() else ""
+
+    def _state(self) -> str:
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        except OSError:
+            return "T"  # no /proc to see it in
+
+
+class Child(Process):
+    """A Python module run by an interpreter of its own; its orders come on its standard input."""
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path, before: Sequence[str] = ()) -> None:
         """Start it.
@@ -76,9 +153,6 @@ class Child:
             )
         self.pid = self._process.pid
 
-    def __repr__(self) -> str:
-        return f"<{self.name}, process {self.pid}>"
-
     @property
     def running(self) -> bool:
         """True until it has ended."""
@@ -90,54 +164,57 @@ class Child:
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
-    def stop(self) -> None:
-        """SIGSTOP, and wait until it stands still: the signal is only on its way when `kill` returns."""
-        os.kill(self.pid, signal.SIGSTOP)
-        wait_until(lambda: self._state() in "TtZX", 10, f"{self} stands still")
-
-    def go_on(self) -> None:
-        """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
-        if self.running:
-            os.kill(self.pid, signal.SIGKILL)
-        self._process.wait(10)
-        self._forget()
-
-    def end(self, seconds: float = 20) -> int:
-        """Wait for its own end; return its exit status.
-
-        Raises:
-            Overdue: It did not end; its log is in the text.
-        """
-        self._forget()
+    def _join(self, seconds: float) -> int | None:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Overdue(f"{self} does not end within {seconds:g} s\n{self.tail()}") from None
-
-    def check(self) -> None:
-        """Make sure that it runs.
-
-        Raises:
-            AssertionError: It has ended by itself; its log is in the text.
-        """
-        assert self.running, f"{self} ended by itself with {self._process.returncode}\n{self.tail()}"
-
-    def tail(self) -> str:
-        """Return the end of its log."""
-        return self.log.read_text(errors="replace")[-_TAIL:] if self.log.exists() else ""
-
-    def _state(self) -> str:
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-        except OSError:
-            return "T"  # no /proc to see it in
+            return None
 
     def _forget(self) -> None:
-        """Close our end of its input, which ends it if nothing else has."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
+
+
+class Fork(Process):
+    """A function in a process that is forked from one that has imported everything already: up in no time.
+
+    The function is called with the arguments and the descriptor its orders come from.
+    """
+
+    def __init__(self, name: str, function: Callable[..., None], arguments: Sequence[str], log: Path) -> None:
+        """Start it; parameters as for `Child`."""
+        self.name, self.log = name, log
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([function.__module__])
+        theirs, self._orders = context.Pipe(duplex=False)
+        self._process = context.Process(target=_forked, args=(function, arguments, str(log), theirs), name=name)
+        self._process.start()
+        theirs.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """True until it has ended."""
+        return self._process.is_alive()
+
+    def tell(self, line: str) -> None:
+        """Write a line to where its orders come from."""
+        os.write(self._orders.fileno(), line.encode() + b"\n")
+
+    def _join(self, seconds: float) -> int | None:
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def _forget(self) -> None:
+        self._orders.close()
+
+
+def _forked(function: Callable[..., None], arguments: Sequence[str], log: str, orders: Connection) -> None:
+    """Run the function in the new process."""
+    errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    os.close(errors)
+    function(*arguments, orders.fileno())

@@ -1,11 +1,7 @@
 """One process of the storm: a peer that sends as fast as it can, or one that takes what comes.
 
-    python -m tests.storm.worker sender NAME LIFE HOME LOG
-    python -m tests.storm.worker receiver NAME LIFE HOME LOG
-
-The receiver answers every fourth message, and the senders take the answers. A line `drain` on the standard input makes
-a worker send nothing new and wait until everything it ever sent is handled; `quit` ends it in an orderly way; the end
-of the input ends it at once: nobody is there any more.
+The receiver answers every fourth message, and the senders take the answers. The order `drain` makes a worker send
+nothing new and wait until everything it ever sent is handled; `quit` ends it in an orderly way.
 """
 
 import asyncio
@@ -13,12 +9,12 @@ import contextlib
 import logging
 import os
 import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import zmesh
+import zmesh.peer.peer
 from tests.storm.journal import DONE, GOT, LIFE, QUIET, SENT, STORED, Journal
 from zmesh.protocol.states import Sent
 
@@ -34,21 +30,22 @@ _log = logging.getLogger("storm")
 
 
 class Orders:
-    """What the standard input asks for."""
+    """What this process is told to do; it ends at once when nobody is there to tell it anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, handle: int = 0) -> None:
         self.drain = asyncio.Event()
         self.quit = asyncio.Event()
-        asyncio.get_running_loop().add_reader(0, self._read)
+        self._handle = handle
+        asyncio.get_running_loop().add_reader(handle, self._read)
 
     def _read(self) -> None:
-        text = os.read(0, 4096).decode()
+        text = os.read(self._handle, 4096).decode()
         if not text:
-            os._exit(3)  # whoever started this process is gone
+            os._exit(3)
         for word in text.split():
             getattr(self, word).set()
         if self.quit.is_set():
-            asyncio.get_running_loop().remove_reader(0)
+            asyncio.get_running_loop().remove_reader(self._handle)
 
 
 @contextlib.asynccontextmanager
@@ -122,9 +119,9 @@ def is_answered(number: int) -> bool:
     return number % ANSWERED == 0
 
 
-async def play(role: str, name: str, home: str, life: int, journal: Journal) -> None:
+async def play(role: str, name: str, home: str, life: int, journal: Journal, handle: int) -> None:  # noqa: PLR0917
     """Be a sender or a receiver until told to quit."""
-    orders = Orders()
+    orders = Orders(handle)
     sending = role == "sender"
     async with peer(name, home) as here:
         agent = await here.agent("source" if sending else MAILBOX)
@@ -156,14 +153,9 @@ def _failed(task: asyncio.Task[None]) -> None:
         os._exit(4)
 
 
-def main() -> None:
-    """Read the command line."""
-    role, name, life, home, log = sys.argv[1:]
+def main(role: str, name: str, life: str, home: str, log: str, orders: int) -> None:
+    """Be a worker for the rest of this process's life; arguments as in the module, and where the orders come from."""
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name}.{life} %(levelname)s %(message)s")
     journal = Journal(Path(log))
     journal.write(LIFE, life)
-    asyncio.run(play(role, name, home, int(life), journal))
-
-
-if __name__ == "__main__":
-    main()
+    asyncio.run(play(role, name, home, int(life), journal, orders))

@@ -102,6 +102,7 @@ class Inbox:
         elif (known.role, known.capabilities) != (row.role, row.capabilities):
             known.role, known.capabilities = row.role, row.capabilities
         elif row.name not in self._unsaved:
+            self.changed = True
             self._turn.emit(Settled(command.ticket))  # it is there as it is: a full disk is no reason to refuse it
             return
         self.changed = True
