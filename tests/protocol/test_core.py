@@ -11,7 +11,7 @@ from tests.protocol.pair import DEVICE, Node, World, two
 from zmesh.errors import LeaseLost, MeshFull
 from zmesh.protocol import core as module
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import CancelSend, Close, Detach, Done, Nack, Send, Sighted, Take, Untake
+from zmesh.protocol.effects import CancelSend, Close, Delivery, Detach, Done, Nack, Send, Sighted, Take, Untake
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Hello, Ping, Reset
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent
@@ -90,22 +90,27 @@ class Storm(RuleBasedStateMachine):
             letter.mortal = True
             node.command(CancelSend(letter.id))
 
-    @rule(name=nodes, at=st.integers(0, 3), how=st.sampled_from(["done", "done", "done", "nack", "uncounted"]))
-    def finish(self, name: str, at: int, how: str) -> None:
+    @rule(name=nodes, how=st.sampled_from(["done", "done", "all", "nack", "uncounted"]))
+    def finish(self, name: str, how: str) -> None:
         node = self.node(name)
-        if not node.alive or len(node.deliveries) <= at:
-            return
-        delivery = node.deliveries[-1 - at]
-        holder = node.core.node.inbox._holders.get(delivery.holder)  # noqa: SLF001 - is the lease still there?
-        message = holder.leases.get(delivery.row) if holder else None
-        if message is None or message.finishing:
-            return
-        if how == "done":
-            node.done(-1 - at)
-            self.doing[name, node.tickets] = delivery.id
-        else:
-            node.command(Nack(node.ticket(), delivery.holder, delivery.row, count=how == "nack"))
-            node.command(Take(delivery.holder, 1))
+        for delivery in self.leased(node)[: None if how == "all" else 1]:
+            if how in ("done", "all"):
+                node.command(Done(node.ticket(), delivery.holder, delivery.row))
+                self.doing[name, node.tickets] = delivery.id
+            else:
+                node.command(Nack(node.ticket(), delivery.holder, delivery.row, count=how == "nack"))
+                node.command(Take(delivery.holder, 1))
+
+    def leased(self, node: Node) -> list[Delivery]:
+        """What a holder has got and not finished, as the core sees it."""
+        holders = node.core.node.inbox._holders  # noqa: SLF001
+        leases = {row: m for holder in holders.values() for row, m in holder.leases.items() if not m.finishing}
+        newest = {delivery.row: delivery for delivery in node.deliveries}
+        return [
+            newest[row]
+            for row, m in leases.items()
+            if node.alive and row in newest and newest[row].attempt == m.attempts
+        ]
 
     @rule(name=nodes, what=st.sampled_from(["attach", "attach", "leave", "go"]), count=st.integers(1, 3))
     def holder(self, name: str, what: str, count: int) -> None:
@@ -241,8 +246,7 @@ class Storm(RuleBasedStateMachine):
     def work_off(self) -> None:
         for node in self.world.nodes.values():
             node.listen("in", count=100)
-            for at in range(len(node.deliveries)):
-                self.finish(node.name, at, "done")
+            self.finish(node.name, "all")
         self.world.run(10.0)
         self.what_is_told_is_true()
 

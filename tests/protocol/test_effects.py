@@ -38,7 +38,7 @@ def test_it_cannot_be_changed(name: str) -> None:
     assert CLASSES[name].__doc__
 
 
-@pytest.mark.parametrize("kind", [k for k in sorted(COMMANDS, key=lambda k: str(k.__name__)) if "ticket" in k.__annotations__])
+@pytest.mark.parametrize("kind", sorted((k for k in COMMANDS if "ticket" in k.__annotations__), key=str))
 def test_a_ticket_comes_first(kind: Any) -> None:
     assert dataclasses.fields(kind)[0].name == "ticket"
 

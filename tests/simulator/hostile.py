@@ -89,8 +89,10 @@ class Mallory:
             victim.receive(parts, DEVICE, self._path())
 
     def _hijack(self, victim: Process) -> None:
-        """A HELLO for a store of another device."""
+        """A HELLO for a store of another device, which the victim knows: the first to claim a store owns it."""
         other = self._random.choice(self._processes)
+        if all(peer.store != other.store for peer in victim.disk.model.snapshot().peers):
+            return
         hello = self._hello(other.store, other.name)
         victim.receive(encode(self._random.randbytes(LINK_ID_BYTES), hello), DEVICE, self._path())
 

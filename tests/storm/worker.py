@@ -153,7 +153,7 @@ def _failed(task: asyncio.Task[None]) -> None:
         os._exit(4)
 
 
-def main(role: str, name: str, life: str, home: str, log: str, orders: int) -> None:
+def main(role: str, name: str, life: str, home: str, log: str, orders: int) -> None:  # noqa: PLR0917
     """Be a worker for the rest of this process's life; arguments as in the module, and where the orders come from."""
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name}.{life} %(levelname)s %(message)s")
     journal = Journal(Path(log))

@@ -217,7 +217,7 @@ class PutPeer:
 
 @dataclass(frozen=True, slots=True)
 class DropPeer:
-    """Forget another store and the streams to and from it."""
+    """Forget another store: its row, the streams to and from it, their endings, and the outcomes for it."""
 
     store: bytes
 
