@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from zmesh.cli.bench.scale import percentile, stamp, stamped
 from zmesh.cli.bench.summary import lines
-from zmesh.cli.bench.timing import percentile, stamp, stamped
 
 NATS = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
 COMMAND = (sys.executable, "-m", "zmesh.cli.main")
@@ -108,14 +108,24 @@ def test_a_missing_rival_is_an_error_with_a_way_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the children through /proc")
-def test_a_benchmark_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_benchmark_that_is_stopped_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
     arguments = ["bench", "--only", "drain", "--dir", str(tmp_path)]
     with subprocess.Popen([*COMMAND, *arguments], env=environment(), stdout=subprocess.DEVNULL) as process:
         children = wait_for_children(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
-    assert list(tmp_path.iterdir()) == []
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        process.send_signal(how)
+        process.wait(30)
+    wait_until_gone(children)
+    if how == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert list(tmp_path.iterdir()) == []
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 30
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"{left} are still there after 30 s"
+        time.sleep(0.02)
 
 
 def wait_for_children(pid: int) -> list[int]:

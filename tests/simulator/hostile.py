@@ -73,28 +73,22 @@ class Mallory:
             parts = [bytes(part) for part in changed]
         elif random.random() < 0.5:
             device = random.choice(self._processes).device
-        if device != DEVICE:
-            try:
-                decode(parts)
-            except ProtocolError:
-                pass
-            else:
-                return  # it would be a frame, and this device has not sent it
-        victim.receive(parts, device, self._path())
+        if device == DEVICE:
+            self._say(victim, parts)
+        elif _read(parts) is None:  # otherwise it would be a frame, and this device has not sent it
+            victim.receive(parts, device, self._path())
 
     def _replay(self, victim: Process) -> None:
         """Somebody else's frame, whole, with the link id it had."""
         if self._network.tapped:
             _, parts = self._random.choice(self._network.tapped)
-            victim.receive(parts, DEVICE, self._path())
+            self._say(victim, parts)
 
     def _hijack(self, victim: Process) -> None:
-        """A HELLO for a store of another device, which the victim knows: the first to claim a store owns it."""
+        """A HELLO for a store of another device."""
         other = self._random.choice(self._processes)
-        if all(peer.store != other.store for peer in victim.disk.model.snapshot().peers):
-            return
         hello = self._hello(other.store, other.name)
-        victim.receive(encode(self._random.randbytes(LINK_ID_BYTES), hello), DEVICE, self._path())
+        self._say(victim, encode(self._random.randbytes(LINK_ID_BYTES), hello))
 
     def _answer(self, victim: Process) -> None:
         """Nonsense, or a RESET of a link that never was, on the victim's own connection."""
@@ -177,6 +171,22 @@ class Mallory:
                     ids[at] = self._random.choice(frame.items).id
         return ids
 
+    def _say(self, victim: Process, parts: list[bytes]) -> None:
+        """Send on a connection of its own; but it never is the first to claim a store: who is, owns it."""
+        frame = _read(parts)
+        if isinstance(frame, Hello):
+            known = {peer.store for peer in victim.disk.model.snapshot().peers}
+            if any(process.store == frame.store and frame.store not in known for process in self._processes):
+                return
+        victim.receive(parts, DEVICE, self._path())
+
     def _path(self) -> bytes:
         """A routing id of its own; answers to it go nowhere."""
         return b"\0" + self._random.randbytes(4)
+
+
+def _read(parts: Sequence[bytes]) -> Frame | None:
+    try:
+        return decode(parts)[1]
+    except ProtocolError:
+        return None

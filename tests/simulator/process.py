@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulator.disk import Disk, Ignored
 from tests.simulator.network import Network
 from tests.simulator.world import Clock, SeededEntropy, SimulatorError
+from zmesh.errors import MeshError
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
@@ -226,20 +227,23 @@ class Process:
         if self._world.trace is not None:
             self._world.note(self.name, f"{getattr(action, '__name__', action)}{arguments}")
         self._handling = True
+        refusal: MeshError | None = None
         crashed = False
         try:
-            try:
-                action(*arguments, self.clock.read())
-            finally:
-                self._drain()
+            action(*arguments, self.clock.read())
+        except MeshError as error:
+            refusal = error
+        try:
+            self._drain()
         except Crashed:
             crashed = True
-        finally:
-            self._handling = False
-            if crashed:
-                self.crash()
-            else:
-                self._set_timer()
+        self._handling = False
+        if crashed:
+            self.crash()
+        else:
+            self._set_timer()
+        if refusal is not None:
+            raise refusal
 
     def _drain(self) -> None:
         assert self._core is not None

@@ -28,6 +28,7 @@ class Recorder:
         self.failures: dict[int, str] = {}
         self.bodies: list[dict[int, bytes]] = []
         self.messages: list[dict[int, tuple[bytes, bytes]]] = []
+        self.troubles: list[str] = []
         self.batches = 0
         self._news = threading.Condition()
 
@@ -49,6 +50,9 @@ class Recorder:
 
     def fetched_in(self, messages: dict[int, tuple[bytes, bytes]]) -> None:
         self.messages.append(messages)
+
+    def unreadable(self, reason: str) -> None:
+        self.troubles.append(reason)
 
     def wait(self, what: Callable[[], object]) -> None:
         """Return as soon as `what()` is true; it is looked at after each batch."""

@@ -26,7 +26,7 @@ def test_another_process_is_named(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(PeerRunning, match=rf"process {holder.pid} .*zmesh\.connect\(\)") as refused:
+        with pytest.raises(PeerRunning, match=rf"process {holder.pid} .*another name") as refused:
             LockFile(path).acquire()
         assert refused.value.pid == holder.pid
         holder.kill()

@@ -267,6 +267,12 @@ class Driver:
         """Messages were read back."""
         self._enter(lambda now: self.core.fetched_in(messages, now))
 
+    def unreadable(self, reason: str) -> None:
+        """The store cannot be read: stop, with everything in it as it is."""
+        _log.critical("the store cannot be read, the peer stops: %s", reason)
+        self._fault = PeerFailed(f"the peer has stopped, because its store cannot be read: {reason}")
+        self._end_in_failure()
+
     def _release(self, token: int) -> None:
         size = self._uncommitted.pop(token, 0)
         if size:
@@ -299,9 +305,13 @@ class Driver:
             f"an error in zmesh has stopped this peer ({type(error).__name__}: {error}). What was acknowledged is "
             "safe: close it and open it again, and please report this with the log"
         )
-        self._silence()
-        self._fail_awaited()
-        self._loop.run_in_executor(None, self._store.close)
+        self._end_in_failure()
+
+    def _end_in_failure(self) -> None:
+        if not self._closed:
+            self._silence()
+            self._fail_awaited()
+            self._loop.run_in_executor(None, self._store.close)
 
     def _silence(self) -> None:
         """Take no more commands and close the link: from now on nothing comes in or goes out."""

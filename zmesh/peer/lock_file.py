@@ -58,10 +58,7 @@ class LockFile:
 
     def _running(self, pid: int | None) -> str:
         who = f"process {pid}" if pid else "another process"
-        return (
-            f"{who} already runs the peer of {self._path.parent}: talk to it with zmesh.connect(), or give this peer "
-            f"another name"
-        )
+        return f"{who} already runs the peer of {self._path.parent}: end that one, or give this peer another name"
 
 
 if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere

@@ -160,13 +160,13 @@ class Peer:
 
     # --- agents ---
 
-    async def agent(self, name: str, *, role: str = "", capabilities: Iterable[str] = ()) -> Agent:
+    async def agent(self, name: str, *, role: str | None = None, capabilities: Iterable[str] | None = None) -> Agent:
         """Return the agent of that name, with its mailbox; the mailbox stays when the agent is gone.
 
         Args:
             name: As in an address.
-            role: What it is for; others can see it.
-            capabilities: What it can do; others can see them.
+            role: What it is for; others can see it. None for what it was.
+            capabilities: What it can do; others can see them. None for what they were.
 
         Raises:
             AddressError: The name breaks the grammar.
@@ -177,6 +177,11 @@ class Peer:
         assert store is not None
         name = check_name(name, "agent name")
         ticket = driver.number()
+        mailbox = driver.core.node.inbox.mailboxes.get(name)
+        if role is None:
+            role = mailbox.role if mailbox else ""
+        if capabilities is None:
+            capabilities = mailbox.capabilities if mailbox else ()
         opened = driver.submit(ticket, OpenMailbox(ticket, name, role, tuple(capabilities)))
         # Attached before the commit: the roster shows the mailbox and its holder at once.
         agent = self._agents.get(name) or Agent(name, self.name, driver, store)

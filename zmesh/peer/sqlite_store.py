@@ -58,6 +58,10 @@ class StoreListener(Protocol):
         """Envelopes and bodies asked for by `fetch_in`, as far as they are there."""
         ...
 
+    def unreadable(self, reason: str) -> None:
+        """What was asked for could not be read; the reason is for people."""
+        ...
+
 
 class SqliteStore:
     """One peer's store.
@@ -314,10 +318,9 @@ class SqliteStore:
                 return lambda: listener.fetched_out(bodies)
             messages = read_messages(connection, fetch.rows)
         except StoreError as error:
-            _log.warning("could not read messages back: %s", error)
-            if isinstance(fetch, FetchOutRows):
-                return lambda: listener.fetched_out({})
-            return lambda: listener.fetched_in({})
+            # An error is not an absence: to call these messages gone would strand them.
+            reason = str(error)
+            return lambda: listener.unreadable(reason)
         return lambda: listener.fetched_in(messages)
 
     def _report(self, results: list[Result], fetched: list[Callable[[], None]]) -> None:

@@ -64,6 +64,7 @@ KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and fo
 # --- leases ---
 MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end
 DETACH_GRACE: Final = 5.0  # seconds a detached holder's leases wait for its return
+ALONE_PATIENCE: Final = 5.0  # seconds a message whose holder went away waits to be leased alone
 REDELIVERY_FIRST: Final = 0.25  # seconds before the second delivery; doubles
 REDELIVERY_MAX: Final = 60.0
 

@@ -14,6 +14,7 @@ from zmesh.errors import AddressError, LeaseLost, MeshFull
 from zmesh.protocol.address import is_name
 from zmesh.protocol.backoff import delay_of
 from zmesh.protocol.bounds import (
+    ALONE_PATIENCE,
     CACHED_BODY_BYTES,
     MAX_AGENTS,
     MAX_ATTEMPTS,
@@ -61,6 +62,7 @@ class Inbox:
         self._cached = 0
         self._fetches: deque[tuple[Mailbox, tuple[int, ...]]] = deque()
         self._delayed: list[tuple[float, int]] = []
+        self._patience: list[tuple[float, str]] = []
         self._expiry: list[tuple[float, int]] = []
         self._detached: dict[int, float] = {}  # when the leases of a holder that is gone return
         self._unsaved: dict[str, PutMailbox] = {}  # mailboxes that may not be on disk yet
@@ -221,7 +223,7 @@ class Inbox:
         if asker is not None and asker.here and asker.mailbox is mailbox:
             asker.demand += 1
             return asker
-        return self._taker(mailbox, 0) if mailbox.head() is None and not mailbox.arriving else None
+        return self._taker(mailbox, alone=False) if mailbox.head() is None and not mailbox.arriving else None
 
     def _arrived(self, message: InMessage, holder: Holder | None) -> None:
         if message.row in self._turn.ignored_in:
@@ -280,22 +282,26 @@ class Inbox:
             mailbox.ready[message.klass] = deque(m for m in queue if self._messages.get(m.row) is m)
         self._dispatch(mailbox)
 
-    def _taker(self, mailbox: Mailbox, attempts: int) -> Holder | None:
+    def _taker(self, mailbox: Mailbox, *, alone: bool) -> Holder | None:
         """Return the holder that waits for most, so that several share the work.
 
-        A message that came back is leased alone: if it is what ends its holder, only its own attempts are counted, and
-        not those of the others that were leased ahead.
+        Args:
+            mailbox: The mailbox.
+            alone: Take a holder that has nothing else. A message whose holder went away is leased so: if it is what
+                ends its holders, only its own attempts are counted, and not those of others that were leased ahead.
         """
-        waiting = [
-            holder for holder in mailbox.holders.values() if holder.demand > 0 and not (attempts and holder.leases)
-        ]
+        waiting = [holder for holder in mailbox.holders.values() if holder.demand > 0 and not (alone and holder.leases)]
         waiting = [holder for holder in waiting if not holder.alone]
         return max(waiting, key=lambda holder: (holder.demand, -holder.id)) if waiting else None
+
+    def _alone(self, message: InMessage) -> bool:
+        """Say whether a message is to be leased alone; one that has waited for that in vain is not."""
+        return message.suspect and self._turn.now < message.due + ALONE_PATIENCE
 
     def _dispatch(self, mailbox: Mailbox) -> None:
         while not mailbox.fetching:
             message = mailbox.head()
-            holder = self._taker(mailbox, message.attempts) if message is not None else None
+            holder = self._taker(mailbox, alone=self._alone(message)) if message is not None else None
             if message is None or holder is None:
                 return
             gone = self._messages.get(message.row) is not message
@@ -425,6 +431,7 @@ class Inbox:
             self._freed(holder)
             return
         message.state = step(RECEIVER, message.state, event)
+        message.suspect = event == "holder gone"
         due = self._turn.now + (_redelivery(message.attempts) if delay is None else delay)
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
@@ -466,6 +473,8 @@ class Inbox:
     def _put_back(self, message: InMessage, due: float) -> None:
         message.due = due
         heappush(self._delayed, (due, message.row))
+        if message.suspect:
+            heappush(self._patience, (due + ALONE_PATIENCE, message.mailbox))
 
     def _settle_after_commit(self, ticket: int) -> None:
         self._turn.then(
@@ -495,6 +504,7 @@ class Inbox:
     def timer(self) -> float:
         """Return when `wake` is due."""
         heads = [heap[0][0] for heap in (self._delayed, self._expiry) if heap]
+        heads += [at for at, _ in self._patience[:1]]
         return min([*heads, *self._detached.values()], default=NEVER)
 
     def wake(self) -> None:
@@ -506,6 +516,17 @@ class Inbox:
             message = self._messages.get(heappop(self._expiry)[1])
             if message is not None and message.committed and message.state is Received.STORED and not message.attempts:
                 self._expire(message)
+        due = self._come_back(now)
+        for message in reversed(due):
+            self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
+        names = dict.fromkeys(message.mailbox for message in due)
+        while self._patience and self._patience[0][0] <= now:
+            names[heappop(self._patience)[1]] = None
+        for name in names:
+            self._dispatch(self.mailboxes[name])
+
+    def _come_back(self, now: float) -> list[InMessage]:
+        """Return what is to be delivered again now; end what has been delivered often enough, or has expired."""
         due: list[InMessage] = []
         while self._delayed and self._delayed[0][0] <= now:
             at, row = heappop(self._delayed)
@@ -520,10 +541,7 @@ class Inbox:
                 self._expire(message)  # it was given back uncounted, and the heap has let it pass
             else:
                 due.append(message)
-        for message in reversed(due):
-            self.mailboxes[message.mailbox].ready[message.klass].appendleft(message)
-        for name in dict.fromkeys(message.mailbox for message in due):
-            self._dispatch(self.mailboxes[name])
+        return due
 
 
 def _check_words(command: OpenMailbox) -> None:

@@ -77,5 +77,5 @@ class Holder:
 
     @property
     def alone(self) -> bool:
-        """True while the holder has a message that was delivered before: nothing else is leased beside it."""
-        return bool(self.leases) and next(iter(self.leases.values())).attempts > 1
+        """True while the holder has a suspect message: nothing else is leased beside it."""
+        return bool(self.leases) and next(iter(self.leases.values())).suspect

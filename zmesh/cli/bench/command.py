@@ -1,25 +1,30 @@
 """The command `zmesh bench`: which measurements run, in which order, and how their figures are shown."""
 
 import json
+import os
+import platform
 import signal
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import zmq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import zmesh
 from zmesh.cli.bench import measurements
-from zmesh.cli.bench.machine import disk, facts
 from zmesh.cli.bench.measurements import Figures
 from zmesh.cli.bench.rival import ALWAYS, Nats
-from zmesh.cli.bench.sizes import FULL, MAX_ROUNDS, QUICK, Sizes
+from zmesh.cli.bench.scale import FULL, MAX_ROUNDS, QUICK, Sizes
 from zmesh.cli.bench.summary import Line, Runs, lines, medians
 
 Run = Callable[[Path, Sizes], Figures]
@@ -27,6 +32,7 @@ NAMES: Final = ("throughput", "latency", "raw", "memory", "drain")
 _TOO_OLD: Final = "this nats-server does not know sync_interval (2.10 and later do): its strict figures are missing"
 _BELOW_TEN: Final = 10.0
 _THOUSAND: Final = 1000.0
+_IN_MEMORY: Final = frozenset(("tmpfs", "ramfs"))
 
 
 @click.command()
@@ -147,3 +153,46 @@ def _number(value: float) -> str:
     if value >= _THOUSAND:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value < _BELOW_TEN else f"{value:.1f}"
+
+
+# --- the machine ---
+
+
+def filesystem(path: Path) -> str:
+    """Return the type of the filesystem a directory is on, or "unknown" where the system does not list its mounts."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return "unknown"
+    listed = [line.split()[1:3] for line in mounts.read_text().splitlines()]
+    real = path.resolve()
+    holding = [(Path(point), kind) for point, kind in listed if real.is_relative_to(Path(point))]
+    return max(holding, key=lambda mount: len(mount[0].parts), default=(path, "unknown"))[1]
+
+
+def disk(asked: Path | None) -> Path:
+    """Return where to put the stores: where asked, or the temporary directory unless that is only in memory."""
+    if asked is not None:
+        return asked
+    usual = Path(tempfile.gettempdir())
+    return Path.home() if filesystem(usual) in _IN_MEMORY else usual
+
+
+def facts(directory: Path) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    try:
+        client: str | None = version("nats-py")
+    except PackageNotFoundError:
+        client = None
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "zmesh": zmesh.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "filesystem": filesystem(directory),
+        "load_before": load,
+        "sqlite": sqlite3.sqlite_version,
+        "pyzmq": zmq.pyzmq_version(),
+        "libzmq": zmq.zmq_version(),
+        "nats_py": client,
+    }

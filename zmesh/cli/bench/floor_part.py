@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import zmq
 
-from zmesh.cli.bench.sizes import STEP_SECONDS
-from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
+from zmesh.cli.bench.scale import STEP_SECONDS, beats, now, percentiles, stamp, stamped
 
 _WAIT: Final = int(STEP_SECONDS * 1000)  # ms
 _WORD: Final = b"all"  # what a receiver answers when it has everything: the sender may then close

@@ -7,7 +7,7 @@ be (messages missing, twice or out of order) are an error, a slow figure is a fi
 from pathlib import Path
 from typing import Any
 
-from zmesh.cli.bench.sizes import PACE, Sizes
+from zmesh.cli.bench.scale import PACE, Sizes
 from zmesh.cli.bench.workers import BenchError, Worker, together
 
 Figures = dict[str, float]

@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import nats
 from nats.js.api import StorageType, StreamConfig
 
-from zmesh.cli.bench.sizes import IN_FLIGHT, START_SECONDS, STEP_SECONDS, STOP_SECONDS
-from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
+from zmesh.cli.bench.scale import (
+    IN_FLIGHT,
+    START_SECONDS,
+    STEP_SECONDS,
+    STOP_SECONDS,
+    beats,
+    now,
+    percentiles,
+    stamp,
+    stamped,
+)
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

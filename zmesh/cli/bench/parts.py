@@ -7,12 +7,16 @@ measures it must measure itself, never the time of this conversation.
 
 import asyncio
 import json
+import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, Protocol
+
+from zmesh.cli.bench.scale import STOP_SECONDS
 
 ROLES: Final = {
     "peer": "zmesh.cli.bench.peer_part:PeerPart",
@@ -36,13 +40,15 @@ class Part(Protocol):
 
 
 async def converse(part: Part) -> None:
-    """Carry out requests until the input ends."""
+    """Carry out requests until the input ends; what is being done then is broken off."""
     requests: asyncio.Queue[str] = asyncio.Queue()
-    threading.Thread(target=_read, args=(asyncio.get_running_loop(), requests), daemon=True).start()
+    task = asyncio.current_task()
+    assert task is not None
+    threading.Thread(target=_read, args=(asyncio.get_running_loop(), requests, task), daemon=True).start()
     verbs = part.verbs()
     try:
-        while line := await requests.get():
-            request = json.loads(line)
+        while True:
+            request = json.loads(await requests.get())
             try:
                 answer = await verbs[request.pop("verb")](**request)
             except Exception as error:  # noqa: BLE001 - whatever it is, the benchmark must hear of it
@@ -53,19 +59,22 @@ async def converse(part: Part) -> None:
         await part.close()
 
 
-def _read(loop: asyncio.AbstractEventLoop, requests: asyncio.Queue[str]) -> None:
-    """Feed the loop with lines; an empty one is the end."""
+def _read(loop: asyncio.AbstractEventLoop, requests: asyncio.Queue[str], task: asyncio.Task[None]) -> None:
+    """Feed the loop with lines; at their end cancel the conversation, and see that the process ends."""
     with suppress(RuntimeError):  # the loop has ended before the input did
         for line in sys.stdin:
             loop.call_soon_threadsafe(requests.put_nowait, line)
-        loop.call_soon_threadsafe(requests.put_nowait, "")
+        loop.call_soon_threadsafe(task.cancel)
+    time.sleep(STOP_SECONDS)
+    os._exit(1)  # a blocking call, or a goodbye to somebody who is gone: nobody waits for this process any more
 
 
 def main() -> None:
     """Play the role named on the command line."""
     module, _, name = ROLES[sys.argv[1]].partition(":")
     part: Part = getattr(import_module(module), name)()
-    asyncio.run(converse(part))
+    with suppress(asyncio.CancelledError):
+        asyncio.run(converse(part))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmesh
-from zmesh.cli.bench.sizes import IN_FLIGHT, START_SECONDS, STEP_SECONDS
-from zmesh.cli.bench.timing import beats, now, percentiles, stamp, stamped
+from zmesh.cli.bench.scale import IN_FLIGHT, START_SECONDS, STEP_SECONDS, beats, now, percentiles, stamp, stamped
 
 LOOK: Final = 0.005  # seconds between two looks at what is still queued
 SAMPLE: Final = 100  # of a backlog, each how-manieth receipt is asked in the end what became of its message

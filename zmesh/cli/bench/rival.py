@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from zmesh.cli.bench.measurements import Figures
-from zmesh.cli.bench.sizes import PACE, START_SECONDS, Sizes
+from zmesh.cli.bench.scale import PACE, START_SECONDS, Sizes
 from zmesh.cli.bench.workers import BenchError, Worker, together
 
 ALWAYS: Final = "always"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from zmesh.cli.bench.sizes import START_SECONDS, STEP_SECONDS, STOP_SECONDS
+from zmesh.cli.bench.scale import START_SECONDS, STEP_SECONDS, STOP_SECONDS
 from zmesh.errors import MeshError
 
 _TAIL: Final = 2000  # characters of a failed part's standard error that are shown
