@@ -233,7 +233,8 @@ def test_a_copy_beside_its_original_takes_a_new_id_and_nothing_is_lost_or_double
                     assert [message.body for message in await collect(inbox, 1)] == ["for both"]
                 await all_stored(await send_all(await a.agent("sender"), "receiver@b", ["from the original"]))
                 await all_stored(await send_all(await copy.agent("sender"), "receiver@b", ["from the copy"]))
-                assert [m.body for m in await collect(receiver, 2)] == ["from the original", "from the copy"]
+                both = {message.body for message in await collect(receiver, 2)}
+                assert both == {"from the original", "from the copy"}
                 await nothing_more(receiver)
         said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert any("because it is a copy of the file that it was" in text for text in said), said

@@ -94,3 +94,12 @@ def test_a_holder_begins_without_demand_and_without_leases() -> None:
     mailbox = make()
     holder = hold(mailbox, 7)
     assert (holder.id, holder.mailbox, holder.here, holder.demand, holder.leases) == (7, mailbox, True, 0, {})
+
+
+@pytest.mark.parametrize("suspect", [True, False])
+def test_a_holder_is_alone_with_a_message_whose_holder_went_away(suspect: bool) -> None:  # noqa: FBT001
+    holder = hold(make(), 7)
+    assert not holder.alone
+    holder.leases[1] = message(1, 0)
+    holder.leases[1].suspect = suspect
+    assert holder.alone is suspect

@@ -222,6 +222,14 @@ def test_a_batch_ends_at_its_number_of_messages() -> None:
     assert (second.first, len(second.items)) == (BATCH_MESSAGES + 1, 3)
 
 
+def test_a_message_larger_than_a_batch_travels_alone_and_waits_for_the_window_only() -> None:
+    stream = stream_of(3, BATCH_BYTES + 1)
+    assert [len(stream.take(PLENTY, NOW).items) for _ in range(4)] == [1, 1, 1, 0]
+    stream = stream_of(2, BATCH_BYTES + 1)
+    assert len(stream.take(1, NOW).items) == 1, "with nothing in flight any one may go"
+    assert stream.take(BATCH_BYTES, NOW).items == ()
+
+
 def test_a_batch_ends_at_its_bytes() -> None:
     stream = stream_of(10, BATCH_BYTES // 4)
     assert len(stream.take(PLENTY, NOW).items) == 3  # the overhead of the fourth does not fit

@@ -502,6 +502,19 @@ def test_a_new_epoch_takes_everything_along() -> None:
 # --- restart ---
 
 
+def test_what_was_queued_under_another_name_of_ours_is_sent_under_the_present_one() -> None:
+    world, a, b = offline()
+    ident = a.send("inbox@b")
+    a.kill()
+    a.name = "renamed"
+    a.start()
+    b.start()
+    b.listen("inbox")
+    world.run(10.0)
+    assert a.receipt(ident) is Sent.STORED
+    assert b.deliveries[0].envelope.sender == "me@renamed"
+
+
 def test_a_store_that_contradicts_itself_loses_nothing() -> None:
     """No crash leaves such rows; a damaged disk may. Whatever has no place gets one."""
     world = World()

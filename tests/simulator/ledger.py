@@ -215,7 +215,7 @@ class Ledger:
         if record is None:
             return
         old = record.state
-        if old in KEPT:
+        if old in KEPT and op.state is not old:
             raise Violation(f"{self.name}: {record.id.hex()} was {old.name} and is moved")
         if self.places.get(record.place) is record:
             del self.places[record.place]

@@ -92,7 +92,7 @@ def draw(random: Random) -> Plan:
         burst=random.choice((1, 4, 20, 60)),
         latency=random.choice((0.0005, 0.005, 0.05)),
         jitter=random.choice((0.0, 0.002, 0.05)),
-        buffer=random.choice((30, 200, 1000, 1000)),
+        buffer=random.choice((150, 400, 1000, 1000)),
         crashes=random.randint(5, 8),
         partitions=random.randint(1, 3),
         cuts=some(0.7, 1, 25),

@@ -23,7 +23,7 @@ MESSAGES = 100_000  # acknowledged in one part of a storm: then all is judged, b
 HASTY = 0.15  # of the kills hit before anything has moved since the last one
 LULL = 0.1  # seconds at most between the first progress and the kill
 START = 30.0  # seconds for a worker to come up on a busy machine
-DRAIN = 120.0  # seconds until everything must be delivered
+DRAIN = 240.0  # seconds until everything must be delivered
 
 
 @dataclass(slots=True)

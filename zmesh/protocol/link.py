@@ -2,8 +2,12 @@
 
 It decides when to dial, to say HELLO, to ping and to give up on a connection, and it never decides anything about
 messages. A link is UP when the other side has echoed our present link id; it stays so until the connection is
-replaced, the other side resets it, or nothing is heard for too long. Whenever a link leaves UP it draws a new id, so
+replaced, the other side resets it, or nothing is heard for too long. After it has left UP it greets under a new id, so
 that what the other side says of our streams is known to be younger than the id it echoes.
+
+Where to dial is hearsay: what a peer announces may not be reachable from here, and what is stale may come first. So all
+addresses are tried in turn. A sighting may cut an attempt short, once, for an address that has not just been tried; a
+connection that is ready, which only the right device can bring about, is first given the time of an answer.
 """
 
 from dataclasses import dataclass
@@ -31,6 +35,9 @@ from zmesh.protocol.states import LINK, Link, step
 
 NEVER = float("inf")
 _HELLO_GAP = 0.01  # seconds between two HELLOs at least: two peers that restart together must not talk in circles
+_NOT_AGAIN = (
+    2 * DIAL_PATIENCE
+)  # an address that brought nothing cuts no attempt short for so long: another has its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class LinkMachine:
         state: As in `states.Link`.
         id: Our link id; frames we send carry it.
         peer_id: Their link id, empty before their first HELLO.
-        endpoints: Where to dial, best first.
+        endpoints: Where to dial, best first; the one that answered last is always among them.
         heard: When the last valid frame came, seconds.
     """
 
@@ -66,7 +73,12 @@ class LinkMachine:
         self.heard = now
         self._entropy = entropy
         self._dialled = ""
-        self._next = 0  # which endpoint is tried next
+        self._dialled_at = float("-inf")
+        self._ready_at = float("-inf")  # when the connection was last there anew
+        self._tried: dict[str, float] = {}  # endpoints dialled since the last echo, and when
+        self._wish = ""  # the endpoint that a sighting wants dialled next
+        self._kept = ""  # the endpoint that answered last; before there is one, the first that was dialled
+        self._answers = False  # it did so when it was last dialled
         self._since = now  # when the last sign of life was, or the wish to link
         self._redial = Backoff(REDIAL_FIRST, REDIAL_MAX)
         self._dial_at = NEVER
@@ -83,21 +95,24 @@ class LinkMachine:
 
     def sighted(self, endpoints: tuple[str, ...], now: float) -> Act:
         """Addresses were learned, by discovery or from a HELLO; the newest come first."""
-        fresh = tuple(dict.fromkeys(endpoints + self.endpoints))[:MAX_ENDPOINTS]
-        moved = bool(endpoints) and self._dialled not in endpoints
-        self.endpoints = fresh
-        if not fresh or self.state is Link.UP or (self.state is not Link.IDLE and not moved):
+        self._learn(endpoints)
+        if not self.endpoints or self.state is Link.UP:
             return NOTHING
-        self._next = 0
+        fresh = next((each for each in endpoints if now >= self._tried_at(each) + _NOT_AGAIN), "")
+        if self.state is not Link.IDLE and (not fresh or self._dialled in endpoints):
+            return NOTHING
+        self._wish = fresh or self._wish
         self._since = now
         self._redial.reset()
-        return self._dial(now)
+        return self._dial_soon(now)
 
     def ready(self, now: float) -> Act:
         """The connection is there, for the first time or again after a silent reconnect."""
         if self.state is Link.IDLE:
             return NOTHING
         self._step("ready")
+        self._ready_at = now
+        self._kept, self._answers = self._dialled, True
         return self._greet(now)
 
     def lost(self, now: float) -> Act:
@@ -105,15 +120,21 @@ class LinkMachine:
         if self.state in (Link.GREETING, Link.UP):
             self._step("dial")
             self._ping_at = self._hello_at = NEVER
-            self._give_up_at = now + DIAL_PATIENCE
+            self._ready_at, self._answers = float("-inf"), False
+            self._give_up_at = self._patience(now)
         return NOTHING
 
     def reset(self, link: bytes, now: float) -> Act:
         """The other side does not know the link id `link`."""
         if link != self.id or self.state not in (Link.GREETING, Link.UP):
             return NOTHING
+        greeting = self.state is Link.GREETING
         self._step("reset")
-        return self._greet(now)
+        if not greeting:
+            return self._greet(now)
+        # Whoever resets every greeting must neither keep us greeting for ever nor make us greet faster.
+        self.id = self._entropy.token(LINK_ID_BYTES)
+        return NOTHING
 
     def greeted(self, link: bytes, echo: bytes, now: float, *, up: bool) -> Act:
         """A HELLO came.
@@ -130,11 +151,7 @@ class LinkMachine:
             self._step("reset")
             return self._greet(now)
         if self.state is Link.GREETING and echo == self.id:
-            self._step("echoed")
-            self._hello_at = self._give_up_at = NEVER
-            self._redial.reset()
-            self._ping.reset()
-            self._ping_at = now + IDLE_PING
+            self._come_up(now)
         if self.state is Link.UP:
             # They greet and greet: our answers get lost on the way, maybe in a connection that is stuck.
             self._give_up_at = NEVER if up else min(self._give_up_at, now + DIAL_PATIENCE)
@@ -152,10 +169,7 @@ class LinkMachine:
         self.peer_id = b""
         if self.state is Link.IDLE:
             return NOTHING
-        self._step("close")
-        self._hello_at = self._ping_at = self._give_up_at = NEVER
-        self._dial_at = now + max(delay, self._redial.next(self._entropy.fraction()))
-        return Act(hangup=True)
+        return self._close(now + max(delay, self._redial.next(self._entropy.fraction())))
 
     def hear(self, now: float) -> None:
         """A valid frame came that is no HELLO: they know our link."""
@@ -193,7 +207,8 @@ class LinkMachine:
     def wake(self, now: float) -> Act:
         """Do what is due."""
         if now >= self._dial_at:
-            return self._dial(now)
+            self._dial_at = NEVER
+            return self._dial_soon(now)
         if now >= self._give_up_at or (self.state is Link.UP and now >= self._silent_at()):
             return self._replace(now)
         if now >= self._hello_at:
@@ -208,32 +223,87 @@ class LinkMachine:
     def _silent_at(self) -> float:
         return max(self.heard, self._waits_since) + STALLED if self._waiting else self.heard + SILENCE
 
-    # --- doing it ---
+    # --- where to dial ---
+
+    def _learn(self, endpoints: tuple[str, ...]) -> None:
+        """Put endpoints before those that are known, but none before the one that works."""
+        best = (self._kept,) if self.state is Link.UP else ()
+        known = tuple(dict.fromkeys(best + endpoints + self.endpoints))
+        self.endpoints = known[:MAX_ENDPOINTS]
+        if self._kept and self._kept not in self.endpoints:
+            self.endpoints = (*known[: MAX_ENDPOINTS - 1], self._kept)
+
+    def _tried_at(self, endpoint: str) -> float:
+        return self._tried.get(endpoint, float("-inf"))
+
+    def _dial_soon(self, now: float) -> Act:
+        """Dial, but leave what has answered the time to answer again, and never dial in a frenzy."""
+        answers = self.state is Link.DIALING and self._dialled == self._kept and self._answers
+        due = max(self._dialled_at + (HELLO_MAX if answers else REDIAL_FIRST), self._ready_at + HELLO_MAX)
+        if now >= due:
+            return self._dial(now)
+        self._dial_at = min(self._dial_at, due)
+        return NOTHING
 
     def _dial(self, now: float) -> Act:
-        self._dialled = self.endpoints[self._next % len(self.endpoints)]
-        self._next += 1
+        endpoint = self._choose()
+        # Where nobody answered before, nobody is waited for at length while there is an address that answers.
+        brief = self._answers and endpoint != self._kept and endpoint in self._tried
+        self._dialled, self._wish = endpoint, ""
+        self._kept = self._kept or endpoint
+        self._tried = {each: at for each, at in self._tried.items() if each in self.endpoints}
+        self._tried[endpoint] = self._dialled_at = now
         self._step("dial")
+        self._ready_at = float("-inf")
         self._dial_at = self._hello_at = self._ping_at = NEVER
-        self._give_up_at = now + DIAL_PATIENCE
-        return Act(dial=self._dialled)
+        self._give_up_at = self._patience(now, HELLO_MAX if brief else DIAL_PATIENCE)
+        return Act(dial=endpoint)
+
+    def _choose(self) -> str:
+        """Return what a sighting asks for, or by turns what answered last and what was not tried for longest."""
+        if self._wish in self.endpoints:
+            return self._wish
+        if self._kept in self.endpoints and self._kept != self._dialled:
+            return self._kept
+        return min(self.endpoints, key=self._tried_at)
+
+    def _patience(self, now: float, most: float = DIAL_PATIENCE) -> float:
+        """Return when an attempt that begins now is given up; two sides must not stay in step."""
+        return now + most * (0.75 + 0.25 * self._entropy.fraction())
+
+    # --- doing it ---
+
+    def _come_up(self, now: float) -> None:
+        self._step("echoed")
+        self._hello_at = self._give_up_at = self._dial_at = NEVER
+        self._tried, self._wish = {}, ""
+        self._learn(())
+        self._redial.reset()
+        self._ping.reset()
+        self._ping_at = now + IDLE_PING
+
+    def _close(self, dial_at: float) -> Act:
+        self._step("close")
+        self._ready_at = float("-inf")
+        self._hello_at = self._ping_at = self._give_up_at = NEVER
+        self._dial_at = dial_at
+        return Act(hangup=True)
 
     def _replace(self, now: float) -> Act:
         """Give up on the connection; dial again soon, or seldom when nobody has answered for long."""
+        if self.state is Link.DIALING and self._dialled == self._kept:
+            self._answers = False
         fraction = self._entropy.fraction()
         absent = now - self._since > ABSENT_AFTER
         delay = ABSENT_REDIAL * (0.75 + 0.5 * fraction) if absent else self._redial.next(fraction)
-        self._step("close")
-        self._hello_at = self._ping_at = self._give_up_at = NEVER
-        self._dial_at = now + delay
-        return Act(hangup=True)
+        return self._close(now + delay)
 
     def _greet(self, now: float) -> Act:
         self.id = self._entropy.token(LINK_ID_BYTES)
         self._waiting = False
         self._hello.reset()
         self._ping_at = NEVER
-        self._give_up_at = now + DIAL_PATIENCE
+        self._give_up_at = self._patience(now)
         return self._say_hello(now)
 
     def _say_hello(self, now: float) -> Act:

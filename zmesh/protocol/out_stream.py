@@ -161,7 +161,7 @@ class OutStream:
         """
         first = number = self.sent + 1
         top = min(self.limit, self.saved_mark, self.next_number - 1)
-        room = min(room, BATCH_BYTES)
+        batch_room = min(room, BATCH_BYTES)
         items: list[Item] = []
         size = 0
         while number <= top and len(items) < BATCH_MESSAGES:
@@ -174,7 +174,7 @@ class OutStream:
                 items.append(Item(message.id, None, b"", b""))
             else:
                 cost = message.size + ITEM_OVERHEAD
-                if size + cost > room and (items or self.flying):
+                if size + cost > batch_room if items else cost > room and self.flying:
                     break
                 if message.body is None:
                     break
