@@ -149,14 +149,12 @@ def test_an_ending_is_repeated_until_the_floor_covers_it() -> None:
 
 def test_endings_that_are_not_confirmed_hold_the_credit() -> None:
     stream = InStream(KLASS)
-    assert not stream.ended
+    assert (stream.ended, stream.limit) == (False, WINDOW_MESSAGES)
     accept(stream, *range(1, 11), ended=(4,))
     save(stream)
-    assert stream.ended
-    assert stream.limit == 3 + WINDOW_MESSAGES
+    assert (stream.ended, stream.limit) == (True, 3 + WINDOW_MESSAGES)
     stream.confirm(4)
-    assert not stream.ended
-    assert stream.limit == 10 + WINDOW_MESSAGES
+    assert (stream.ended, stream.limit) == (False, 10 + WINDOW_MESSAGES)
 
 
 def test_a_floor_that_runs_ahead_of_the_cursor_confirms_nothing_uncommitted() -> None:

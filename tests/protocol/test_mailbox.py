@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from zmesh.protocol.bounds import CLASSES, MAILBOX_BYTES, MAILBOX_MESSAGES
 from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import InRow, PutMailbox
-from zmesh.protocol.mailbox import Holder, Mailbox
+from zmesh.protocol.mailbox import ASKED, Holder, Mailbox
 from zmesh.protocol.messages import InMessage
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
@@ -103,3 +103,19 @@ def test_a_holder_is_alone_with_a_message_whose_holder_went_away(suspect: bool) 
     holder.leases[1] = message(1, 0)
     holder.leases[1].suspect = suspect
     assert holder.alone is suspect
+
+
+def test_demand_is_given_back_only_to_who_still_waits() -> None:
+    holder = hold(make(), 7)
+    holder.demand = 2
+    one, two, answer = message(1, 0), message(2, 0), message(3, 0)
+    answer.claim = ASKED
+    for each in (one, two, answer):
+        holder.pay(each)
+    assert holder.demand == 0
+    holder.pay_back(one)
+    holder.pay_back(answer)
+    assert holder.demand == 1, "an answer that was asked for costs nothing"
+    holder.withdraw()
+    holder.pay_back(two)
+    assert holder.demand == 0

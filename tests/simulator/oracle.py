@@ -122,6 +122,7 @@ class Oracle:
     def stopped(self, process: "Process") -> None:
         """A process died, and its leases with it."""
         self.totals["crashes"] += 1
+        self.wire.stopped(process.index)
         self._leases = {key: holder for key, holder in self._leases.items() if key[0] != process.index}
 
     def transmitted(self, process: "Process", store: bytes, parts: list[bytes]) -> None:

@@ -31,6 +31,11 @@ class Wire:
         self._emptied: set[tuple[Stream, int]] = set()
         self._gone: dict[Stream, list[tuple[int, int]]] = {}
         self._limits: dict[tuple[int, int], list[int]] = {}
+        self._outcomes: dict[tuple[int, int], int] = {}
+
+    def stopped(self, index: int) -> None:
+        """A process died: what it told of outcomes, it will tell again under other numbers."""
+        self._outcomes = {pair: number for pair, number in self._outcomes.items() if index not in pair}
 
     def rolled_back(self, index: int) -> None:
         """A disk went back: what its store sent and nobody took may be said otherwise; so may what it took."""
@@ -184,7 +189,9 @@ class Wire:
             known[klass] = max(known[klass], limit)
 
     def _confirm_outcomes(self, process: "Process", target: int, upto: int) -> None:
-        if self._oracle.rollbacks(process.index, target):
+        # A number that the other side has not told since it runs is no evidence to it.
+        told = self._outcomes.get((target, process.index), 0)
+        if upto > told or self._oracle.rollbacks(process.index, target):
             return
         ledger = self._oracle.ledgers[process.index]
         for number, outcome in self._oracle.ledgers[target].outcomes.get(process.store, {}).items():
@@ -204,6 +211,8 @@ class Wire:
                 if row is None or row.id != ident or row.code != fate.code:
                     self._oracle.fail(process.name, f"outcome {number} is sent before it is on disk")
                 number += 1
+        pair = (process.index, target)
+        self._outcomes[pair] = max(self._outcomes.get(pair, 0), number - 1)
 
     def _say_gone(self, process: "Process", target: int, frame: Gone) -> None:
         if not self._oracle.rollbacks(process.index, target):

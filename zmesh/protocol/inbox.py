@@ -27,7 +27,7 @@ from zmesh.protocol.bounds import (
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, OpenMailbox, Settled
 from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
 from zmesh.protocol.journal import InRow, PutIn, PutMailbox, SetIn
-from zmesh.protocol.mailbox import Holder, Mailbox
+from zmesh.protocol.mailbox import ASKED, Holder, Mailbox
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import RECEIVER, Received, step
@@ -159,7 +159,7 @@ class Inbox:
         """The holder waits no longer."""
         holder = self._holders.get(ident)
         if holder is not None:
-            holder.demand = 0
+            holder.withdraw()
 
     def expect(self, ident: int, message_id: bytes) -> None:
         """The holder waits for the answer to a message."""
@@ -221,7 +221,7 @@ class Inbox:
             return None
         asker = self._holders.get(self._expected.pop(reply_to, 0)) if reply_to else None
         if asker is not None and asker.here and asker.mailbox is mailbox:
-            asker.demand += 1
+            message.claim = ASKED
             return asker
         return self._taker(mailbox, alone=False) if mailbox.head() is None and not mailbox.arriving else None
 
@@ -248,7 +248,7 @@ class Inbox:
         if holder is None:
             mailbox.arriving -= 1
         elif holder.leases.pop(message.row, None) is not None:
-            holder.demand += holder.here
+            holder.pay_back(message)
         self._drop(message)
         self._dispatch(mailbox)
 
@@ -327,7 +327,7 @@ class Inbox:
             if message.row in holder.leases:
                 message.attempts -= 1
                 self._return(holder, message, "nack", delay=REDELIVERY_FIRST, persist=False)
-                holder.demand += holder.here
+                holder.pay_back(message)
 
         return abort
 
@@ -336,7 +336,7 @@ class Inbox:
         message.attempts += 1
         message.holder = holder.id
         holder.leases[message.row] = message
-        holder.demand -= 1
+        holder.pay(message)
 
     def _deliver(self, holder: Holder, message: InMessage) -> None:
         if message.row not in holder.leases:

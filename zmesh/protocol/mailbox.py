@@ -10,6 +10,8 @@ from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.messages import InMessage
 
+ASKED = -1  # the claim of an answer that goes to whoever asked, beside what it waits for
+
 
 class Mailbox:
     """One mailbox: its ready messages by class, and who holds it.
@@ -66,14 +68,31 @@ class Holder:
         leases: By row.
     """
 
-    __slots__ = ("demand", "here", "id", "leases", "mailbox")
+    __slots__ = ("_takes", "demand", "here", "id", "leases", "mailbox")
 
     def __init__(self, ident: int, mailbox: Mailbox) -> None:
         """Begin without demand."""
         self.id, self.mailbox = ident, mailbox
         self.here = True
         self.demand = 0
+        self._takes = 1
         self.leases: dict[int, InMessage] = {}
+
+    def pay(self, message: InMessage) -> None:
+        """A message is leased: it is one that the holder waited for, unless it is an answer it had asked for."""
+        if message.claim != ASKED:
+            self.demand -= 1
+            message.claim = self._takes
+
+    def pay_back(self, message: InMessage) -> None:
+        """The lease came to nothing: the holder waits for one more again, if it still waits at all."""
+        if self.here and message.claim == self._takes:
+            self.demand += 1
+
+    def withdraw(self) -> None:
+        """The holder waits for nothing any more."""
+        self.demand = 0
+        self._takes += 1
 
     @property
     def alone(self) -> bool:

@@ -69,13 +69,14 @@ class InMessage:
         opened: The envelope unpacked, while it is at hand.
         holder: Who holds the lease; 0 for nobody.
         suspect: True when a holder went away with it: it may be what ended that one.
+        claim: For what its holder got it: `mailbox.ASKED`, or the count of its takes at that time.
         finishing: True while a `Done` or a `Nack` is being committed.
         committed: True when the message is on disk.
     """
 
     __slots__ = (
-        "attempts", "body", "committed", "deadline", "due", "envelope", "finishing", "holder", "id", "klass", "mailbox",
-        "opened", "row", "size", "source", "state", "suspect",
+        "attempts", "body", "claim", "committed", "deadline", "due", "envelope", "finishing", "holder", "id", "klass",
+        "mailbox", "opened", "row", "size", "source", "state", "suspect",
     )  # fmt: skip
 
     def __init__(self, row: InRow, envelope: bytes | None = None, body: bytes | None = None) -> None:
@@ -86,6 +87,7 @@ class InMessage:
         self.opened: Envelope | None = None
         self.state = Received.STORED
         self.holder = 0
+        self.claim = 0
         self.finishing = False
         self.suspect = self.attempts > 0
         self.committed = body is None
