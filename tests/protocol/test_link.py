@@ -30,7 +30,7 @@ from zmesh.protocol.bounds import (
 from zmesh.protocol.link import NEVER, NOTHING, Act, LinkMachine
 from zmesh.protocol.states import Link
 
-HERE, THERE = "tcp://here:1", "tcp://there:1"
+HERE, THERE, DECOY = "tcp://here:1", "tcp://there:1", "tcp://nobody:1"
 THEIRS = b"their-id"
 NOW = 1000.0
 JITTER = 1.25
@@ -294,6 +294,17 @@ def test_who_has_been_absent_for_long_is_probed_rarely() -> None:
     assert late
     assert min(late) >= 0.75 * ABSENT_REDIAL
     assert max(late) <= DIAL_PATIENCE + JITTER * ABSENT_REDIAL
+
+
+def test_a_probe_of_the_absent_tries_the_address_that_answered_last_and_another_one() -> None:
+    link = up()
+    link.sighted((THERE, DECOY), NOW)
+    dials = [(at, act.dial) for at, act in acts(link, NOW + 4 * ABSENT_AFTER) if act.dial]
+    for address, rarest in ((HERE, 1), (THERE, 2), (DECOY, 2)):
+        late = [at for at, where in dials if where == address and at > NOW + ABSENT_AFTER]
+        gaps = [later - earlier for earlier, later in pairwise(late)]
+        assert min(gaps) >= 0.75 * ABSENT_REDIAL
+        assert max(gaps) <= rarest * (2 * DIAL_PATIENCE + JITTER * (ABSENT_REDIAL + REDIAL_MAX))
 
 
 def test_a_sign_of_life_ends_the_absence() -> None:
@@ -671,8 +682,6 @@ def test_no_order_of_events_stops_the_clock_or_breaks_the_table(script: list[tup
 
 
 # --- two machines -----------------------------------------------------------------------------------------------------
-
-DECOY = "tcp://nobody:1"
 
 
 class Side:

@@ -294,7 +294,7 @@ class App:
         try:
             self._process.command(Done(number, holder.id, delivery.row, command))
         except LeaseLost:
-            self._oracle.totals["lease lost"] += 1
+            self._lease_lost(holder)
         except MeshError:
             self._oracle.totals["full"] += 1
             holder.holding[delivery.row] = delivery
@@ -334,8 +334,13 @@ class App:
         try:
             self._process.command(Nack(number, holder.id, delivery.row, delay=delay, count=self._random.random() < 0.8))
         except LeaseLost:
-            self._oracle.totals["lease lost"] += 1
+            self._lease_lost(holder)
             self._tickets.pop(number, None)
+
+    def _lease_lost(self, holder: Holder) -> None:
+        """It was given to somebody else: take another one instead."""
+        self._oracle.totals["lease lost"] += 1
+        self._later(0.0, self._take, holder, 1)
 
     def _finishing(self, holder: Holder, delivery: Delivery) -> None:
         holder.holding.pop(delivery.row, None)

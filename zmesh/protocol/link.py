@@ -291,10 +291,12 @@ class LinkMachine:
 
     def _replace(self, now: float) -> Act:
         """Give up on the connection; dial again soon, or seldom when nobody has answered for long."""
-        if self.state is Link.DIALING and self._dialled == self._kept:
+        kept = self._dialled == self._kept
+        if self.state is Link.DIALING and kept:
             self._answers = False
         fraction = self._entropy.fraction()
-        absent = now - self._since > ABSENT_AFTER
+        # The address that answered last is every second one: a probe is another address, and then this one.
+        absent = kept and now - self._since > ABSENT_AFTER
         delay = ABSENT_REDIAL * (0.75 + 0.5 * fraction) if absent else self._redial.next(fraction)
         return self._close(now + delay)
 
