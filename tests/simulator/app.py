@@ -82,6 +82,7 @@ class App:
         self._next = 0
         self._tickets: dict[int, Ticket] = {}
         self._holders: dict[int, Holder] = {}
+        self._unanswered: set[bytes] = set()
         process.app = self
 
     # --- life and death of the process ---
@@ -255,10 +256,9 @@ class App:
         if any(holder.here and holder.mailbox == mailbox for holder in self._holders.values()):
             return
         for _ in range(1 if self.calm else self._random.choice((1, 1, 2))):
-            self._next += 1
-            holder = Holder(self._next, mailbox)
-            self._holders[holder.id] = holder
             if self._running:
+                self._next += 1
+                holder = self._holders[self._next] = Holder(self._next, mailbox)
                 self._process.command(Attach(mailbox, holder.id))
                 self._take(holder, self._random.choice((1, 2, 10)))
 
@@ -296,7 +296,9 @@ class App:
         except LeaseLost:
             self._lease_lost(holder)
         except MeshError:
+            # It may be this very mailbox that is full: without the reply it gets emptier.
             self._oracle.totals["full"] += 1
+            self._unanswered.add(delivery.id)
             holder.holding[delivery.row] = delivery
             self._later(1.0, self._react, holder, delivery)
         else:
@@ -308,7 +310,9 @@ class App:
     def _reply(self, delivery: Delivery) -> Sending | None:
         sender = delivery.envelope.sender
         index = self._oracle.index_of.get(delivery.source)
-        if delivery.envelope.reply_to or index is None or delivery.id[0] >= 256 * self._plan.replies:
+        if delivery.id in self._unanswered or delivery.envelope.reply_to or index is None:
+            return None
+        if delivery.id[0] >= 256 * self._plan.replies:
             return None
         ident = blake2b(b"reply" + delivery.id, digest_size=16).digest()
         return self._log.add(

@@ -41,13 +41,17 @@ class Wire:
         """A disk went back: what its store sent and nobody took may be said otherwise; so may what it took."""
         for stream, ids in self._ids.items():
             source, target, epoch, klass = stream
-            if source == index:
-                row = self._oracle.ledgers[target].in_streams.get((self._oracle.processes[source].store, klass))
-                taken = row.cursor if row is not None and row.epoch == epoch else 0
-                if row is not None and row.epoch > epoch:
-                    continue
-                for number in [number for number in ids if number > taken]:
-                    del ids[number]
+            if index not in (source, target):
+                continue
+            stores = [process.store for process in self._oracle.processes]
+            row = self._oracle.ledgers[target].in_streams.get((stores[source], klass))
+            given = self._oracle.ledgers[source].out_streams.get((stores[target], klass))
+            if row is not None and row.epoch > epoch:
+                continue
+            taken = row.cursor if row is not None and row.epoch == epoch else 0
+            known = given.next_number - 1 if given is not None and given.epoch == epoch else 0
+            for number in [number for number in ids if number > max(taken, known)]:
+                del ids[number]
         self._limits = {pair: limits for pair, limits in self._limits.items() if index not in pair}
 
     def check(self, process: "Process", store: bytes, parts: list[bytes]) -> None:

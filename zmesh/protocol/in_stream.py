@@ -22,7 +22,7 @@ class InStream:
         seen_id: Id of the message at it.
         gap: A number beyond `seen + 1` arrived: the sender must rewind.
         dirty: True when the store's row is behind.
-        fresh: True until the first row of a new epoch is on disk: with it go the endings of the old one.
+        fresh: A new epoch has begun: with its first row go the endings of the old one.
     """
 
     __slots__ = ("_asked", "_endings", "cursor", "cursor_id", "dirty", "fresh", "gap", "klass", "seen", "seen_id")
@@ -81,7 +81,6 @@ class InStream:
 
     def saved(self, row: InStreamRow) -> None:
         """The row, and what it covers, is on disk."""
-        self.fresh = False
         if row.cursor > self.cursor:
             self.cursor, self.cursor_id = row.cursor, row.cursor_id
 

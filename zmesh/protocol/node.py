@@ -430,11 +430,20 @@ class Node:
             if stream.dirty:
                 stream.dirty = False
                 if stream.fresh:
-                    # Before all others: the endings of the new epoch may be in this transaction already.
-                    self.turn.persist_first([DropEndings(remote.store, stream.klass, MAX_NUMBER)])
+                    self._drop_old_endings(remote, stream)
                 line = stream.row(remote.store, remote.source_epoch)
                 self.turn.persist(line)
                 self.turn.then(self._in_saved(remote, stream, line), self._unsaved(remote, stream))
+
+    def _drop_old_endings(self, remote: Remote, stream: InStream) -> None:
+        """A new epoch: the endings of the old one go, once, and before those of the new one in this transaction."""
+
+        def abort(_: str) -> None:
+            stream.fresh = True
+
+        stream.fresh = False
+        self.turn.persist_first([DropEndings(remote.store, stream.klass, MAX_NUMBER)])
+        self.turn.then(lambda: None, abort)
 
     def _out_saved(self, remote: Remote, stream: OutStream, row: OutStreamRow) -> Callable[[], None]:
         def commit() -> None:
