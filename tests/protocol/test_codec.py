@@ -107,7 +107,7 @@ hellos = st.builds(
     echo=st.just(b"") | links,
     up=st.booleans(),
     epoch=counts,
-    cursors=per_class(st.builds(Cursor, counts, ids)),
+    cursors=per_class(st.builds(Cursor, counts, ids, counts)),
     limits=limits,
 )
 items = st.builds(
@@ -176,7 +176,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
 ID = b"m" * ID_BYTES
 FIVE = [1, 2, 3, 4, 5]
 GOOD: dict[Kind, list[Any]] = {
-    Kind.HELLO: [1, 1, ID, "studio", ["tcp://[::1]:5600"], LINK, True, 3, [[n, ID] for n in [*FIVE]], [*FIVE]],
+    Kind.HELLO: [1, 1, ID, "studio", ["tcp://[::1]:5600"], LINK, True, 3, [[n, ID, 0] for n in [*FIVE]], [*FIVE]],
     Kind.RESET: [],
     Kind.DATA: [1, 2, 3, 4, [[ID, 1000, b"envelope", 4], [ID, None, b"", 0]]],
     Kind.ACK: [1, [*FIVE], [*FIVE], [[2, 7, "denied", "not for you"]], [[1, 9]], 5, 6],
@@ -323,7 +323,7 @@ LONGEST: dict[str, Frame] = {
         LINK,
         True,  # noqa: FBT003
         MAX_NUMBER,
-        (Cursor(MAX_NUMBER, ID),) * CLASSES,
+        (Cursor(MAX_NUMBER, ID, MAX_NUMBER),) * CLASSES,
         (MAX_LIMIT,) * CLASSES,
     ),
     # A batch may begin one octet below BATCH_BYTES and then take the largest message.
@@ -552,8 +552,8 @@ def test_only_a_limit_may_exceed_the_largest_number(kind: Kind, path: Path_, val
         (Kind.HELLO, (4,), ["x"] * (MAX_ENDPOINTS + 1)),
         (Kind.HELLO, (4,), ["x" * (MAX_ENDPOINT + 1)]),
         (Kind.HELLO, (5,), b"short"),
-        (Kind.HELLO, (8,), [[1, ID]] * (CLASSES - 1)),
-        (Kind.HELLO, (8,), [[1, ID]] * (CLASSES + 1)),
+        (Kind.HELLO, (8,), [[1, ID, 0]] * (CLASSES - 1)),
+        (Kind.HELLO, (8,), [[1, ID, 0]] * (CLASSES + 1)),
         (Kind.HELLO, (9,), [1] * (CLASSES + 1)),
         (Kind.DATA, (0,), 0),
         (Kind.DATA, (1,), CLASSES),

@@ -50,9 +50,10 @@ class Wire:
                 continue
             taken = row.cursor if row is not None and row.epoch == epoch else 0
             known = given.next_number - 1 if given is not None and given.epoch == epoch else 0
-            for number in [number for number in ids if number > max(taken, known)]:
-                del ids[number]
-        self._limits = {pair: limits for pair, limits in self._limits.items() if index not in pair}
+            for number in [number for number in ids if number > taken]:
+                record = self._oracle.ledgers[source].places.get((stores[target], klass, epoch, number))
+                if number > known or (record is not None and record.id != ids[number]):
+                    del ids[number]  # neither end remembers it
 
     def check(self, process: "Process", store: bytes, parts: list[bytes]) -> None:
         """Check a frame that leaves for `store`.

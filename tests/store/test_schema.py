@@ -103,7 +103,7 @@ def test_version_1_is_as_it_was_released(tmp_path: Path) -> None:
         "inbox": "row id device source mailbox klass state attempts due deadline size",
         "inbody": "row envelope body",
         "out_stream": "dest klass epoch next_number mark floor floor_id",
-        "in_stream": "source klass epoch cursor cursor_id",
+        "in_stream": "source klass epoch cursor cursor_id confirmed",
         "ending": "source klass number code text",
         "outcome": "number dest id code text",
         "mailbox": "name role capabilities",

@@ -136,7 +136,7 @@ SET_IN: Final = CommandView(
         DELETE FROM inbody WHERE row = NEW.row AND NEW.state IN ({EMPTIED});""",  # noqa: S608
 )
 OUT_STREAM: Final = _replace("out_stream", "dest", "klass", "epoch", "next_number", "mark", "floor", "floor_id")
-IN_STREAM: Final = _replace("in_stream", "source", "klass", "epoch", "cursor", "cursor_id")
+IN_STREAM: Final = _replace("in_stream", "source", "klass", "epoch", "cursor", "cursor_id", "confirmed")
 PUT_ENDING: Final = _replace("ending", "source", "klass", "number", "code", "text")
 DROP_ENDINGS: Final = CommandView(
     "drop_endings",

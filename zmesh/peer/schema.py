@@ -41,7 +41,7 @@ VERSION_1: Final = (
         PRIMARY KEY (dest, klass)) WITHOUT ROWID""",
     """CREATE TABLE in_stream (
         source BLOB NOT NULL, klass INTEGER NOT NULL, epoch INTEGER NOT NULL, cursor INTEGER NOT NULL,
-        cursor_id BLOB NOT NULL, PRIMARY KEY (source, klass)) WITHOUT ROWID""",
+        cursor_id BLOB NOT NULL, confirmed INTEGER NOT NULL, PRIMARY KEY (source, klass)) WITHOUT ROWID""",
     """CREATE TABLE ending (
         source BLOB NOT NULL, klass INTEGER NOT NULL, number INTEGER NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL,
         PRIMARY KEY (source, klass, number)) WITHOUT ROWID""",

@@ -105,7 +105,7 @@ def _fit_ttl(ttl_ms: int | None) -> int | None:
 
 
 def _encode_hello(f: Hello) -> _Encoded:
-    cursors = [(c.number, c.id) for c in f.cursors]
+    cursors = [(c.number, c.id, c.confirmed) for c in f.cursors]
     # A machine may have more interfaces than fit: what is cut here is a hint, and a refused HELLO is no link at all.
     endpoints = [e for e in f.endpoints if len(e) <= MAX_ENDPOINT][:MAX_ENDPOINTS]
     return Kind.HELLO, (
@@ -259,7 +259,7 @@ def _decode_hello(f: Fields, _: bytes) -> Hello:
     echo = f[5]
     if not isinstance(echo, bytes) or len(echo) not in (0, LINK_ID_BYTES):
         raise _bad("echo is not a link id")
-    rows = [_row(c, "cursors", 2) for c in _sequence(f[8], "cursors", CLASSES)]
+    rows = [_row(c, "cursors", 3) for c in _sequence(f[8], "cursors", CLASSES)]
     if len(rows) != CLASSES:
         raise _bad(f"cursors has not {CLASSES} entries")
     endpoints = [_text(e, "an endpoint", MAX_ENDPOINT) for e in _sequence(f[4], "endpoints", MAX_ENDPOINTS)]
@@ -272,7 +272,12 @@ def _decode_hello(f: Fields, _: bytes) -> Hello:
         echo=echo,
         up=_flag(f[6], "up"),
         epoch=_number(f[7], "epoch"),
-        cursors=tuple([Cursor(_number(n, "a cursor"), _id(i, "a cursor's id")) for n, i in rows]),
+        cursors=tuple(
+            [
+                Cursor(_number(n, "a cursor"), _id(i, "a cursor's id"), _number(c, "a confirmed number"))
+                for n, i, c in rows
+            ]
+        ),
         limits=_per_class(f[9], "limits", MAX_LIMIT),
     )
 

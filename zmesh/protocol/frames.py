@@ -25,10 +25,18 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a stream was received: the number, and the id of the message at it (`NO_ID` at zero or a void number)."""
+    """How far a stream was received.
+
+    Attributes:
+        number: Everything up to it is on the receiver's disk, or ended.
+        id: The id of the message at it; `NO_ID` at zero or a void number.
+        confirmed: The sender has confirmed endings up to this number, and the receiver has forgotten them. A sender
+            whose floor is lower has gone back in time.
+    """
 
     number: int
     id: bytes
+    confirmed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_
 from zmesh.protocol.codec import encode
 from zmesh.protocol.effects import Answer, Path
 from zmesh.protocol.errors import ProtocolError
-from zmesh.protocol.frames import Bye, Gone, Hello
+from zmesh.protocol.frames import Bye, Cursor, Gone, Hello
 from zmesh.protocol.journal import LoseOut
 from zmesh.protocol.node import Node
+from zmesh.protocol.out_stream import OutStream
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Link
 
@@ -168,6 +169,12 @@ def examine(remote: Remote, frame: Hello) -> Evidence:
         number = cursor.number if same else 0
         if number < stream.floor:
             gone.append((stream.klass, number + 1, stream.floor))
-        elif number > stream.mark or (number > 0 and stream.id_at(number) != cursor.id):
+        elif number > stream.mark or (same and _contradicts(stream, cursor)):
             return Evidence(ours=True, gone=())
     return Evidence(ours=False, gone=tuple(gone))
+
+
+def _contradicts(stream: OutStream, cursor: Cursor) -> bool:
+    """Say whether a cursor knows another message at its number, or that we once had a higher floor."""
+    other = cursor.number > 0 and stream.id_at(cursor.number) != cursor.id
+    return other or cursor.confirmed > stream.floor

@@ -18,6 +18,7 @@ class InStream:
         klass: The class.
         cursor: Everything up to it is committed.
         cursor_id: Id of the message at the cursor.
+        confirmed: Endings up to this number were confirmed, and are forgotten.
         seen: Everything up to it was accepted, in order.
         seen_id: Id of the message at it.
         gap: A number beyond `seen + 1` arrived: the sender must rewind.
@@ -25,13 +26,26 @@ class InStream:
         fresh: A new epoch has begun: with its first row go the endings of the old one.
     """
 
-    __slots__ = ("_asked", "_endings", "cursor", "cursor_id", "dirty", "fresh", "gap", "klass", "seen", "seen_id")
+    __slots__ = (
+        "_asked",
+        "_endings",
+        "confirmed",
+        "cursor",
+        "cursor_id",
+        "dirty",
+        "fresh",
+        "gap",
+        "klass",
+        "seen",
+        "seen_id",
+    )
 
     def __init__(self, klass: int, row: InStreamRow | None = None, endings: dict[int, Ending] | None = None) -> None:
         """Begin a stream, or go on where the store's row ended."""
         self.klass = klass
         self.cursor = self.seen = row.cursor if row else 0
         self.cursor_id = self.seen_id = row.cursor_id if row else NO_ID
+        self.confirmed = row.confirmed if row else 0
         self._endings: dict[int, Ending] = endings or {}
         self.gap = False
         self.dirty = False
@@ -77,7 +91,7 @@ class InStream:
 
     def row(self, source: bytes, epoch: int) -> InStreamRow:
         """Return what the store shall know of this stream."""
-        return InStreamRow(source, self.klass, epoch, self.seen, self.seen_id)
+        return InStreamRow(source, self.klass, epoch, self.seen, self.seen_id, self.confirmed)
 
     def saved(self, row: InStreamRow) -> None:
         """The row, and what it covers, is on disk."""
@@ -102,6 +116,9 @@ class InStream:
         done = [number for number in self._endings if number <= min(floor, self.cursor)]
         for number in done:
             del self._endings[number]
+        if done:
+            self.confirmed = max(self.confirmed, *done)
+            self.dirty = True
         return bool(done)
 
     def acknowledge(self, most: int) -> tuple[int, list[Ending]]:

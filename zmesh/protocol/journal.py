@@ -152,6 +152,7 @@ class InStreamRow:
     epoch: int
     cursor: int
     cursor_id: bytes
+    confirmed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class Remote:
 
     def cursors(self) -> tuple[Cursor, ...]:
         """Return what a HELLO says of its streams."""
-        return tuple([Cursor(stream.cursor, stream.cursor_id) for stream in self.ins])
+        return tuple([Cursor(stream.cursor, stream.cursor_id, stream.confirmed) for stream in self.ins])
 
     def limits(self) -> tuple[int, ...]:
         """Return the credit given to it."""
