@@ -176,7 +176,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
 ID = b"m" * ID_BYTES
 FIVE = [1, 2, 3, 4, 5]
 GOOD: dict[Kind, list[Any]] = {
-    Kind.HELLO: [1, 1, ID, "studio", ["tcp://[::1]:5600"], LINK, True, 3, [[n, ID, 0] for n in [*FIVE]], [*FIVE]],
+    Kind.HELLO: [1, 1, ID, "studio", ["tcp://[::1]:5600"], LINK, True, 3, [[n, ID, 1 + n] for n in [*FIVE]], [*FIVE]],
     Kind.RESET: [],
     Kind.DATA: [1, 2, 3, 4, [[ID, 1000, b"envelope", 4], [ID, None, b"", 0]]],
     Kind.ACK: [1, [*FIVE], [*FIVE], [[2, 7, "denied", "not for you"]], [[1, 9]], 5, 6],

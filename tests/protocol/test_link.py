@@ -224,6 +224,12 @@ def test_an_address_that_brought_nothing_cuts_no_attempt_short() -> None:
     assert next(acts(link, NOW + 10))[1] == HANGUP
 
 
+def test_but_one_that_has_answered_may_again() -> None:
+    link = greeting()
+    link.sighted((THERE,), NOW + HELLO_MAX)
+    assert link.sighted((HERE,), NOW + HELLO_MAX + REDIAL_FIRST) == DIAL
+
+
 def test_after_a_while_it_may_again() -> None:
     link = dialling()
     link.sighted((THERE,), NOW + 1)

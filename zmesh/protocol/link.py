@@ -98,7 +98,7 @@ class LinkMachine:
         self._learn(endpoints)
         if not self.endpoints or self.state is Link.UP:
             return NOTHING
-        fresh = next((each for each in endpoints if now >= self._tried_at(each) + _NOT_AGAIN), "")
+        fresh = next((each for each in endpoints if self._promises(each, now)), "")
         if self.state is not Link.IDLE and (not fresh or self._dialled in endpoints):
             return NOTHING
         self._wish = fresh or self._wish
@@ -232,6 +232,10 @@ class LinkMachine:
         self.endpoints = known[:MAX_ENDPOINTS]
         if self._kept and self._kept not in self.endpoints:
             self.endpoints = (*known[: MAX_ENDPOINTS - 1], self._kept)
+
+    def _promises(self, endpoint: str, now: float) -> bool:
+        """Say whether an attempt may be cut short for this endpoint."""
+        return now >= self._tried_at(endpoint) + _NOT_AGAIN or (self._answers and endpoint == self._kept)
 
     def _tried_at(self, endpoint: str) -> float:
         return self._tried.get(endpoint, float("-inf"))
