@@ -13,7 +13,7 @@ from tests.simulator.ledger import LIVE, Change, InRecord, Ledger, OutRecord, Vi
 from tests.simulator.log import Fact, Log, Sending
 from tests.simulator.wire import Wire
 from zmesh.protocol.effects import Delivery, Notice, Progress
-from zmesh.protocol.journal import InStreamRow, Op, OutStreamRow
+from zmesh.protocol.journal import FateOut, InStreamRow, Op, OutStreamRow
 from zmesh.protocol.states import Received, Sent
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class Oracle:
         self.ledgers.append(Ledger(process.name))
         self.histories.append(History())
 
+    @property
+    def now(self) -> float:
+        """Time of the world."""
+        return self._world.now
+
     def fail(self, who: str, text: str) -> NoReturn:
         """Pronounce that a law was broken.
 
@@ -141,6 +146,8 @@ class Oracle:
         if self._world.trace is not None:
             self._world.note(process.name, f"commit {ops}")
         change = self.ledgers[index].apply(ops, out, in_)
+        if any(isinstance(op, FateOut) and op.dest not in self.index_of for op in ops):
+            self.compare(process)  # one more party names the ids of others
         self.totals["commits"] += 1
         for record in change.inserted:
             self._inserted(index, record)
@@ -284,6 +291,18 @@ class Oracle:
     def rollbacks(self, *stores: int) -> int:
         """Return how often these stores' disks went back."""
         return sum(self.histories[store].rollbacks for store in stores)
+
+    def compare(self, process: "Process") -> None:
+        """Check that the store holds what was committed to it."""
+        ledger, model = self.ledgers[process.index], process.disk.model
+        there = {(view.row, view.id, view.dest, view.epoch, view.number, view.state) for view in model.out_rows()}
+        here = {(o.row, o.id, o.dest, o.epoch, o.number, o.state) for o in ledger.outs.values()}
+        if there != here:
+            self.fail(process.name, f"the outbox on disk is not what was committed: {sorted(there ^ here)[:4]}")
+        held = {(view.row, view.id, view.device, view.state) for view in model.in_rows()}
+        known = {(i.row, i.id, i.device, i.state) for i in ledger.ins.values()}
+        if held != known:
+            self.fail(process.name, f"the inbox on disk is not what was committed: {sorted(held ^ known)[:4]}")
 
     # --- applications ---
 

@@ -173,6 +173,8 @@ class Process:
     def answered(self, store: bytes, parts: Sequence[bytes]) -> None:
         """Take an answer from the DEALER to `store`."""
         if self._core is not None:
+            if not self.paused:
+                self._oracle.wire.answered(self, store, parts)
             self._input(self._core.answered, store, parts)
 
     def ready(self, store: bytes) -> None:

@@ -7,7 +7,6 @@ the oracle's books.
 from tests.simulator.ledger import ENDED, OutRecord
 from tests.simulator.log import Fact, Sending
 from tests.simulator.oracle import Oracle
-from tests.simulator.process import Process
 from zmesh.protocol.states import Received, Sent
 
 RECEIVED_END = frozenset({Received.HANDLED, Received.EXPIRED, Received.DEAD})
@@ -72,7 +71,7 @@ def judge(oracle: Oracle) -> None:
     if lying:
         oracle.fail("liveness", f"{len(lying)} messages were never finished: {'; '.join(lying[:5])}")
     for process in oracle.processes:
-        _compare(oracle, process)
+        oracle.compare(process)
     for sending in oracle.log.sendings.values():
         sent = oracle.ledgers[sending.source].out_ids.get(sending.id)
         oracle.totals[f"fact {sending.fact.value}"] += 1
@@ -82,19 +81,6 @@ def judge(oracle: Oracle) -> None:
         if sending.fact is Fact.FAILED:
             oracle.fail(oracle.ledgers[sending.source].name, f"{sending.id.hex()} failed and is on disk")
         _judge(oracle, sending, sent)
-
-
-def _compare(oracle: Oracle, process: Process) -> None:
-    """Check that the store holds what was committed to it."""
-    ledger, model = oracle.ledgers[process.index], process.disk.model
-    there = {(view.row, view.id, view.dest, view.epoch, view.number, view.state) for view in model.out_rows()}
-    here = {(o.row, o.id, o.dest, o.epoch, o.number, o.state) for o in ledger.outs.values()}
-    if there != here:
-        oracle.fail(process.name, f"the outbox on disk is not what was committed: {sorted(there ^ here)[:4]}")
-    held = {(view.row, view.id, view.device, view.state) for view in model.in_rows()}
-    known = {(i.row, i.id, i.device, i.state) for i in ledger.ins.values()}
-    if held != known:
-        oracle.fail(process.name, f"the inbox on disk is not what was committed: {sorted(held ^ known)[:4]}")
 
 
 def _judge(oracle: Oracle, sending: Sending, sent: OutRecord) -> None:

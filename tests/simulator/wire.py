@@ -4,11 +4,12 @@ Frames are decoded as they leave, before the network does anything to them. This
 under which number, so that a number that means two messages is seen, and a cursor that passes over a message is too.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulator.ledger import Place
 from zmesh.protocol.bounds import CLASSES, NO_ID
-from zmesh.protocol.codec import decode
+from zmesh.protocol.codec import HEADER_BYTES, decode
 from zmesh.protocol.frames import Ack, Data, Gone, Hello, Item, Kind, Outcome
 from zmesh.protocol.journal import InStreamRow
 from zmesh.protocol.states import Sent
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tests.simulator.oracle import Oracle
     from tests.simulator.process import Process
 
+HEED = 1.0  # seconds in which a RESET must be heeded
+NEVER = float("inf")
 CHECKED = frozenset({Kind.HELLO, Kind.DATA, Kind.ACK, Kind.OUTCOME, Kind.GONE})
 Stream = tuple[int, int, int, int]
 """Sender, receiver, epoch and class."""
@@ -32,6 +35,7 @@ class Wire:
         self._gone: dict[Stream, list[tuple[int, int]]] = {}
         self._limits: dict[tuple[int, int], list[int]] = {}
         self._outcomes: dict[tuple[int, int], int] = {}
+        self._reset: dict[tuple[int, bytes, bytes], float] = {}
 
     def stopped(self, index: int) -> None:
         """A process died: what it told of outcomes, it will tell again under other numbers."""
@@ -55,12 +59,20 @@ class Wire:
                 if number > known or (record is not None and record.id != ids[number]):
                     del ids[number]  # neither end remembers it
 
+    def answered(self, process: "Process", store: bytes, parts: Sequence[bytes]) -> None:
+        """An answer came: a RESET must be heeded."""
+        if len(parts[0]) >= HEADER_BYTES and parts[0][3] == Kind.RESET:
+            self._reset.setdefault((process.index, store, parts[0][4:HEADER_BYTES]), self._oracle.now)
+
     def check(self, process: "Process", store: bytes, parts: list[bytes]) -> None:
         """Check a frame that leaves for `store`.
 
         Raises:
-            Violation: It says what is not on the sender's disk.
+            Violation: It says what is not on the sender's disk, or goes out on a link that was reset.
         """
+        link = parts[0][4:HEADER_BYTES]
+        if self._oracle.now > self._reset.get((process.index, store, link), NEVER) + HEED:
+            self._oracle.fail(process.name, f"link {link.hex()} goes on, and was reset")
         target = self._oracle.index_of.get(store)
         if target is None or parts[0][3] not in CHECKED:
             return

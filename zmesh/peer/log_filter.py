@@ -25,3 +25,7 @@ class Sparing(logging.Filter):
             self._passed.clear()
         self._passed[template] = now
         return True
+
+    def forget(self) -> None:
+        """Let everything pass once more."""
+        self._passed.clear()
