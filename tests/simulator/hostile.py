@@ -25,6 +25,7 @@ from zmesh.protocol.frames import (
     Gone,
     Hello,
     Item,
+    Kind,
     Outcome,
     Peers,
     Ping,
@@ -123,7 +124,8 @@ class Mallory:
             self._data(victim),
             Data(epoch, 2, number, max(1, number), (Item(ids[0], None, b"nonsense", b"body"),)),
             Cancel(ids),
-            Outcome(max(1, number), max(1, number), (Fate("handled", "", ids), Fate("expired", "", ids))),
+            self._outcome(ids, number),
+            self._outcome(ids, number),
             Ping(epoch, per_class, per_class, 1),
             Peers(1, 0, 1, (AgentRecord("m0"), AgentRecord("ghost"))),
             Gone(epoch, random.randrange(CLASSES), 1, max(1, number), ids[0]),
@@ -131,6 +133,11 @@ class Mallory:
             self._hello(self._store, "mallory"),
         )
         return random.choice(frames)
+
+    def _outcome(self, ids: tuple[bytes, ...], number: int) -> Outcome:
+        """What became of messages that were never sent to it."""
+        fates = [Fate(code, "", ids) for code in ("handled", "expired", "dead")]
+        return Outcome(max(1, number), max(1, number), (self._random.choice(fates), self._random.choice(fates)))
 
     def _data(self, victim: Process) -> Data:
         """A message of its own, in order, with its own name or another's, and an id of its own or another's."""
@@ -163,12 +170,11 @@ class Mallory:
     def _ids(self, count: int) -> list[bytes]:
         """Ids it saw on the wire, or made up."""
         ids = [self._random.randbytes(16) for _ in range(count)]
+        seen = [parts for _, parts in self._network.tapped if parts[0][3] == Kind.DATA]
         for at in range(count):
-            if self._network.tapped and self._random.random() < 0.7:
-                _, parts = self._random.choice(self._network.tapped)
-                frame = decode(parts)[1]
-                if isinstance(frame, Data):
-                    ids[at] = self._random.choice(frame.items).id
+            frame = _read(self._random.choice(seen)) if seen and self._random.random() < 0.8 else None
+            if isinstance(frame, Data):
+                ids[at] = self._random.choice(frame.items).id
         return ids
 
     def _say(self, victim: Process, parts: list[bytes]) -> None:

@@ -107,7 +107,7 @@ def draw(random: Random) -> Plan:
         survive=rate(0.5, 1.0),
         duplicate=rate(0.4, 0.5),
         silent=rate(0.6, 1.0),
-        hostile=rate(0.4, 4.0),
+        hostile=rate(0.4, 6.0),
         commit=random.choice((0.0005, 0.004, 0.03)),
         group=random.choice((1, 4, 64)),
         local=rate(0.7, 0.2),
