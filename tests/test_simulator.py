@@ -29,11 +29,13 @@ def run_seeds(seeds: range) -> Counter[str]:
             continue
         assert report.plan.stores >= 3
         assert report.totals["sends"] >= 200
-        assert report.totals["crashes"] >= 5
+        # A crash that is due while its store is down already does not happen: that is counted over the chunk.
+        assert report.plan.crashes >= 5
         assert report.totals["partitions"] >= 1
         totals.update(report.totals)
     print(f"seeds {seeds.start} to {seeds.stop - 1}: {dict(sorted(totals.items()))}")
     assert not failures, "\n".join(failures)
+    assert totals["crashes"] >= 5 * len(seeds)
     return totals
 
 

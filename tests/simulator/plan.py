@@ -93,7 +93,7 @@ def draw(random: Random) -> Plan:
         latency=random.choice((0.0005, 0.005, 0.05)),
         jitter=random.choice((0.0, 0.002, 0.05)),
         buffer=random.choice((150, 400, 1000, 1000)),
-        crashes=random.randint(5, 8),
+        crashes=random.randint(6, 9),
         partitions=random.randint(1, 3),
         cuts=some(0.7, 1, 25),
         stalls=some(0.3, 1, 3),

@@ -174,13 +174,11 @@ class Storm:
 
     def _crash(self) -> None:
         """Kill a process between two of its next effects; if it has too few, soon."""
-        process = self._any()
-        if not process.up:
-            running = [other for other in self.processes if other.up]
-            if not running:
-                self.world.after(0.2, self._crash)
-                return
-            process = self._random.choice(running)
+        unharmed = [process for process in self.processes if process.up and process.crash_in is None]
+        if not unharmed:
+            self.world.after(0.05, self._crash)
+            return
+        process = self._random.choice(unharmed)
         process.crash_in = self._random.choice((0, 1, 2, 3, 5, 8, 20, 60))
         process.on_crash = self._restart_later
         self.world.after(0.3, self._crash_for_sure, process, process.incarnation)
