@@ -167,7 +167,7 @@ def test_it_never_goes_back_behind_what_was_saved(moments: list[tuple[str, float
             seen = max(saved_at, seen if event == "restart" and boot else 0)
         assert running.now() >= seen - 1e-6
         seen = running.now()
-        if saves:
+        if saves or event in {"reboot", "restart"}:  # a peer writes its clock down when it starts, too
             saved, saved_at = running.state(), running.now()
 
 

@@ -176,7 +176,8 @@ class Storm:
         """Kill a process between two of its next effects; if it has too few, soon."""
         unharmed = [process for process in self.processes if process.up and process.crash_in is None]
         if not unharmed:
-            self.world.after(0.05, self._crash)
+            if not self._calm:
+                self.world.after(0.05, self._crash)
             return
         process = self._random.choice(unharmed)
         process.crash_in = self._random.choice((0, 1, 2, 3, 5, 8, 20, 60))
