@@ -13,7 +13,7 @@ from tests.simulator.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 1_000
-CHUNK = 50
+CHUNK = 100
 SOAK_SEEDS = 10_000
 FAULT_SEEDS = 2_000  # every planted fault must be caught within so many
 
@@ -29,13 +29,11 @@ def run_seeds(seeds: range) -> Counter[str]:
             continue
         assert report.plan.stores >= 3
         assert report.totals["sends"] >= 200
-        # A crash that is due while its store is down already does not happen: that is counted over the chunk.
-        assert report.plan.crashes >= 5
+        assert report.totals["crashes"] >= 5
         assert report.totals["partitions"] >= 1
         totals.update(report.totals)
     print(f"seeds {seeds.start} to {seeds.stop - 1}: {dict(sorted(totals.items()))}")
     assert not failures, "\n".join(failures)
-    assert totals["crashes"] >= 5 * len(seeds)
     return totals
 
 
@@ -47,7 +45,7 @@ def test_storms_lose_nothing(first: int) -> None:
     for kind in ("rollbacks", "holes", "stalls", "pauses", "jumps", "disk full", "moves", "cuts", "hostile", "failed"):
         assert totals[kind], kind
     for state in ("HANDLED", "EXPIRED", "DEAD", "LOST"):
-        assert totals[f"state {state}"] or first % 200, state
+        assert totals[f"state {state}"], state
 
 
 @pytest.mark.soak

@@ -117,7 +117,7 @@ def draw(random: Random) -> Plan:
         late_mailboxes=rate(0.5, 0.4),
         retries=random.random(),
         short_ttl=rate(0.6, 0.3),
-        nack=rate(0.5, 0.2),
+        nack=rate(0.5, 0.4),
         hold=rate(0.4, 0.05),
         leave=rate(0.5, 0.05),
         body=random.choice((20, 20, 2000, 60_000)),
@@ -144,7 +144,7 @@ def _draw_bounds(random: Random) -> tuple[tuple[str, int], ...]:
         return ()
     chosen: list[tuple[str, int]] = []
     for name, values in choices.items():
-        if random.random() < 0.35:
+        if random.random() < (0.6 if name == "MAX_ATTEMPTS" else 0.35):
             chosen.append((name, random.choice(values)))
     return tuple(chosen)
 

@@ -248,27 +248,24 @@ class Process:
             raise refusal
 
     def _drain(self) -> None:
+        """Carry out the effects, and those of the refusals they meet, which are reported at once or at the end."""
         assert self._core is not None
-        refused: list[bytes] = []
         for _ in range(MAX_ROUNDS):
-            effects = self._core.effects()
-            if not effects and not refused:
-                return
-            for effect in effects:
+            refused: list[bytes] = []
+            for effect in self._core.effects():
                 self._count_down()
                 if self._world.trace is not None:
                     self._world.note(self.name, effect)
                 if not self._carry_out(effect):
                     assert isinstance(effect, Transmit)
-                    if self._plan.deferred:
-                        refused.append(effect.store)
-                    else:
+                    refused.append(effect.store)
+                    if not self._plan.deferred:
                         self._core.undeliverable(effect.store, self.clock.read())
-            if not effects:
-                now = self.clock.read()
+            if not refused:
+                return
+            if self._plan.deferred:
                 for store in refused:
-                    self._core.undeliverable(store, now)
-                refused = []
+                    self._core.undeliverable(store, self.clock.read())
         raise SimulatorError(f"{self.name} talks to itself")
 
     def _count_down(self) -> None:

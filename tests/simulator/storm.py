@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tests.simulator.app import App
 from tests.simulator.disk import Disk
 from tests.simulator.hostile import Mallory
+from tests.simulator.ledger import LIVE
 from tests.simulator.limits import limited
 from tests.simulator.log import Fact, Log, Sending
 from tests.simulator.network import Network
@@ -21,7 +22,6 @@ from tests.simulator.world import Trace, World
 from zmesh.protocol.address import store_text
 from zmesh.protocol.effects import Sighted
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.states import Sent
 
 PATIENCE = 400.0  # seconds of virtual time after which everything must have ended: over REDELIVERY_MAX and REQUEUE_MAX
 PROBE_PATIENCE = 30.0  # seconds after the storm in which a critical message must get through
@@ -310,12 +310,13 @@ class Storm:
                     )
 
     def _missing(self) -> list[Sending]:
-        """Return the probes that are not stored."""
+        """Return the probes that have not got through: neither stored nor refused by a quota."""
         missing = []
         for sending in self.log.sendings.values():
             if sending.body is PROBE:
                 sent = self.oracle.ledgers[sending.source].out_ids.get(sending.id)
-                if sent is None or sent.state not in (Sent.STORED, Sent.HANDLED):
+                refused = sent is None and sending.fact is Fact.FAILED  # too much waits for that store already
+                if not refused and (sent is None or (sent.state in LIVE and not sent.moved)):
                     missing.append(sending)
         return missing
 
