@@ -32,8 +32,8 @@ def test_every_class_is_a_command_or_an_effect_and_none_is_both() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_it_cannot_be_changed(name: str) -> None:
-    assert CLASSES[name].__dataclass_params__.frozen
+def test_it_is_a_record(name: str) -> None:
+    assert CLASSES[name].__dataclass_params__.unsafe_hash
     assert hasattr(CLASSES[name], "__slots__")
     assert CLASSES[name].__doc__
 

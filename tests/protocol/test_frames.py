@@ -37,8 +37,8 @@ def test_every_class_is_a_frame_or_a_part_of_one() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_frame_cannot_be_changed(name: str) -> None:
-    assert CLASSES[name].__dataclass_params__.frozen  # type: ignore[attr-defined]
+def test_a_frame_is_a_record(name: str) -> None:
+    assert CLASSES[name].__dataclass_params__.unsafe_hash  # type: ignore[attr-defined]
     assert hasattr(CLASSES[name], "__slots__")
 
 

@@ -462,6 +462,25 @@ def test_a_lease_that_returned_before_its_commit_failed_returns_once() -> None:
     assert len(node.deliveries) == 1
 
 
+def test_a_message_finished_before_its_lease_was_written_comes_again_when_both_fail() -> None:
+    """Its holder has it from an earlier lease, and says done when the second one has not been committed."""
+    world, node = one()
+    node.send("in@a")
+    node.listen("in")
+    nack(node, delay=1.0)
+    node.holding = True
+    world.run(2.0)
+    assert len(node.deliveries) == 1
+    node.done()
+    node.failing = "disk full"
+    node.commit_held()
+    node.failing = ""
+    world.run(5.0)
+    assert [d.attempt for d in node.deliveries] == [1, 2]
+    node.done()
+    assert received(node) == [Received.HANDLED]
+
+
 def test_too_many_attempts_are_the_end() -> None:
     world, node = one()
     ident = node.send("in@a")

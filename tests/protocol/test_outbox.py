@@ -7,11 +7,11 @@ from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol import outbox as module
 from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID, STORE_RETRY
 from zmesh.protocol.effects import CancelSend, Send
-from zmesh.protocol.frames import Ack, Data, Ending
+from zmesh.protocol.frames import Ack, Data, Ending, Outcome
 from zmesh.protocol.journal import EndOut, MoveOut, OutRow, OutStreamRow, PutMailbox, PutOut, PutPeer
 from zmesh.protocol.out_stream import Settlement
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.states import Sent
+from zmesh.protocol.states import Received, Sent
 
 ID = b"i" * 16
 B = b"b".ljust(16, b"\0")
@@ -497,6 +497,86 @@ def test_a_new_epoch_takes_everything_along() -> None:
     assert remote.epoch == 2
     assert [body for body in b.bodies if body.startswith(b"new")] == [b"new 0", b"new 1", b"new 2", b"new 3"]
     assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 4
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool, ttl: float = 60.0) -> tuple[World, Node, Node, bytes]:
+    """b has handled a message, then a's disk goes back to before it was sent, and b's mailbox is full."""
+    world, a, b = two()
+    world.drop.append(losing(Data, a))
+    ident = a.send("inbox@b", ttl=ttl)
+    world.settle()
+    copy = a.disk.copy()
+    world.drop.clear()
+    a.send("inbox@b", b"later")
+    world.run(1.0)
+    if not confirmed:
+        world.drop.append(losing(Outcome, b))
+    b.done(0)
+    b.done(1)
+    world.run(1.0)
+    assert b.inserted(ident) == [Received.HANDLED]
+    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 1)
+    b.send("inbox@b", b"in the way")
+    a.restart(copy)
+    world.run(10.0)
+    assert a.remote(b).epoch == 2
+    assert a.core.node.outbox.by_id[ident].number == 0, "it was refused, and waits for room"
+    return world, a, b, ident
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_our_disk_has_forgotten_is_lost_to_us_when_its_ttl_ends_and_not_expired(
+    monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+    if restarted:
+        a.restart()
+        assert a.core.node.outbox.by_id[ident].doubt
+    world.run(100.0)
+    assert a.receipt(ident) is Sent.LOST
+    assert a.states(ident)[-1] is Sent.LOST
+    assert "went back in time" in a.progress[-1].detail
+    assert b.inserted(ident) == [Received.HANDLED]
+
+
+def test_a_doubtful_message_that_cannot_be_ended_is_ended_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, a, _, ident = forgotten(monkeypatch, confirmed=True)
+    a.failing = "disk full"
+    world.run(60.0)
+    assert a.receipt(ident) is Sent.QUEUED
+    a.failing = ""
+    world.run(60.0)
+    assert a.receipt(ident) is Sent.LOST
+
+
+def test_what_our_disk_has_forgotten_is_stored_when_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+    b.done()
+    world.run(40.0)
+    assert a.receipt(ident) is Sent.STORED
+    assert b.inserted(ident) == [Received.HANDLED]
+
+
+def test_an_outcome_proves_what_our_disk_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, a, _, ident = forgotten(monkeypatch, confirmed=False)
+    world.drop.clear()
+    world.run(10.0)
+    assert a.receipt(ident) is Sent.HANDLED
+    assert a.states(ident) == [Sent.STORED, Sent.HANDLED]
+    assert ident not in a.core.node.outbox.by_id
+
+
+def test_a_doubtful_message_that_is_refused_while_it_expires_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It travels whole, so that its id can tell; but a full mailbox is looked at first."""
+    world, a, _, ident = forgotten(monkeypatch, confirmed=True)
+    world.drop.append(losing(Data, a))
+    world.run(40.0)
+    assert a.core.node.outbox.by_id[ident].number
+    world.run(20.0)
+    assert a.receipt(ident) is Sent.EXPIRING
+    world.drop.clear()
+    world.run(20.0)
+    assert a.receipt(ident) is Sent.LOST
 
 
 # --- restart ---

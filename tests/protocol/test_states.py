@@ -84,9 +84,9 @@ def test_the_sender_has_something_to_do_exactly_before_stored_and_the_endings() 
         assert not set(SENDER[state].values()) & SENDER_LIVE
 
 
-def test_stored_is_claimed_only_after_a_cursor_or_a_commit_here() -> None:
+def test_stored_is_claimed_only_after_a_cursor_an_outcome_or_a_commit_here() -> None:
     claims = {event for row in SENDER.values() for event, after in row.items() if after is Sent.STORED}
-    assert claims == {"cursor", "stored here"}
+    assert claims == {"cursor", "outcome", "stored here"}
 
 
 def test_handled_refused_and_expired_are_final() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulator.ledger import Place
 from zmesh.protocol.bounds import CLASSES, NO_ID
 from zmesh.protocol.codec import HEADER_BYTES, decode
-from zmesh.protocol.frames import Ack, Data, Gone, Hello, Item, Kind, Outcome
+from zmesh.protocol.frames import Ack, Data, Gone, Hello, Item, Kind, Outcome, Ping
 from zmesh.protocol.journal import InStreamRow
 from zmesh.protocol.states import Sent
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEED = 1.0  # seconds in which a RESET must be heeded
 NEVER = float("inf")
-CHECKED = frozenset({Kind.HELLO, Kind.DATA, Kind.ACK, Kind.OUTCOME, Kind.GONE})
+CHECKED = frozenset({Kind.HELLO, Kind.DATA, Kind.ACK, Kind.OUTCOME, Kind.GONE, Kind.PING})
 Stream = tuple[int, int, int, int]
 """Sender, receiver, epoch and class."""
 
@@ -32,6 +32,7 @@ class Wire:
         self._oracle = oracle
         self._ids: dict[Stream, dict[int, bytes]] = {}
         self._emptied: set[tuple[Stream, int]] = set()
+        self._floors: dict[Stream, int] = {}
         self._gone: dict[Stream, list[tuple[int, int]]] = {}
         self._limits: dict[tuple[int, int], list[int]] = {}
         self._outcomes: dict[tuple[int, int], int] = {}
@@ -88,6 +89,9 @@ class Wire:
                 self._outcome(process, target, frame)
             case Gone():
                 self._say_gone(process, target, frame)
+            case Ping():
+                for klass, floor in enumerate(frame.floors):
+                    self._floor((process.index, target, frame.epoch, klass), floor)
             case _:
                 pass
 
@@ -122,8 +126,7 @@ class Wire:
         row = self._oracle.ledgers[source].out_streams.get((self._oracle.processes[target].store, frame.klass))
         if row is None or row.epoch != frame.epoch:
             self._oracle.fail(name, f"DATA of epoch {frame.epoch} before the epoch is on disk")
-        if frame.floor > row.floor:
-            self._oracle.fail(name, f"DATA claims the floor {frame.floor}, on disk is {row.floor}")
+        self._floor((source, target, frame.epoch, frame.klass), frame.floor)
         last = frame.first + len(frame.items) - 1
         if last >= row.next_number:
             self._oracle.fail(name, f"number {last} is sent before it is on disk")
@@ -137,6 +140,15 @@ class Wire:
                 self._oracle.fail(name, f"number {number} of class {frame.klass} is sent, marked is {row.mark}")
             self._item(process, (row.dest, frame.klass, frame.epoch, number), item)
             self._note(name, ids, number, item)
+
+    def _floor(self, stream: Stream, floor: int) -> None:
+        """Check that a floor that is told is on disk: what it covers will be forgotten, whatever happens to the disk."""
+        source, target, epoch, klass = stream
+        row = self._oracle.ledgers[source].out_streams.get((self._oracle.processes[target].store, klass))
+        saved = row.floor if row is not None and row.epoch == epoch else 0
+        if floor > saved:
+            self._oracle.fail(self._oracle.processes[source].name, f"the floor {floor} is told, on disk is {saved}")
+        self._floors[stream] = max(floor, self._floors.get(stream, 0))
 
     def _item(self, process: "Process", place: Place, item: Item) -> None:
         """Check that what travels at a place is what the disk has there."""
@@ -178,7 +190,8 @@ class Wire:
         name, sender, receiver = self._oracle.ledgers[index].name, *(self._oracle.processes[i] for i in (source, index))
         known = self._oracle.ledgers[index].endings.get((sender.store, klass), {})
         floor = self._oracle.ledgers[source].out_streams.get((receiver.store, klass))
-        confirmed = floor.floor if floor is not None and floor.epoch == epoch else 0
+        saved = floor.floor if floor is not None and floor.epoch == epoch else 0
+        confirmed = max(saved, self._floors.get(stream, 0))  # what was told once counts, although a disk went back since
         for number, code in known.items():
             if confirmed < number <= cursor and told.get(number) != code:
                 self._oracle.fail(name, f"an ACK of {cursor} hides that {number} ended as {code}")

@@ -15,7 +15,7 @@ _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.EXPIRED: (MessageExpired, "expired: send it again with a longer ttl, or see why its recipient was away"),
     Sent.REFUSED: (MessageRefused, "was refused"),
     Sent.DEAD: (MessageDead, "is dead: its recipient gave up on it; it is kept there and can be replayed"),
-    Sent.LOST: (MessageLost, "is lost: its recipient's disk went back in time; send it again"),
+    Sent.LOST: (MessageLost, "may be lost, because a disk went back in time: ask its recipient before sending it again"),
 }
 _STORED: Final = frozenset({Sent.STORED, Sent.HANDLED, Sent.DEAD})
 _HANDLED: Final = frozenset({Sent.HANDLED})
@@ -48,7 +48,7 @@ class Receipt:
     def state(self) -> str:
         """The state in words: waiting, queued, sent, stored, handled, expiring, expired, refused, dead or lost."""
         live = self._driver.core.node.outbox.by_id.get(self.id)
-        if live is None or live.state is Sent.EXPIRED:  # the latter while it is being written down, which may fail
+        if live is None or live.state in (Sent.EXPIRED, Sent.LOST):  # they are being written down
             return self._state.name.lower()
         return live.state.name.lower()
 

@@ -7,11 +7,11 @@ what breaks the grammar raises `AddressError` with the rule that was broken.
 
 import re
 from base64 import b32encode
-from dataclasses import dataclass
 from functools import lru_cache
 
 from zmesh.errors import AddressError
 from zmesh.protocol.bounds import MAX_NAME
+from zmesh.protocol.record import record
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _STORE = re.compile(r"[a-z2-7]{4,26}\Z")
@@ -51,7 +51,7 @@ def check_name(text: object, what: str = "name") -> str:
     return folded
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """Where a message goes.
 

@@ -5,17 +5,17 @@ A name is resolved once, when the message is sent. This module never guesses bet
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from zmesh.errors import AmbiguousAddress, UnknownAgent
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.record import record
 
 _LISTED = 8  # candidates named in an error: more do not help
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One store, as the directory sees it.
 
@@ -37,7 +37,7 @@ class Entry:
         return f"{self.peer}~{store_text(self.store)[:8]}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolved:
     """What an address means now.
 

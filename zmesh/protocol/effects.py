@@ -1,14 +1,13 @@
-"""What goes into the core (commands) and what comes out of it (effects), as frozen dataclasses.
+"""What goes into the core (commands) and what comes out of it (effects), as records.
 
 A command is what this machine wants; frames, commits and time come in by other methods of `Core`. An effect is what
 the shell must do. The law of the journal: whatever depends on a `Persist` comes out only after `Core.committed`.
 """
 
-from dataclasses import dataclass
-
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.journal import Op
 from zmesh.protocol.priority import Priority
+from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
 Path = bytes
@@ -18,7 +17,7 @@ Path = bytes
 # --- commands ---
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """Queue a message. Answered by `Settled(ticket)` after the commit.
 
@@ -49,7 +48,7 @@ class Send:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenMailbox:
     """Make sure the mailbox exists, for good. Answered by `Settled(ticket)`."""
 
@@ -59,7 +58,7 @@ class OpenMailbox:
     capabilities: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attach:
     """A holder (a process, an agent object) is there for the mailbox; the leases it held before are its own again."""
 
@@ -67,7 +66,7 @@ class Attach:
     holder: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detach:
     """The holder is gone. Its leases return at once (`grace` 0) or after `grace` seconds."""
 
@@ -75,7 +74,7 @@ class Detach:
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Take:
     """The holder is ready for `count` more messages; they come as `Deliver` when there are any."""
 
@@ -83,14 +82,14 @@ class Take:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Untake:
     """The holder waits no longer; what is being delivered to it still comes."""
 
     holder: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expect:
     """The holder waits for the answer to the message `id`: it gets it past the queue and beside its demand."""
 
@@ -98,14 +97,14 @@ class Expect:
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unexpect:
     """Nobody waits for that answer any more: it goes the way of all messages."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Done:
     """The holder has handled the message; `reply` is queued in the same transaction. Answered by `Settled(ticket)`."""
 
@@ -115,7 +114,7 @@ class Done:
     reply: Send | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Nack:
     """The holder gives the message back. Answered by `Settled(ticket)`.
 
@@ -131,14 +130,14 @@ class Nack:
     count: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelSend:
     """End an outgoing message now, as its ttl would; the receipt says how far it had got."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sighted:
     """Discovery saw another store of an admitted device at these addresses."""
 
@@ -148,7 +147,7 @@ class Sighted:
     endpoints: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
@@ -173,7 +172,7 @@ Command = (
 # --- effects ---
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Persist:
     """Commit these ops in one transaction, then call `Core.committed(token)`, or `Core.failed(token)`.
 
@@ -186,21 +185,21 @@ class Persist:
     ops: tuple[Op, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchOut:
     """Read the bodies of these outbox rows, then call `Core.fetched_out` with what was found."""
 
     rows: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchIn:
     """Read envelope and body of these inbox rows, then call `Core.fetched_in` with what was found."""
 
     rows: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transmit:
     """Send these parts on the DEALER to `store`; if it cannot, call `Core.undeliverable(store)`."""
 
@@ -208,7 +207,7 @@ class Transmit:
     parts: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """Send these parts back on the inbound connection; best effort."""
 
@@ -216,7 +215,7 @@ class Answer:
     parts: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dial:
     """Open a fresh connection to `store`, dropping the old one; call `Core.ready(store)` when it is writable."""
 
@@ -225,14 +224,14 @@ class Dial:
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hangup:
     """Close the connection to `store`."""
 
     store: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """Hand a leased message to its holder.
 
@@ -257,7 +256,7 @@ class Delivery:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settled:
     """The command with this ticket is on disk.
 
@@ -275,7 +274,7 @@ class Settled:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The command with this ticket was not carried out: its commit failed. Nothing of it is on disk."""
 
@@ -283,7 +282,7 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """An outgoing message reached a state that was observed.
 
@@ -301,7 +300,7 @@ class Progress:
     dest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Notice:
     """Something a person should find in the log: a protocol error, a rollback, a loss."""
 

@@ -5,7 +5,6 @@ the bytes. It must never hold anything that changes on the way: remaining time a
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 import msgpack
@@ -13,6 +12,7 @@ import msgpack
 from zmesh.protocol.address import is_name
 from zmesh.protocol.bounds import ID_BYTES, MAX_ENVELOPE, MAX_NAME
 from zmesh.protocol.errors import ProtocolError
+from zmesh.protocol.record import record
 
 _FIELDS = 7
 _MAX_ADDRESS = 2 * MAX_NAME + 1  # agent@peer
@@ -27,7 +27,7 @@ _TYPE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Envelope:
     """What a message says about itself.
 

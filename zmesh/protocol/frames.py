@@ -1,11 +1,12 @@
-"""The frames of the wire, as frozen dataclasses. What each means is specified in docs/PROTOCOL.md.
+"""The frames of the wire, as records. What each means is specified in docs/PROTOCOL.md.
 
 These are data only: `codec` turns them into bytes and back, `core` gives them meaning. A sequence named `per class`
 has `CLASSES` entries, critical first.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from zmesh.protocol.record import record
 
 
 class Kind(IntEnum):
@@ -23,7 +24,7 @@ class Kind(IntEnum):
     BYE = 0x0A
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cursor:
     """How far a stream was received.
 
@@ -39,7 +40,7 @@ class Cursor:
     confirmed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello:
     """Announces a link and says where the peer's streams stand here.
 
@@ -68,12 +69,12 @@ class Hello:
     limits: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reset:
     """The link id in the header is not known here: say HELLO again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """One numbered place in a stream.
 
@@ -90,7 +91,7 @@ class Item:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Data:
     """Consecutive places of one stream.
 
@@ -109,7 +110,7 @@ class Data:
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ending:
     """A number that ended otherwise than stored: refused with a reason, or skipped."""
 
@@ -119,7 +120,7 @@ class Ending:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ack:
     """What was received and committed.
 
@@ -142,7 +143,7 @@ class Ack:
     roster: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fate:
     """What became of stored messages: a code, a sentence or nothing, and the ids it is true of."""
 
@@ -151,7 +152,7 @@ class Fate:
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What became of messages after they were stored.
 
@@ -166,14 +167,14 @@ class Outcome:
     fates: tuple[Fate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Please end these messages if nobody has taken them yet."""
 
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """Names what was sent, so that a lost tail is noticed; asks for an ACK.
 
@@ -190,7 +191,7 @@ class Ping:
     roster: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AgentRecord:
     """One mailbox as its own peer describes it."""
 
@@ -200,7 +201,7 @@ class AgentRecord:
     attached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Peers:
     """One page of the sending store's roster."""
 
@@ -210,7 +211,7 @@ class Peers:
     agents: tuple[AgentRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gone:
     """The receiver's cursor lies below the floor: these numbers were confirmed once and exist no more.
 
@@ -224,7 +225,7 @@ class Gone:
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bye:
     """The link ends; the code says why (`closing`, `version`, `protocol`)."""
 
@@ -232,7 +233,7 @@ class Bye:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unknown:
     """A frame of a kind below 0x80 that this version does not know: skipped."""
 

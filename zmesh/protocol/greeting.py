@@ -5,8 +5,6 @@ confirmed) is believed only when the HELLO echoes a link id drawn after the firs
 not cause a new epoch, let alone a loss.
 """
 
-from dataclasses import dataclass
-
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
 from zmesh.protocol.codec import encode
@@ -16,11 +14,12 @@ from zmesh.protocol.frames import Bye, Cursor, Gone, Hello
 from zmesh.protocol.journal import LoseOut
 from zmesh.protocol.node import Node
 from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.record import record
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Link
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Evidence:
     """What a HELLO says about a disk that went back in time.
 

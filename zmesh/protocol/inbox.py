@@ -451,7 +451,7 @@ class Inbox:
     def _unfinish(self, message: InMessage) -> None:
         message.finishing = False
         holder = self._holders.get(message.holder)
-        if holder is None or message.row not in holder.leases:
+        if message.state is Received.LEASED and (holder is None or message.row not in holder.leases):
             message.holder = 0
             message.state = step(RECEIVER, message.state, "holder gone")
             self._put_back(message, self._turn.now + REDELIVERY_FIRST)

@@ -7,14 +7,13 @@ their docstrings say: `tests/simulator` holds a model of them and the SQLite sto
 Times (`deadline`, `due`) are seconds on the store's own clock, which never steps (see `zmesh.peer.clock`).
 """
 
-from dataclasses import dataclass
-
 from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.record import record
 from zmesh.protocol.states import Received, Sent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutOut:
     """Insert an outgoing message under `row`.
 
@@ -47,7 +46,7 @@ class PutOut:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MoveOut:
     """Give the outgoing message `row` a new place: another store, epoch or number, and a state."""
 
@@ -58,7 +57,7 @@ class MoveOut:
     state: Sent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndOut:
     """Set the state of outgoing messages `first..last` (rows, inclusive).
 
@@ -71,7 +70,7 @@ class EndOut:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FateOut:
     """Set the state of the outgoing messages with these ids, whatever it was, unless it is final already.
 
@@ -85,7 +84,7 @@ class FateOut:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoseOut:
     """Mark the messages to `dest` with these places as LOST, if they were STORED."""
 
@@ -96,7 +95,7 @@ class LoseOut:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutStreamRow:
     """Replace the row of the outgoing stream (dest, klass)."""
 
@@ -109,7 +108,7 @@ class OutStreamRow:
     floor_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutIn:
     """Insert an incoming message under `row`.
 
@@ -130,7 +129,7 @@ class PutIn:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetIn:
     """Update the incoming message `row`; an ended one loses envelope and body, its id is kept for dedup.
 
@@ -143,7 +142,7 @@ class SetIn:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InStreamRow:
     """Replace the row of the incoming stream (source, klass)."""
 
@@ -155,7 +154,7 @@ class InStreamRow:
     confirmed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutEnding:
     """Insert or replace the ending of (source, klass, number)."""
 
@@ -166,7 +165,7 @@ class PutEnding:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropEndings:
     """Delete the endings of (source, klass) with numbers up to `upto`."""
 
@@ -175,7 +174,7 @@ class DropEndings:
     upto: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutOutcome:
     """Insert an outcome that the sending store `dest` must hear of; numbers rise without gaps per `dest`."""
 
@@ -186,7 +185,7 @@ class PutOutcome:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropOutcomes:
     """Delete the outcomes for `dest` with numbers up to `upto`."""
 
@@ -194,7 +193,7 @@ class DropOutcomes:
     upto: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutMailbox:
     """Insert or replace a mailbox of this store."""
 
@@ -203,7 +202,7 @@ class PutMailbox:
     capabilities: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutPeer:
     """Insert or replace what is known of another store."""
 
@@ -216,14 +215,14 @@ class PutPeer:
     last_seen: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropPeer:
     """Forget another store: its row, the streams to and from it, their endings, and the outcomes for it."""
 
     store: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PutAudit:
     """Append a line to the audit log: a loss, a rollback, a refusal of a forged frame."""
 
@@ -238,7 +237,7 @@ Op = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutRow:
     """An un-ended outgoing message as the store found it; its body is fetched when it is sent.
 
@@ -260,7 +259,7 @@ class OutRow:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InRow:
     """An un-ended incoming message as the store found it; envelope and body are fetched when it is leased."""
 
@@ -275,7 +274,7 @@ class InRow:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """Everything the core needs to go on where the last process ended.
 

@@ -10,8 +10,6 @@ addresses are tried in turn. A sighting may cut an attempt short, once, for an a
 connection that is ready, which only the right device can bring about, is first given the time of an answer.
 """
 
-from dataclasses import dataclass
-
 from zmesh.protocol.backoff import Backoff
 from zmesh.protocol.bounds import (
     ABSENT_AFTER,
@@ -31,6 +29,7 @@ from zmesh.protocol.bounds import (
     STALLED,
 )
 from zmesh.protocol.entropy import Entropy
+from zmesh.protocol.record import record
 from zmesh.protocol.states import LINK, Link, step
 
 NEVER = float("inf")
@@ -40,7 +39,7 @@ _NOT_AGAIN = (
 )  # an address that brought nothing cuts no attempt short for so long: another has its turn
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Act:
     """What the link wants done: dial `endpoint`, hang up, say HELLO, or ping."""
 

@@ -24,10 +24,11 @@ class OutMessage:
         committed: True when the message is on disk: only then may it be sent.
         flying: Bytes counted against the window of the peer while it is unacknowledged.
         refusals: Temporary refusals so far.
+        doubt: Our disk went back in time: it may have been stored there under another number, which we have forgotten.
     """
 
     __slots__ = (
-        "address", "body", "committed", "deadline", "dest", "envelope", "epoch", "flying", "id",
+        "address", "body", "committed", "deadline", "dest", "doubt", "envelope", "epoch", "flying", "id",
         "klass", "number", "refusals", "row", "size", "state",
     )  # fmt: skip
 
@@ -39,6 +40,7 @@ class OutMessage:
         self.committed = body is None
         self.flying = 0
         self.refusals = 0
+        self.doubt = self.epoch > _FIRST_EPOCH
 
     def step(self, event: str) -> None:
         """Move along the sender's table."""
@@ -48,9 +50,9 @@ class OutMessage:
     def empty(self) -> bool:
         """True when its number travels as an empty DATA: it expired, and is not there unless under this number.
 
-        In a later epoch it may be there under an older number; then it travels whole, so that its id can tell.
+        One in doubt travels whole, so that its id can tell whether it was stored under an older number.
         """
-        return self.state is Sent.EXPIRING and self.epoch == _FIRST_EPOCH
+        return self.state is Sent.EXPIRING and not self.doubt
 
     @property
     def mailbox(self) -> str:

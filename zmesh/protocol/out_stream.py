@@ -4,18 +4,17 @@ Numbers are given once and never again, not even when the commit of their messag
 travels as an empty DATA. Nothing above the committed mark is ever sent, so a number above it may still expire for good.
 """
 
-from dataclasses import dataclass
-
 from zmesh.protocol.bounds import BATCH_BYTES, BATCH_MESSAGES, MARK_AHEAD, NO_ID
 from zmesh.protocol.frames import Ending, Item
 from zmesh.protocol.journal import OutStreamRow
 from zmesh.protocol.messages import OutMessage
+from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
 ITEM_OVERHEAD = 64  # bytes counted per message beside its body: header and envelope, roughly
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch:
     """Consecutive places that may be sent now.
 
@@ -32,7 +31,7 @@ class Batch:
     missing: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settlement:
     """A number that the receiver is done with.
 

@@ -41,7 +41,9 @@ _SLACK = 64  # ended messages that the heap of deadlines may hold beyond as many
 FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
 """Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
 
-_ENDING = (Sent.EXPIRING, Sent.EXPIRED)  # the latter while it is being written down
+_ENDING = (Sent.EXPIRING, Sent.EXPIRED, Sent.LOST)  # the last two while that is being written down
+
+_IN_DOUBT = "the ttl ended; our store went back in time, and it may have been stored there before that"
 
 _TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
 
@@ -324,9 +326,13 @@ class Outbox:
     def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
         expiring = message.state is Sent.EXPIRING
         event = _TEMPORARY.get(ending.code, "skipped" if ending.code == "skipped" else "refused")
+        if expiring and message.doubt:
+            event = "ttl, in doubt"
         message.step(event)
-        if message.state in (Sent.EXPIRED, Sent.REFUSED):
-            detail = "the ttl ended" if expiring else f"{ending.code}: {ending.text}"
+        if message.state in (Sent.EXPIRED, Sent.REFUSED, Sent.LOST):
+            detail = f"{ending.code}: {ending.text}"
+            if expiring:
+                detail = _IN_DOUBT if message.doubt else "the ttl ended"
             self._owe(EndOut(message.row, message.row, message.state, detail))
             self._turn.emit(Progress(message.id, message.state, detail, remote.store))
             self._drop(message, remote)
@@ -336,12 +342,28 @@ class Outbox:
         message.number = 0
         delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
         heappush(self._parked, (self._turn.now + delay, message.row))
-        self._owe(MoveOut(message.row, message.dest, 0, 0, message.state))
+        self._owe(_without_number(message))
 
     def awaits_cursor(self, dest: bytes, ids: Iterable[bytes]) -> bool:
-        """Say whether any of these messages to `dest` is not settled yet: the ACK was lost, and comes again."""
-        live = (self.by_id.get(ident) for ident in ids)
-        return any(message is not None and message.dest == dest for message in live)
+        """Say whether any of these messages to `dest` is not settled yet: the ACK was lost, and comes again.
+
+        One without a number has no ACK to come: its outcome says that it was stored before our disk went back in time.
+        """
+        awaited = False
+        for ident in ids:
+            message = self.by_id.get(ident)
+            if message is not None and message.dest == dest:
+                if message.number or not message.committed:
+                    awaited = True
+                else:
+                    self._stored_before(message)
+        return awaited
+
+    def _stored_before(self, message: OutMessage) -> None:
+        message.step("outcome")
+        self._owe(EndOut(message.row, message.row, Sent.STORED, ""))
+        self._turn.emit(Progress(message.id, Sent.STORED, "", message.dest))
+        self._drop(message, self._remotes[message.dest])
 
     def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
         """Stored messages came to an end, says `dest`; the store and the observer check that they went there."""
@@ -390,6 +412,12 @@ class Outbox:
         """Start the streams to a store afresh: every live message gets a new number, in the old order."""
         live = [message for stream in remote.outs for message in _in_order(stream.entries)]
         remote.new_epoch(epoch)
+        for message in self.by_id.values():
+            if message.dest in (remote.store, NOWHERE):
+                message.doubt = True
+                if message.dest and not message.number and message.committed:
+                    message.epoch = epoch
+                    self._owe(_without_number(message))
         for message in live:
             message.flying = 0
             if message.state is Sent.SENT:
@@ -410,7 +438,7 @@ class Outbox:
         now = self._turn.now
         while self._parked and self._parked[0][0] <= now:
             message = self._by_row.get(heappop(self._parked)[1])
-            if message is None or message.number or message.state is Sent.EXPIRED:
+            if message is None or message.number or message.state in (Sent.EXPIRED, Sent.LOST):
                 continue
             if message.state is Sent.WAITING:
                 self.waiting[message.row] = message
@@ -468,13 +496,15 @@ class Outbox:
             self._turn.emit(Progress(message.id, Sent.EXPIRING, detail, message.dest))
             return True
         before = message.state
-        message.step("ttl")
+        message.step("ttl, in doubt" if message.doubt else "ttl")
+        detail = _IN_DOUBT if message.doubt else detail
+        state = message.state
         self.waiting.pop(message.row, None)
-        self._turn.persist(EndOut(message.row, message.row, Sent.EXPIRED, detail))
+        self._turn.persist(EndOut(message.row, message.row, state, detail))
 
         def commit() -> None:
             self._forget(message, remote)  # its number is above the mark, and travels empty from now on
-            self._turn.emit(Progress(message.id, Sent.EXPIRED, detail, message.dest))
+            self._turn.emit(Progress(message.id, state, detail, message.dest))
 
         self._turn.then(commit, lambda _: self._revive(message, before))
         return False
@@ -497,6 +527,11 @@ def _put(message: OutMessage, body: bytes) -> PutOut:
         message.row, message.id, message.dest, message.address, message.klass, message.epoch, message.number,
         message.state, message.deadline, message.envelope, body,
     )  # fmt: skip
+
+
+def _without_number(message: OutMessage) -> MoveOut:
+    """Return the op for a message that will get a new number; the epoch tells a later process that it is in doubt."""
+    return MoveOut(message.row, message.dest, message.epoch if message.doubt else 0, 0, message.state)
 
 
 def _in_order(entries: dict[int, OutMessage]) -> list[OutMessage]:

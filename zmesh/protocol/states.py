@@ -50,14 +50,18 @@ SENDER: Final[Table[Sent]] = {
     Sent.WAITING: {
         "mailbox seen": Sent.QUEUED,
         "ttl": Sent.EXPIRED,
+        "ttl, in doubt": Sent.LOST,
         "stored here": Sent.STORED,
+        "outcome": Sent.STORED,
         "refused": Sent.REFUSED,
     },
     Sent.QUEUED: {
         "handed over": Sent.SENT,
         "ttl": Sent.EXPIRED,
+        "ttl, in doubt": Sent.LOST,
         "ttl, maybe sent": Sent.EXPIRING,
         "cursor": Sent.STORED,
+        "outcome": Sent.STORED,
         "refused": Sent.REFUSED,
         "no such mailbox": Sent.WAITING,
         "mailbox full": Sent.QUEUED,
@@ -74,6 +78,8 @@ SENDER: Final[Table[Sent]] = {
     },
     Sent.EXPIRING: {
         "cursor": Sent.STORED,
+        "outcome": Sent.STORED,
+        "ttl, in doubt": Sent.LOST,
         "skipped": Sent.EXPIRED,
         "refused": Sent.EXPIRED,
         "no such mailbox": Sent.EXPIRED,
