@@ -499,11 +499,11 @@ def test_a_new_epoch_takes_everything_along() -> None:
     assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 4
 
 
-def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool, ttl: float = 60.0) -> tuple[World, Node, Node, bytes]:
+def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool) -> tuple[World, Node, Node, bytes]:
     """b has handled a message, then a's disk goes back to before it was sent, and b's mailbox is full."""
     world, a, b = two()
     world.drop.append(losing(Data, a))
-    ident = a.send("inbox@b", ttl=ttl)
+    ident = a.send("inbox@b", ttl=60.0)
     world.settle()
     copy = a.disk.copy()
     world.drop.clear()
@@ -564,6 +564,38 @@ def test_an_outcome_proves_what_our_disk_has_forgotten(monkeypatch: pytest.Monke
     assert a.receipt(ident) is Sent.HANDLED
     assert a.states(ident) == [Sent.STORED, Sent.HANDLED]
     assert ident not in a.core.node.outbox.by_id
+
+
+def test_what_waits_for_room_when_our_disk_goes_back_is_in_doubt_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not what goes to another store."""
+    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+    c = world.add("c")
+    c.open("inbox")
+    world.meet(a, c)
+    c.kill()
+    copy = a.disk.copy()
+    b.done()
+    world.run(40.0)
+    a.send("inbox@b", b"handled, then forgotten")
+    world.run(1.0)
+    b.done()
+    b.send("inbox@b", b"in the way again")
+    a.restart(copy)
+    other, nowhere = a.send("inbox@c"), a.send("inbox@nowhere")
+    world.run(3.0)
+    live = a.core.node.outbox.by_id
+    assert a.remote(b).epoch == 3
+    assert [live[each].doubt for each in (ident, other, nowhere)] == [True, False, True]
+    assert next(row.epoch for row in a.disk.out_rows() if row.id == ident) == 3
+
+
+def test_an_outcome_before_its_ack_waits_for_it() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Ack, b))
+    ident = a.send("inbox@b")
+    world.settle()
+    assert a.core.node.outbox.awaits_cursor(b.store, [b"unknown".ljust(16), ident])
+    assert not a.core.node.outbox.awaits_cursor(b"another store".ljust(16), [ident])
 
 
 def test_a_doubtful_message_that_is_refused_while_it_expires_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

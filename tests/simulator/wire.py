@@ -142,7 +142,7 @@ class Wire:
             self._note(name, ids, number, item)
 
     def _floor(self, stream: Stream, floor: int) -> None:
-        """Check that a floor that is told is on disk: what it covers will be forgotten, whatever happens to the disk."""
+        """Check that a floor that is told is on disk: what it covers will be forgotten at the other end."""
         source, target, epoch, klass = stream
         row = self._oracle.ledgers[source].out_streams.get((self._oracle.processes[target].store, klass))
         saved = row.floor if row is not None and row.epoch == epoch else 0
@@ -191,7 +191,7 @@ class Wire:
         known = self._oracle.ledgers[index].endings.get((sender.store, klass), {})
         floor = self._oracle.ledgers[source].out_streams.get((receiver.store, klass))
         saved = floor.floor if floor is not None and floor.epoch == epoch else 0
-        confirmed = max(saved, self._floors.get(stream, 0))  # what was told once counts, although a disk went back since
+        confirmed = max(saved, self._floors.get(stream, 0))  # it counts also when a disk went back since
         for number, code in known.items():
             if confirmed < number <= cursor and told.get(number) != code:
                 self._oracle.fail(name, f"an ACK of {cursor} hides that {number} ended as {code}")

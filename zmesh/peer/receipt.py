@@ -15,7 +15,7 @@ _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.EXPIRED: (MessageExpired, "expired: send it again with a longer ttl, or see why its recipient was away"),
     Sent.REFUSED: (MessageRefused, "was refused"),
     Sent.DEAD: (MessageDead, "is dead: its recipient gave up on it; it is kept there and can be replayed"),
-    Sent.LOST: (MessageLost, "may be lost, because a disk went back in time: ask its recipient before sending it again"),
+    Sent.LOST: (MessageLost, "may be lost: a disk went back in time; ask its recipient before sending it again"),
 }
 _STORED: Final = frozenset({Sent.STORED, Sent.HANDLED, Sent.DEAD})
 _HANDLED: Final = frozenset({Sent.HANDLED})
