@@ -589,6 +589,19 @@ def test_what_waits_for_room_when_our_disk_goes_back_is_in_doubt_too(monkeypatch
     assert next(row.epoch for row in a.disk.out_rows() if row.id == ident) == 3
 
 
+def test_what_has_no_number_when_an_epoch_begins_is_in_doubt_after_a_restart_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+    row = a.core.node.outbox.by_id[ident].row
+    a.core.node.outbox.new_epoch(a.remote(b), 3)
+    a.flush()
+    assert [(move.epoch, move.number) for move in a.disk.out_rows() if move.row == row] == [(3, 0)]
+    a.restart()
+    assert a.core.node.outbox.by_id[ident].doubt
+    world.run(1.0)
+
+
 def test_an_outcome_before_its_ack_waits_for_it() -> None:
     world, a, b = two()
     world.drop.append(losing(Ack, b))
