@@ -226,14 +226,13 @@ class Oracle:
         there = self.histories[target] if target is not None else History()
         excused = key in there.undone or key in there.vanished
         # A sender whose disk went back cannot know that it handed a message over, before the other side has told it.
-        # Nor can it, while a full mailbox hides that the message is there already: quotas come before dedup.
         past = self.histories[index].regressed.get(sent.id)
-        unknowable = past is not None and (past in (0, sent.epoch) or not sent.number or self._put_off(index, sent))
+        unknowable = past is not None and (past in (0, sent.epoch) or not sent.number)
         true = {
             Sent.STORED: key in there.inserted,
             Sent.HANDLED: key in there.handled,
             Sent.DEAD: key in there.dead,
-            Sent.LOST: key in there.vanished or there.rollbacks > 0,
+            Sent.LOST: key in there.vanished or there.rollbacks > 0 or self.histories[index].rollbacks > 0,
             Sent.REFUSED: key not in there.inserted or excused,
             Sent.EXPIRED: key not in there.inserted or key in there.expired or excused or unknowable,
         }[state]
@@ -244,14 +243,6 @@ class Oracle:
         sending = self.log.sendings.get(sent.id)
         if state is Sent.EXPIRED and sending is not None and sending.ttl is None and not sending.cancelled:
             self.fail(self.ledgers[index].name, f"{sent.id.hex()} expired and had no ttl")
-
-    def _put_off(self, index: int, sent: OutRecord) -> bool:
-        """Say whether the receiver has refused a message for the time being."""
-        target = self.index_of.get(sent.dest)
-        if target is None:
-            return False
-        endings = self.ledgers[target].endings.get((self.processes[index].store, sent.klass), {})
-        return endings.get(sent.number) in ("mailbox-full", "unknown-mailbox")
 
     # --- streams ---
 
