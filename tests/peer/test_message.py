@@ -24,6 +24,11 @@ SOON = 20.0
 IDENT = bytes(range(16))
 
 
+def own(agent: zmesh.Agent) -> bytes:
+    """Return the id of the store an agent lives in."""
+    return agent.driver.core.node.store
+
+
 def test_a_message_says_who_sent_what(home: Path) -> None:
     async def scenario() -> None:
         async with two_agents(home) as (code, browser):
@@ -75,7 +80,7 @@ def test_a_reply_and_the_end_of_the_question_are_one_transaction(home: Path) -> 
             assert answer.body == {"text": "because"}
             assert answer.reply_to == question.id
             assert answer.thread == question.id
-            assert answer.id == reply_id(question.id, 0)
+            assert answer.id == reply_id(own(code), question.id, 0)
             await answer.done(reply="I see", type="thanks")
             thanks = await take(browser)
             assert (thanks.type, thanks.thread, thanks.reply_to) == ("thanks", question.id, answer.id)
@@ -100,7 +105,7 @@ def test_a_reply_that_cannot_be_sent_leaves_the_message_as_it_was(home: Path) ->
             assert not message.finished
             await message.done(reply="because")
             answer = await take(code)
-            assert answer.id == reply_id(question.id, 0)
+            assert answer.id == reply_id(own(code), question.id, 0)
             await answer.done()
             assert await code.poll() == []
 
@@ -119,7 +124,7 @@ def test_replying_does_not_finish(home: Path) -> None:
             await message.done(reply="there")
             answers = [await take(code) for _ in range(3)]
             assert [answer.body for answer in answers] == ["half way", "nearly there", "there"]
-            assert [answer.id for answer in answers] == [reply_id(question.id, turn) for turn in range(3)]
+            assert [answer.id for answer in answers] == [reply_id(own(code), question.id, turn) for turn in range(3)]
 
     asyncio.run(scenario())
 
@@ -240,9 +245,10 @@ def test_the_awaitable_of_done_need_not_be_awaited(home: Path) -> None:
 
 
 @given(st.binary(min_size=ID_BYTES, max_size=ID_BYTES), st.lists(st.integers(0, 2**32 - 1), min_size=2, unique=True))
-def test_ids_of_answers_follow_from_the_question(request: bytes, turns: list[int]) -> None:
-    idents = [reply_id(request, turn) for turn in turns]
-    assert idents == [reply_id(request, turn) for turn in turns]
+def test_ids_of_answers_follow_from_who_asked_and_the_question(request: bytes, turns: list[int]) -> None:
+    idents = [reply_id(b"a store", request, turn) for turn in turns]
+    assert idents == [reply_id(b"a store", request, turn) for turn in turns]
+    assert not set(idents) & {reply_id(b"another store", request, turn) for turn in turns}
     assert len({*idents, request}) == len(turns) + 1
     assert all(len(ident) == ID_BYTES and ident[:TIME_BYTES] == request[:TIME_BYTES] for ident in idents)
 

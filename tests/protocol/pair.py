@@ -224,8 +224,7 @@ class Node:
             self.failed_generation = max(self.failed_generation, effect.generation)
             self.core.failed(effect.token, self.failing or "an earlier commit failed", self.world.now)
             return
-        ignored_out, ignored_in = self.disk.apply(effect.ops)
-        self.core.committed(effect.token, self.world.now, ignored_out, ignored_in)
+        self.core.committed(effect.token, self.world.now, self.disk.apply(effect.ops))
 
     def commit_one(self) -> None:
         """Commit the oldest of what is held."""

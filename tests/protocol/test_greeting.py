@@ -163,12 +163,13 @@ def test_a_link_goes_on_behind_what_is_there() -> None:
 def test_what_a_cursor_says_of_two_disks(
     changes: dict[str, object], *, ours: bool, gone: tuple[tuple[int, int, int], ...]
 ) -> None:
-    """Our stream: epoch 2, floor 5 with its id, 6 and 7 void and marked, 8 not marked."""
+    """Our stream: epoch 2, floor 5 with its id, 6 and 7 void and marked, the mark of 8 not on disk."""
     world, a, b = two()
     remote = a.remote(b)
     remote.epoch = 2
     stream = remote.outs[NORMAL]
-    stream.floor, stream.floor_id, stream.mark, stream.next_number = 5, b"5" * 16, 7, 9
+    stream.floor, stream.floor_id, stream.saved_mark, stream.next_number = 5, b"5" * 16, 7, 9
+    stream.mark = 8
     number, ident = changes.get("number", 5), changes.get("id", b"5" * 16)
     cursors = [Cursor(0, NO_ID)] * 5
     cursors[NORMAL] = Cursor(int(str(number)), bytes(ident))  # type: ignore[call-overload]

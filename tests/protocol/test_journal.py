@@ -9,7 +9,7 @@ import pytest
 from zmesh.protocol import journal
 from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.frames import AgentRecord
-from zmesh.protocol.journal import DropPeer, InRow, Op, OutRow, PutIn, PutOut, Snapshot
+from zmesh.protocol.journal import DropPeer, InRow, Op, OutRow, PutIn, PutOut, Snapshot, Written
 from zmesh.protocol.states import Received, Sent
 
 CLASSES: dict[str, Any] = {
@@ -17,7 +17,7 @@ CLASSES: dict[str, Any] = {
     for name, value in vars(journal).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == journal.__name__
 }
-READ_BACK = {OutRow, InRow, Snapshot}
+READ_BACK = {OutRow, InRow, Snapshot, Written}
 COLUMNS = {int, float, str, bytes, bool, Sent, Received, float | None, tuple[str, ...], tuple[bytes, ...]}
 
 
@@ -32,7 +32,7 @@ def test_an_op_is_a_record(name: str) -> None:
     assert CLASSES[name].__doc__
 
 
-@pytest.mark.parametrize("name", [n for n, c in CLASSES.items() if c is not Snapshot])
+@pytest.mark.parametrize("name", [n for n, c in CLASSES.items() if c not in (Snapshot, Written)])
 def test_the_fields_are_what_a_database_holds(name: str) -> None:
     for kind in typing.get_type_hints(CLASSES[name]).values():
         assert kind in COLUMNS or kind == tuple[AgentRecord, ...]

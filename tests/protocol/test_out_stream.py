@@ -487,10 +487,10 @@ class OutStreamLaw(RuleBasedStateMachine):
     def rewind(self, number: int) -> None:
         self.stream.rewind(number)
 
-    @precondition(lambda self: self.stream.mark > 0)
+    @precondition(lambda self: self.stream.saved_mark > 0)
     @rule(data=st.data())
     def skip(self, data: st.DataObject) -> None:
-        self.stream.skip_to(data.draw(st.integers(0, self.stream.mark)))
+        self.stream.skip_to(data.draw(st.integers(0, self.stream.saved_mark)))
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:

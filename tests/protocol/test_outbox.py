@@ -469,7 +469,7 @@ def test_a_message_for_a_full_mailbox_of_ours_is_tried_again() -> None:
     a.core.node.inbox.mailboxes["later"].size = 0
     world.run(60.0)
     assert a.receipt(ident) is Sent.STORED
-    assert not a.core.node.outbox.waits(1)
+    assert a.core.node.outbox.waiter(1) is None
     a.holding = True
     a.send("later@a")
     assert not a.core.node.waits_here("later")
@@ -553,7 +553,7 @@ def test_what_our_disk_has_forgotten_is_stored_when_there_is_room_again(monkeypa
     world, a, b, ident = forgotten(monkeypatch, confirmed=True)
     b.done()
     world.run(40.0)
-    assert a.receipt(ident) is Sent.STORED
+    assert a.receipt(ident) is Sent.HANDLED, "its outcome was told, and told again to who has forgotten it"
     assert b.inserted(ident) == [Received.HANDLED]
 
 

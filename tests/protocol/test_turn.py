@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from tests.protocol.pair import SeededEntropy
 from zmesh.protocol.effects import Notice, Persist, Settled
-from zmesh.protocol.journal import Op, PutAudit, PutMailbox
+from zmesh.protocol.journal import NOTHING_SPECIAL, Op, PutAudit, PutMailbox, Written
+from zmesh.protocol.states import Received, Sent
 from zmesh.protocol.turn import Turn
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 
-NONE: frozenset[int] = frozenset()
 OP = PutMailbox("code", "", ())
 
 
@@ -62,7 +62,7 @@ def test_what_follows_without_ops_still_waits_for_the_transactions_before_it() -
     turn.then(lambda: turn.emit(Settled(1)))
     turn.seal()
     assert turn.drain() == [Persist(1, 0, ())]
-    turn.committed(1, NONE, NONE)
+    turn.committed(1)
     assert turn.drain() == [Settled(1)]
 
 
@@ -81,29 +81,30 @@ def test_nothing_follows_before_the_commit_and_nothing_follows_twice() -> None:
     turn.seal()
     assert persists(turn)
     assert turn.drain() == []
-    turn.committed(1, NONE, NONE)
+    turn.committed(1)
     assert turn.drain() == [Settled(1)]
     with pytest.raises(KeyError):
-        turn.committed(1, NONE, NONE)
+        turn.committed(1)
 
 
 def test_what_a_commit_brings_about_joins_the_next_transaction() -> None:
     turn = make()
     turn.then(lambda: turn.persist(OP))
     turn.seal()
-    turn.committed(1, NONE, NONE)
+    turn.committed(1)
     turn.seal()
     assert [effect.ops for effect in persists(turn)] == [(), (OP,)]
 
 
-def test_ignored_rows_are_seen_while_their_commit_is_reported_and_no_longer() -> None:
+def test_what_the_store_tells_is_seen_while_the_commit_is_reported_and_no_longer() -> None:
     turn = make()
-    seen: list[tuple[frozenset[int], frozenset[int]]] = []
-    turn.then(lambda: seen.append((turn.ignored_out, turn.ignored_in)))
+    seen: list[Written] = []
+    turn.then(lambda: seen.append(turn.written))
     turn.seal()
-    turn.committed(1, frozenset({3}), frozenset({4}))
-    assert seen == [(frozenset({3}), frozenset({4}))]
-    assert (turn.ignored_out, turn.ignored_in) == (NONE, NONE)
+    written = Written({3: Sent.HANDLED}, {4: Received.STORED}, (b"lost",))
+    turn.committed(1, written)
+    assert seen == [written]
+    assert turn.written is NOTHING_SPECIAL
 
 
 # --- notices ----------------------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def test_the_first_failure_takes_back_all_that_is_not_committed_oldest_first() -
     for name in ("one", "two", "three"):
         turn.then(lambda: None, lambda reason, name=name: reasons.append(f"{name}: {reason}"))  # type: ignore[misc]
         turn.seal()
-    turn.committed(1, NONE, NONE)
+    turn.committed(1)
     assert turn.failed(2, "disk full")
     assert reasons == ["two: disk full", "three: disk full"]
     assert not turn.failed(3, "an earlier commit failed")
@@ -208,7 +209,7 @@ def test_the_committed_are_a_prefix_of_each_generation(events: list[str]) -> Non
                 told = max(told, effect.generation)
                 failed.append(entry)
             else:
-                turn.committed(effect.token, NONE, NONE)
+                turn.committed(effect.token)
                 committed.append(entry)
         queue += persists(turn)
     for generation in {generation for generation, _ in committed + failed}:
@@ -221,4 +222,4 @@ def test_the_committed_are_a_prefix_of_each_generation(events: list[str]) -> Non
 @pytest.mark.parametrize("end", [Turn.committed, Turn.failed])
 def test_a_token_that_was_never_given_is_a_bug_of_the_shell(end: Callable[..., object]) -> None:
     with pytest.raises(KeyError):
-        end(make(), 1, *([NONE, NONE] if end is Turn.committed else ["no"]))
+        end(make(), 1, *([] if end is Turn.committed else ["no"]))

@@ -12,15 +12,13 @@ from tests.simulator.model import StoreModel
 from tests.simulator.plan import Plan
 from tests.simulator.world import World
 from zmesh.protocol.effects import Persist
-from zmesh.protocol.journal import Op
-
-Ignored = tuple[frozenset[int], frozenset[int]]
+from zmesh.protocol.journal import Op, Written
 
 
 class Writer(Protocol):
     """What the disk reports to: the process that owns it."""
 
-    def committed(self, token: int, ignored: Ignored) -> None:
+    def committed(self, token: int, written: Written) -> None:
         """Hear that a commit landed."""
 
     def failed(self, token: int, reason: str) -> None:
@@ -33,7 +31,7 @@ class Writer(Protocol):
         """Take envelopes and bodies of the inbox."""
 
 
-Watcher = Callable[[tuple[Op, ...], frozenset[int], frozenset[int]], None]
+Watcher = Callable[[tuple[Op, ...], Written], None]
 
 
 class Disk:
@@ -126,11 +124,11 @@ class Disk:
         """Return those whose generation has not failed."""
         return [effect for effect in group if effect.generation > self._failed_generation]
 
-    def _apply(self, effect: Persist) -> Ignored:
-        ignored_out, ignored_in = self.model.apply(effect.ops)
+    def _apply(self, effect: Persist) -> Written:
+        written = self.model.apply(effect.ops)
         self.commits += 1
-        self._watch(effect.ops, ignored_out, ignored_in)
-        return ignored_out, ignored_in
+        self._watch(effect.ops, written)
+        return written
 
     def _finish(self, incarnation: int) -> None:
         if incarnation != self._incarnation:
@@ -145,7 +143,7 @@ class Disk:
         self._world.after(0.0, self._report, group, results, incarnation)
         self._begin()
 
-    def _report(self, group: list[Persist], results: dict[int, Ignored], incarnation: int) -> None:
+    def _report(self, group: list[Persist], results: dict[int, Written], incarnation: int) -> None:
         for effect in group:
             if incarnation != self._incarnation or self._writer is None:
                 return

@@ -23,6 +23,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     SetIn,
+    Written,
 )
 from zmesh.protocol.states import Received, Sent
 
@@ -117,7 +118,7 @@ class Ledger:
         twin.ignored_in = set(self.ignored_in)
         return twin
 
-    def apply(self, ops: tuple[Op, ...], ignored_out: frozenset[int], ignored_in: frozenset[int]) -> Change:
+    def apply(self, ops: tuple[Op, ...], written: Written) -> Change:
         """Write a committed transaction into the books.
 
         Raises:
@@ -127,12 +128,12 @@ class Ledger:
         for op in ops:
             match op:
                 case PutOut():
-                    if op.row not in ignored_out:
+                    if op.row not in written.ignored_out:
                         self._put_out(op, change)
                     elif op.id not in self.out_ids:
                         raise Violation(f"{self.name}: the new message {op.id.hex()} was ignored")
                 case PutIn():
-                    if op.row not in ignored_in:
+                    if op.row not in written.ignored_in:
                         self._put_in(op, change)
                     elif (op.device, op.id) in self.in_keys:
                         self.ignored_in.add(op.row)

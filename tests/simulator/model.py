@@ -31,6 +31,7 @@ from zmesh.protocol.journal import (
     PutPeer,
     SetIn,
     Snapshot,
+    Written,
 )
 from zmesh.protocol.states import SENDER_LIVE, Received, Sent
 
@@ -117,20 +118,23 @@ class StoreModel:
             setattr(twin, name, value if isinstance(value, bytes) else value.copy())
         return twin
 
-    def apply(self, ops: Sequence[Op]) -> tuple[frozenset[int], frozenset[int]]:
-        """Apply the ops of one `Persist`; return the ignored rows of the outbox and of the inbox."""
-        ignored_out: set[int] = set()
-        ignored_in: set[int] = set()
+    def apply(self, ops: Sequence[Op]) -> Written:
+        """Apply the ops of one `Persist`; return what only a store can tell of it."""
+        ignored_out: dict[int, Sent] = {}
+        ignored_in: dict[int, Received] = {}
+        lost: list[bytes] = []
         for op in ops:
             if isinstance(op, PutOut):
                 if not self._put_out(op):
-                    ignored_out.add(op.row)
+                    ignored_out[op.row] = self._outs[self._out_ids[op.id]].state
             elif isinstance(op, PutIn):
                 if not self._put_in(op):
-                    ignored_in.add(op.row)
+                    ignored_in[op.row] = self._ins[self._in_ids[op.id, op.device]].state
             else:
+                if isinstance(op, LoseOut):
+                    lost += [out.op.id for _, out in sorted(self._outs.items()) if _loses(op, out)]
                 self._change(op)
-        return frozenset(ignored_out), frozenset(ignored_in)
+        return Written(ignored_out, ignored_in, tuple(lost))
 
     def snapshot(self) -> Snapshot:
         """Return what a restarted core is given."""
@@ -234,9 +238,8 @@ class StoreModel:
             case FateOut():
                 self._fate_out(op)
             case LoseOut():
-                place = (op.dest, op.epoch, op.klass, Sent.STORED)
                 for row, out in outs.items():
-                    if (out.dest, out.epoch, out.op.klass, out.state) == place and op.first <= out.number <= op.last:
+                    if _loses(op, out):
                         outs[row] = out.ended(Sent.LOST, out.detail)
 
     def _fate_out(self, op: FateOut) -> None:
@@ -288,3 +291,8 @@ def _drop(rows: dict[K, V], doomed: Callable[[K], bool]) -> None:
 def _values(rows: dict[K, V]) -> tuple[V, ...]:
     """Return the rows in the order of their keys."""
     return tuple(rows[key] for key in sorted(rows))  # type: ignore[type-var]  # keys are tuples, texts or bytes
+
+
+def _loses(op: LoseOut, out: _Out) -> bool:
+    place = (op.dest, op.epoch, op.klass, Sent.STORED)
+    return (out.dest, out.epoch, out.op.klass, out.state) == place and op.first <= out.number <= op.last

@@ -13,7 +13,7 @@ from tests.simulator.ledger import LIVE, Change, InRecord, Ledger, OutRecord, Vi
 from tests.simulator.log import Fact, Log, Sending
 from tests.simulator.wire import Wire
 from zmesh.protocol.effects import Delivery, Notice, Progress
-from zmesh.protocol.journal import FateOut, InStreamRow, Op, OutStreamRow
+from zmesh.protocol.journal import FateOut, InStreamRow, Op, OutStreamRow, Written
 from zmesh.protocol.states import Received, Sent
 
 if TYPE_CHECKING:
@@ -140,12 +140,12 @@ class Oracle:
         if self._world.trace is not None:
             self._world.note(process.name, notice.text)
 
-    def committed(self, process: "Process", ops: tuple[Op, ...], out: frozenset[int], in_: frozenset[int]) -> None:
+    def committed(self, process: "Process", ops: tuple[Op, ...], written: Written) -> None:
         """A transaction is on disk."""
         index = process.index
         if self._world.trace is not None:
             self._world.note(process.name, f"commit {ops}")
-        change = self.ledgers[index].apply(ops, out, in_)
+        change = self.ledgers[index].apply(ops, written)
         if any(isinstance(op, FateOut) and op.dest not in self.index_of for op in ops):
             self.compare(process)  # one more party names the ids of others
         self.totals["commits"] += 1

@@ -7,7 +7,7 @@ the disk, and must never reach into the core.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tests.simulator.disk import Disk, Ignored
+from tests.simulator.disk import Disk
 from tests.simulator.network import Network
 from tests.simulator.world import Clock, SeededEntropy, SimulatorError
 from zmesh.errors import MeshError
@@ -28,6 +28,7 @@ from zmesh.protocol.effects import (
     Settled,
     Transmit,
 )
+from zmesh.protocol.journal import Written
 
 if TYPE_CHECKING:
     from tests.simulator.app import App
@@ -182,10 +183,10 @@ class Process:
         if self._core is not None:
             self._input(self._core.ready, store)
 
-    def committed(self, token: int, ignored: Ignored) -> None:
+    def committed(self, token: int, written: Written) -> None:
         """Hear that a commit landed."""
         if self._core is not None:
-            self._input(self._committed, token, *ignored)
+            self._input(self._committed, token, written)
 
     def failed(self, token: int, reason: str) -> None:
         """Hear that a commit failed."""
@@ -215,9 +216,9 @@ class Process:
             now=now,
         )
 
-    def _committed(self, token: int, out: frozenset[int], in_: frozenset[int], now: float) -> None:
+    def _committed(self, token: int, written: Written, now: float) -> None:
         assert self._core is not None
-        self._core.committed(token, now, out, in_)
+        self._core.committed(token, now, written)
 
     def _input(self, action: Callable[..., None], *arguments: Any) -> None:
         """Call the core, then carry out what it wants."""

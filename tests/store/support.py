@@ -11,20 +11,18 @@ from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection, Row, SqliteConnection
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.protocol.effects import Persist
-from zmesh.protocol.journal import EndOut, Op, PutIn, PutOut
+from zmesh.protocol.journal import EndOut, Op, PutIn, PutOut, Written
 from zmesh.protocol.states import Sent
 
 PATIENCE = 30.0  # seconds; a store that takes longer hangs
 DEST = b"D" * 16
-
-Ignored = tuple[frozenset[int], frozenset[int]]
 
 
 class Recorder:
     """A `StoreListener` that keeps what it is told, in order; any thread may wait for a token."""
 
     def __init__(self) -> None:
-        self.committed_tokens: dict[int, Ignored] = {}
+        self.committed_tokens: dict[int, Written] = {}
         self.failures: dict[int, str] = {}
         self.bodies: list[dict[int, bytes]] = []
         self.messages: list[dict[int, tuple[bytes, bytes]]] = []
@@ -38,9 +36,9 @@ class Recorder:
             tell()
             self._news.notify_all()
 
-    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
+    def committed(self, token: int, written: Written) -> None:
         assert token not in self.committed_tokens
-        self.committed_tokens[token] = (ignored_out, ignored_in)
+        self.committed_tokens[token] = written
 
     def failed(self, token: int, reason: str) -> None:
         self.failures[token] = reason
@@ -79,7 +77,7 @@ class Driven:
         self.store.submit(Persist(token, generation, ops))
         return token
 
-    def commit(self, *ops: Op, generation: int = 1) -> Ignored:
+    def commit(self, *ops: Op, generation: int = 1) -> Written:
         """Submit one Persist, wait, and return what was ignored."""
         token = self.submit(*ops, generation=generation)
         self.recorder.wait(lambda: self.recorder.settled([token]))

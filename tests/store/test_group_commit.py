@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.store.support import Driven, Flaky, driven, put_in, put_out
-from zmesh.protocol.journal import Op
+from zmesh.protocol.journal import NOTHING_SPECIAL, Op, Written
+from zmesh.protocol.states import Received, Sent
 
 TOO_LARGE = 1 << 64  # a row that SQLite cannot hold: a bug in zmesh, which must fail alone
 
@@ -82,9 +83,8 @@ def test_ignored_rows_are_told_to_their_own_persist(tmp_path: Path) -> None:
         again, twice = put_out(2, id_=put_out(1).id), put_in(2, id_=put_in(1).id)
         tokens = tokens_of(it, (1, again), (1, put_out(3)), (1, twice), (1, put_in(4, id_=twice.id, device="other")))
         told = it.recorder.committed_tokens
-        nobody: frozenset[int] = frozenset()
         assert [told[token] for token in tokens] == [
-            (frozenset({2}), nobody), (nobody, nobody), (nobody, frozenset({2})), (nobody, nobody),
+            Written({2: Sent.QUEUED}, {}), NOTHING_SPECIAL, Written({}, {2: Received.STORED}), NOTHING_SPECIAL,
         ]  # fmt: skip
         it.store.fetch_out([1, 2, 3])
         it.store.fetch_in([1, 2, 4])

@@ -21,7 +21,7 @@ import threading
 
 class Teller:
     def __init__(self): self.room = threading.Semaphore(64)
-    def committed(self, token, ignored_out, ignored_in):
+    def committed(self, token, written):
         os.write(1, b"%d\\n" % token)
         self.room.release()
     def failed(self, token, reason): os._exit(3)

@@ -200,7 +200,7 @@ def _judge_sends(verdict: Verdict, source: Remains, sink: Remains) -> None:
 def _judge_answers(verdict: Verdict, source: Remains, sink: Remains) -> None:
     """Every message that was to be answered, and was handled, has one answer, and there is nothing else."""
     due = {
-        reply_id(bytes.fromhex(row.id), 0).hex()
+        reply_id(bytes.fromhex(source.own), bytes.fromhex(row.id), 0).hex()
         for row in sink.inbox
         if row.source == source.own and row.state is Received.HANDLED and is_answered(sink.numbers[row.id])
     }

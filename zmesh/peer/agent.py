@@ -48,7 +48,7 @@ class Agent:
         self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
         self._ready: deque[Delivery] = deque()
         self._demand = 0
-        self._answers: dict[bytes, asyncio.Future[Delivery]] = {}
+        self._asked: dict[bytes, tuple[Receipt, asyncio.Future[Delivery]]] = {}
         self._polled: list[Message] = []
         self._attach()
 
@@ -104,11 +104,12 @@ class Agent:
     def post(self, to: str, body: Any, **properties: Any) -> "asyncio.Future[Receipt]":
         """Send what `compose` makes of the arguments."""
         command = self.compose(to, body, **properties)
-        receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
+        known = self.driver.observers.get(command.id) if "ident" in properties else None  # it may be sent again
+        receipt = known if isinstance(known, Receipt) else Receipt(self.driver, command.id, to, Sent.QUEUED)
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
 
         def on_disk(settled: Settled) -> None:
-            if "ident" in properties:  # it may be an old message that was sent again: the store knows how it got on
+            if "ident" in properties and not receipt.known:  # then the store knows how it got on
                 self._recall(receipt, settled, answer)
                 return
             receipt.settle(settled)
@@ -190,11 +191,11 @@ class Agent:
         self._attach()
         command = self.compose(to, body, type=type, priority=Priority.parse(priority), ttl=timeout, strict=strict)
         answer: asyncio.Future[Delivery] = self.driver.promise()
-        self._answers[command.id] = answer
+        receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
+        self._asked[command.id] = receipt, answer
         self.driver.tell(Expect(self._holder, command.id))
         message: Message | None = None
         try:
-            receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
             receipt.settle(await self.driver.submit(command.ticket, command))
             message = Message(self, await self._answer_or_failure(answer, receipt, timeout))
             await message.done()
@@ -203,7 +204,7 @@ class Agent:
                 self._hand_over(answer.result())  # it came, and nobody has seen it: it goes to the inbox
             raise
         finally:
-            del self._answers[command.id]
+            del self._asked[command.id]
             with suppress(MeshError):
                 self.driver.tell(Unexpect(command.id))
         return message
@@ -244,9 +245,10 @@ class Agent:
             KeyError: No such message is remembered.
         """
         known = self.driver.observers.get(ident)
-        if isinstance(known, Receipt):
+        if isinstance(known, Receipt) and known.known:
             return known
-        receipt = Receipt(self.driver, ident, "", Sent.QUEUED)
+        # It observes from now on: what happens while the store is asked must not be missed.
+        receipt = known if isinstance(known, Receipt) else Receipt(self.driver, ident, "", Sent.QUEUED)
         row = await asyncio.wrap_future(self._store.receipt(ident))
         if row is None:
             raise KeyError(f"no message {ident.hex()} is remembered by this peer")
@@ -329,12 +331,17 @@ class Agent:
             self._attached = True
 
     def _deliver(self, delivery: Delivery) -> None:
-        answer = self._answers.get(delivery.envelope.reply_to)
-        if answer is not None and not answer.done():
+        if not delivery.asked:
+            self._demand = max(0, self._demand - 1)
+        question = delivery.envelope.reply_to
+        receipt, answer = self._asked.get(question, (None, None))
+        if receipt is None or answer is None or answer.done():
+            self._hand_over(delivery)
+        elif receipt.awaits(delivery.source):
             answer.set_result(delivery)
-            return
-        self._demand = max(0, self._demand - 1)
-        self._hand_over(delivery)
+        else:  # somebody who was not asked: the answer is still to come
+            self.driver.tell(Expect(self._holder, question))
+            self._hand_over(delivery)
 
     def _hand_over(self, delivery: Delivery, *, first: bool = False) -> None:
         if self._wake(delivery):

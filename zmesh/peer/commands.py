@@ -68,6 +68,17 @@ class PutCommand:
     unique: str
     values: str
 
+    @property
+    def keys(self) -> int:
+        """How many columns a message is known by; they follow the row."""
+        return len(self.unique.split(","))
+
+    @property
+    def known(self) -> str:
+        """The question for the state of a message that is there already."""
+        where = " AND ".join(f"{column.strip()} = ?" for column in self.unique.split(","))
+        return f"SELECT state FROM {self.table} WHERE {where}"  # noqa: S608 - one of our own two
+
     def statement(self, rows: int) -> str:
         """Return the INSERT of so many rows into the narrow table."""
         return (
@@ -124,6 +135,9 @@ LOSE_OUT: Final = CommandView(
     f"""UPDATE outbox SET state = {int(Sent.LOST)} WHERE dest = NEW.dest AND epoch = NEW.epoch AND klass = NEW.klass
             AND number BETWEEN NEW.first AND NEW.last AND state = {int(Sent.STORED)};""",  # noqa: S608
 )
+LOST: Final = f"""SELECT id FROM outbox WHERE dest = ? AND epoch = ? AND klass = ? AND number BETWEEN ? AND ?
+    AND state = {int(Sent.STORED)} ORDER BY row"""  # noqa: S608
+"""The question for what a `LOSE_OUT` will mark."""
 PUT_IN: Final = PutCommand(
     "inbox", "inbody", "id, device",
     f"column1, column2, column3, column4, column5, column6, {int(Received.STORED)}, column7, column8, "

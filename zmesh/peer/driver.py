@@ -34,7 +34,7 @@ from zmesh.protocol.effects import (
     Settled,
     Transmit,
 )
-from zmesh.protocol.journal import Snapshot
+from zmesh.protocol.journal import Snapshot, Written
 from zmesh.trust.device import Device
 
 _log = logging.getLogger("zmesh.peer")
@@ -230,7 +230,11 @@ class Driver:
         """
         watcher: asyncio.Future[None] = self.promise()
         self._watchers.append(watcher)
-        await watcher
+        try:
+            await watcher
+        finally:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
 
     # --- what happens: the link ---
 
@@ -249,10 +253,10 @@ class Driver:
 
     # --- what happens: the store (called in the loop) ---
 
-    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
+    def committed(self, token: int, written: Written) -> None:
         """A `Persist` is on disk."""
         self._release(token)
-        self._enter(lambda now: self.core.committed(token, now, ignored_out, ignored_in))
+        self._enter(lambda now: self.core.committed(token, now, written))
 
     def failed(self, token: int, reason: str) -> None:
         """A `Persist` is not on disk."""

@@ -7,16 +7,14 @@ before COMMIT has returned, and never try one whose generation has failed.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection
 from zmesh.peer.op_writer import OpWriter
 from zmesh.protocol.effects import Persist
-from zmesh.protocol.journal import PutIn, PutOut
+from zmesh.protocol.journal import NOTHING_SPECIAL, LoseOut, PutIn, PutOut, Written
 
 _log = logging.getLogger("zmesh.peer")
-_NONE: Final[frozenset[int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +24,12 @@ class Result:
     Attributes:
         token: Its token.
         reason: Why it failed; None when it is committed.
-        ignored_out: Rows of `PutOut` that were ignored.
-        ignored_in: Rows of `PutIn` that were ignored.
+        written: What is to be said of its rows.
     """
 
     token: int
     reason: str | None = None
-    ignored_out: frozenset[int] = _NONE
-    ignored_in: frozenset[int] = _NONE
+    written: Written = NOTHING_SPECIAL
 
 
 class GroupCommit:
@@ -79,14 +75,14 @@ class GroupCommit:
         try:
             for persist in persists:
                 writer.add(persist.ops)
-            ignored_out, ignored_in = writer.finish()
+            written = writer.finish()
             connection.execute("COMMIT")
         except BaseException:
             writer.reset()
             self._roll_back()
             raise
-        if ignored_out or ignored_in:
-            return [_with_ignored(persist, ignored_out, ignored_in) for persist in persists]
+        if written != NOTHING_SPECIAL:
+            return [Result(persist.token, None, _share(persist, written)) for persist in persists]
         return [Result(persist.token) for persist in persists]
 
     def _roll_back(self) -> None:
@@ -98,8 +94,12 @@ class GroupCommit:
                 _log.warning("could not roll back: %s", error)
 
 
-def _with_ignored(persist: Persist, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> Result:
-    """Find out which of the ignored rows are of this `Persist`."""
-    outs = frozenset(op.row for op in persist.ops if isinstance(op, PutOut)) & ignored_out
-    ins = frozenset(op.row for op in persist.ops if isinstance(op, PutIn)) & ignored_in
-    return Result(persist.token, None, outs, ins)
+def _share(persist: Persist, written: Written) -> Written:
+    """Find out what of it is about this `Persist`; who has lost messages is told of all that were."""
+    outs = {op.row for op in persist.ops if isinstance(op, PutOut)}
+    ins = {op.row for op in persist.ops if isinstance(op, PutIn)}
+    return Written(
+        {row: state for row, state in written.ignored_out.items() if row in outs},
+        {row: state for row, state in written.ignored_in.items() if row in ins},
+        written.lost if any(isinstance(op, LoseOut) for op in persist.ops) else (),
+    )

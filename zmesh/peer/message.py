@@ -20,14 +20,15 @@ TIME_BYTES: Final = 6  # leading bytes of an id: milliseconds since 1970, so tha
 REPLY_TYPE: Final = "reply"
 
 
-def reply_id(request: bytes, turn: int) -> bytes:
+def reply_id(source: bytes, request: bytes, turn: int) -> bytes:
     """Derive the id of an answer from the request: an answer that is repeated is the same message.
 
     Args:
+        source: Id of the store that asked: another one may use the same message id.
         request: Id of the message answered.
         turn: 0 for the first answer to it, 1 for the second, ...
     """
-    digest = blake2b(b"zmesh reply" + request + turn.to_bytes(4, "big"), digest_size=ID_BYTES - TIME_BYTES)
+    digest = blake2b(b"zmesh reply" + source + request + turn.to_bytes(4, "big"), digest_size=ID_BYTES - TIME_BYTES)
     return request[:TIME_BYTES] + digest.digest()
 
 
@@ -146,4 +147,4 @@ class Message:
         return future
 
     def _next_reply_id(self) -> bytes:
-        return reply_id(self.id, self._replies)
+        return reply_id(self._delivery.source, self.id, self._replies)

@@ -18,6 +18,7 @@ from zmesh.peer.commands import (
     FATE_OUT,
     IN_STREAM,
     LOSE_OUT,
+    LOST,
     MOVE_OUT,
     NEVER,
     OUT_STREAM,
@@ -36,6 +37,7 @@ from zmesh.peer.commands import (
 from zmesh.peer.connection import Connection
 from zmesh.protocol.bounds import MIB
 from zmesh.protocol.journal import (
+    NOTHING_SPECIAL,
     DropEndings,
     DropOutcomes,
     DropPeer,
@@ -54,8 +56,9 @@ from zmesh.protocol.journal import (
     PutOutcome,
     PutPeer,
     SetIn,
+    Written,
 )
-from zmesh.protocol.states import SENDER_LIVE
+from zmesh.protocol.states import SENDER_LIVE, Received, Sent
 
 ROWS: Final = 256  # of one statement; 11 columns of them stay far below SQLite's 32,766 parameters
 STATEMENT_BYTES: Final = 1 * MIB  # of bodies in one statement, which SQLite copies once
@@ -87,7 +90,7 @@ class _PutRun:
     """New messages of one direction, which the database ignores when their id is there already."""
 
     __slots__ = (
-        "_bodies", "_body_statements", "_params", "_select", "_statements",
+        "_bodies", "_body_statements", "_keys", "_known", "_params", "_select", "_statements",
         "highest", "ignored", "lowest", "rows", "size",
     )  # fmt: skip
 
@@ -95,7 +98,8 @@ class _PutRun:
         self._statements = {size: command.statement(size) for size in _SIZES}
         self._body_statements = {size: command.body_statement(size) for size in _SIZES}
         self._select = f"SELECT row FROM {command.table} WHERE row IN ("  # noqa: S608 - one of our own two
-        self.ignored: set[int] = set()
+        self._known, self._keys = command.known, command.keys
+        self.ignored: dict[int, int] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -124,14 +128,18 @@ class _PutRun:
         before = connection.total_changes
         _carry_out(connection, self._statements, params, rows, _PUT_WIDTH)
         if connection.total_changes - before != rows:
-            bodies = self._ignore(connection, params[: rows * _PUT_WIDTH : _PUT_WIDTH], bodies)
+            bodies = self._ignore(connection, params[: rows * _PUT_WIDTH], bodies)
         if bodies:
             _carry_out(connection, self._body_statements, bodies, len(bodies) // _BODY_WIDTH, _BODY_WIDTH)
 
-    def _ignore(self, connection: Connection, rows: list[int], bodies: list[Any]) -> list[Any]:
-        """Note which rows are not there, and return the bodies of those that are."""
+    def _ignore(self, connection: Connection, params: list[Any], bodies: list[Any]) -> list[Any]:
+        """Note which rows are not there, and what is there in their place; return the bodies of those that are."""
+        rows = params[::_PUT_WIDTH]
         there = {row for (row,) in connection.execute(f"{self._select}{', '.join('?' * len(rows))})", rows)}
-        self.ignored.update(row for row in rows if row not in there)
+        for start, row in zip(range(0, len(params), _PUT_WIDTH), rows, strict=True):
+            if row not in there:
+                key = params[start + 1 : start + 1 + self._keys]
+                self.ignored[row] = connection.execute(self._known, key)[0][0]
         starts = range(0, len(bodies), _BODY_WIDTH)
         return [value for start in starts if bodies[start] in there for value in bodies[start : start + _BODY_WIDTH]]
 
@@ -206,6 +214,7 @@ class OpWriter:
         self._in = _Lane(connection, self._put_ins)
         self._endings, self._outcomes, self._rest = (_Lane(connection) for _ in range(3))
         self._runs = {command.name: _Run(command) for command in COMMANDS}
+        self._lost: list[bytes] = []
         self._out_streams: dict[tuple[bytes, int], OutStreamRow] = {}
         self._in_streams: dict[tuple[bytes, int], InStreamRow] = {}
 
@@ -219,11 +228,11 @@ class OpWriter:
         for op in ops:
             takers[type(op)](self, op)
 
-    def finish(self) -> tuple[frozenset[int], frozenset[int]]:
+    def finish(self) -> Written:
         """Carry out what is pending.
 
         Returns:
-            The rows that were ignored, of the outbox and of the inbox.
+            What only the store can tell of it.
 
         Raises:
             StoreError: As for `add`.
@@ -231,10 +240,15 @@ class OpWriter:
         self._flush_streams()
         for lane in (self._out, self._in, self._endings, self._outcomes, self._rest):
             lane.flush()
-        ignored = frozenset(self._put_outs.ignored), frozenset(self._put_ins.ignored)
-        if ignored[0] or ignored[1]:
-            self._put_outs.ignored, self._put_ins.ignored = set(), set()
-        return ignored
+        outs, ins, lost = self._put_outs.ignored, self._put_ins.ignored, self._lost
+        if not (outs or ins or lost):
+            return NOTHING_SPECIAL
+        self._put_outs.ignored, self._put_ins.ignored, self._lost = {}, {}, []
+        return Written(
+            {row: Sent(state) for row, state in outs.items()},
+            {row: Received(state) for row, state in ins.items()},
+            tuple(lost),
+        )
 
     # --- one op -----------------------------------------------------------------------------------------------------
 
@@ -278,6 +292,12 @@ class OpWriter:
         for ident in op.ids:
             self._change(self._out, FATE_OUT, (bytearray(ident), dest, int(op.state), op.detail), _EVERY_ROW)
 
+    def _lose_out(self, op: LoseOut) -> None:
+        values = (op.dest, op.epoch, op.klass, op.first, op.last)
+        self._out.flush()
+        self._lost += [ident for (ident,) in self._connection.execute(LOST, values)]
+        self._change(self._out, LOSE_OUT, values, _EVERY_ROW)
+
     def _out_stream(self, op: OutStreamRow) -> None:
         self._out_streams[op.dest, op.klass] = op
 
@@ -320,9 +340,7 @@ class OpWriter:
         MoveOut: lambda self, op: self._change(
             self._out, MOVE_OUT, (op.row, op.dest, op.epoch, op.number, int(op.state)), (op.row, op.row)
         ),
-        LoseOut: lambda self, op: self._change(
-            self._out, LOSE_OUT, (op.dest, op.epoch, op.klass, op.first, op.last), _EVERY_ROW
-        ),
+        LoseOut: _lose_out,
         SetIn: lambda self, op: self._change(
             self._in, SET_IN, (op.row, int(op.state), op.attempts, op.due), (op.row, op.row)
         ),

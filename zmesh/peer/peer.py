@@ -13,7 +13,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.errors import AmbiguousAddress, MeshError, PeerClosed, UnknownAgent, WaitTimeout
+from zmesh.errors import AmbiguousAddress, PeerClosed, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.clock import StoreClock, machine_clocks
 from zmesh.peer.driver import Driver, saved_clock
@@ -187,7 +187,7 @@ class Peer:
         agent = self._agents.get(name) or Agent(name, self.name, driver, store)
         try:
             await opened
-        except MeshError:
+        except BaseException:
             if name not in self._agents:
                 await agent.detach()
             raise

@@ -38,6 +38,7 @@ class Receipt:
         self._driver = driver
         self._state = state
         self._dest = b""
+        self._known = False  # something was heard of it: it is more than a number that somebody asked for
         self._waiters: list[asyncio.Future[None]] = []
         driver.observers[ident] = self
 
@@ -81,14 +82,29 @@ class Receipt:
     def settle(self, settled: Settled) -> None:
         """The message is on disk."""
         self.address, self.warning = settled.address, settled.warning
+        self._known = True
+        self._dest = self._dest or settled.dest
         if self._state is Sent.QUEUED:
             self._state = settled.state
+            self._wake()
 
     def recall(self, row: "ReceiptRow") -> None:
         """Take over what the store remembers, unless news has come meanwhile."""
         self.address = self.address or row.address
-        if self._state is Sent.QUEUED:
+        self._known = True
+        if self._state in (Sent.QUEUED, row.state):
             self._state, self.detail, self._dest = row.state, row.detail, row.dest
+            self._wake()
+
+    @property
+    def known(self) -> bool:
+        """True once the message is known to be on disk."""
+        return self._known
+
+    def awaits(self, store: bytes) -> bool:
+        """Say whether the message went to that store: only from there can its answer come."""
+        live = self._driver.core.node.outbox.by_id.get(self.id)
+        return (live.dest if live is not None else self._dest) == store
 
     def progressed(self, progress: Progress) -> None:
         """Take note of a state that was observed."""
@@ -96,8 +112,12 @@ class Receipt:
             return  # nothing undoes that; a late repetition of an earlier state says nothing new
         if self._dest and progress.dest != self._dest:
             return  # somebody else claims to know what became of it
+        self._known = True
         self._dest = progress.dest
         self._state, self.detail = progress.state, progress.detail
+        self._wake()
+
+    def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

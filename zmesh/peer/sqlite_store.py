@@ -29,7 +29,7 @@ from zmesh.peer.store_reader import ReceiptRow, read_bodies, read_messages, read
 from zmesh.peer.upkeep import Upkeep
 from zmesh.protocol.bounds import KEPT_ENDED
 from zmesh.protocol.effects import Persist
-from zmesh.protocol.journal import Snapshot
+from zmesh.protocol.journal import Snapshot, Written
 
 __all__ = ["ReceiptRow", "SqliteStore", "StoreListener"]
 
@@ -42,8 +42,8 @@ IDLE_AFTER: Final = 0.25  # seconds without work before housekeeping begins
 class StoreListener(Protocol):
     """Whoever is told what the writer thread has done."""
 
-    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
-        """A `Persist` is on disk; these rows of it were ignored."""
+    def committed(self, token: int, written: Written) -> None:
+        """A `Persist` is on disk."""
         ...
 
     def failed(self, token: int, reason: str) -> None:
@@ -329,7 +329,7 @@ class SqliteStore:
         def tell() -> None:
             for result in results:
                 if result.reason is None:
-                    listener.committed(result.token, result.ignored_out, result.ignored_in)
+                    listener.committed(result.token, result.written)
                 else:
                     listener.failed(result.token, result.reason)
             for tell_fetched in fetched:

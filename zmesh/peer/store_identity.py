@@ -30,7 +30,11 @@ _FORGET: Final = (
     "DELETE FROM in_stream",
     "DELETE FROM ending",
     "DELETE FROM outcome",
-    f"UPDATE outbox SET state = {int(Sent.WAITING)}, dest = x'', epoch = 0, number = 0 WHERE state IN ({LIVE})",  # noqa: S608
+    # What may have been handed over is in doubt (`OutMessage.doubt`), which an epoch above the first one says.
+    f"""UPDATE outbox SET state = {int(Sent.LOST)}, detail = 'it was expiring when the store was copied: it may have
+        arrived' WHERE state = {int(Sent.EXPIRING)}""",  # noqa: S608
+    f"""UPDATE outbox SET state = {int(Sent.WAITING)}, dest = x'', epoch = iif(number > 0, 2, 0), number = 0
+        WHERE state IN ({LIVE})""",  # noqa: S608
 )
 
 

@@ -5,6 +5,7 @@ one after the other. Unknown trailing fields are ignored. `decode` raises `Proto
 bytes are; it must never allocate more than a small multiple of what arrived.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -66,6 +67,10 @@ _PARTS: Final = 2  # header and bodies
 _MUST_UNDERSTAND: Final = 0x80
 _READABLE_IN_ANY_VERSION: Final = frozenset({Kind.HELLO, Kind.RESET, Kind.BYE})
 
+_ENDPOINT: Final = re.compile(r"tcp://[^\s/@]+:[0-9]{1,5}")  # others are of a later kind, and ignored
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 Fields = list[Any]
 _Encoded = tuple[Kind, tuple[Any, ...]]
 
@@ -95,8 +100,13 @@ def _part(link: bytes, kind: Kind, fields: tuple[Any, ...]) -> bytes:
 
 
 def _fit(text: str, most: int) -> str:
-    """Cut a text for people to its bound and replace lone surrogates, which UTF-8 cannot carry."""
-    return text[:most].encode(errors="replace").decode()
+    """Cut a text for people to its bound and make it printable."""
+    return _printable(text[:most])
+
+
+def _printable(text: str) -> str:
+    """Replace what would forge lines in a log, lead a terminal astray, or cannot be UTF-8."""
+    return _UNPRINTABLE.sub("?", text)
 
 
 def _fit_ttl(ttl_ms: int | None) -> int | None:
@@ -240,7 +250,7 @@ def _id(value: object, what: str) -> bytes:
 def _text(value: object, what: str, most: int) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise _bad(f"{what} is not a text of at most {most} characters")
-    return value
+    return _printable(value)
 
 
 def _flag(value: object, what: str) -> bool:
@@ -268,7 +278,7 @@ def _decode_hello(f: Fields, _: bytes) -> Hello:
         proto_max=_number(f[1], "proto_max", 1, 255),
         store=_id(f[2], "store"),
         name=_name(f[3], "the peer's name"),
-        endpoints=tuple(endpoints),
+        endpoints=tuple([e for e in endpoints if _ENDPOINT.fullmatch(e)]),
         echo=echo,
         up=_flag(f[6], "up"),
         epoch=_number(f[7], "epoch"),

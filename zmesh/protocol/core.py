@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from zmesh.errors import MeshFull
-from zmesh.protocol.bounds import BYE_REDIAL, RESET_INTERVAL
+from zmesh.protocol.bounds import RESET_INTERVAL
 from zmesh.protocol.codec import decode, encode
 from zmesh.protocol.effects import (
     Answer,
@@ -44,7 +44,7 @@ from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
 from zmesh.protocol.greeting import on_hello
 from zmesh.protocol.intake import take_in
-from zmesh.protocol.journal import InRow, Snapshot
+from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
 from zmesh.protocol.node import NEVER, Node
 from zmesh.protocol.remote import Remote
 
@@ -121,8 +121,7 @@ class Core:
         node = self.node
         if remote.up:
             node.transmit(remote, Bye(code, text))
-        node.by_link.pop((remote.device, remote.link.peer_id), None)
-        node.act(remote, remote.link.bye(node.turn.now, delay=BYE_REDIAL))
+        node.end_link(remote)
 
     def _reset(self, link: bytes, path: Path) -> None:
         now = self.node.turn.now
@@ -167,22 +166,15 @@ class Core:
 
     # --- the store ---
 
-    def committed(
-        self,
-        token: int,
-        now: float,
-        ignored_out: frozenset[int] = frozenset(),
-        ignored_in: frozenset[int] = frozenset(),
-    ) -> None:
+    def committed(self, token: int, now: float, written: Written = NOTHING_SPECIAL) -> None:
         """A `Persist` is on disk.
 
         Args:
             token: Its token.
             now: Seconds.
-            ignored_out: Outbox rows whose id was there already.
-            ignored_in: Inbox rows whose id was there already.
+            written: What only the store can tell.
         """
-        self._at(now).turn.committed(token, ignored_out, ignored_in)
+        self._at(now).turn.committed(token, written)
 
     def failed(self, token: int, reason: str, now: float) -> None:
         """A `Persist` is not on disk, for a reason in words."""
@@ -273,7 +265,9 @@ class Core:
 
     def _close(self, _: Close) -> None:
         for remote in self.node.remotes.values():
-            self._say_bye(remote, "closing", "the peer is closing")
+            if remote.up:
+                self.node.transmit(remote, Bye("closing", "the peer is closing"))
+            remote.link.bye(self.node.turn.now, delay=NEVER)  # the shell closes the connection when that has gone out
 
     # --- time and effects ---
 

@@ -11,7 +11,7 @@ from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
 Path = bytes
-"""The routing id of an inbound connection; used to answer RESET, for nothing else."""
+"""The routing id of an inbound connection; used to answer RESET and BYE, for nothing else."""
 
 
 # --- commands ---
@@ -76,7 +76,7 @@ class Detach:
 
 @record
 class Take:
-    """The holder is ready for `count` more messages; they come as `Deliver` when there are any."""
+    """The holder is ready for `count` more messages; they come as `Delivery` when there are any."""
 
     holder: int
     count: int
@@ -244,6 +244,7 @@ class Delivery:
         priority: Its class.
         attempt: 1 for the first delivery.
         body: The packed body.
+        asked: It came because of an `Expect`, beside what the holder takes.
     """
 
     holder: int
@@ -254,6 +255,7 @@ class Delivery:
     priority: Priority
     attempt: int
     body: bytes
+    asked: bool = False
 
 
 @record
@@ -265,6 +267,7 @@ class Settled:
         address: For `Send`, the address it was resolved to.
         state: For `Send`, where it stands.
         warning: For `Send`, what the sender should know (an unknown mailbox and near names), or empty.
+        dest: For `Send`, the store it goes to; empty while that is not known.
     """
 
     ticket: int
@@ -272,6 +275,7 @@ class Settled:
     address: str = ""
     state: Sent = Sent.QUEUED
     warning: str = ""
+    dest: bytes = b""
 
 
 @record

@@ -6,7 +6,7 @@ not cause a new epoch, let alone a loss.
 """
 
 from zmesh.protocol.address import store_text
-from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
+from zmesh.protocol.bounds import MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
 from zmesh.protocol.codec import encode
 from zmesh.protocol.effects import Answer, Path
 from zmesh.protocol.errors import ProtocolError
@@ -87,7 +87,7 @@ def _refuse_version(node: Node, link: bytes, frame: Hello, device: str, path: Pa
     remote = node.remotes.get(frame.store)
     if remote is not None and remote.device == device:
         remote.trouble = text
-        node.act(remote, remote.link.bye(node.turn.now, delay=BYE_REDIAL))
+        node.end_link(remote)
 
 
 def _bind(node: Node, remote: Remote, link: bytes, frame: Hello, device: str) -> None:
@@ -140,7 +140,7 @@ def _tell_gone(node: Node, remote: Remote, klass: int, first: int, last: int) ->
         f"the store of {node.describe(remote)} went back in time: {last - first + 1} messages that it had "
         f"acknowledged are gone there (class {klass}, {first} to {last})"
     )
-    node.turn.notice("error", text, audit="lost")
+    node.say("error", f"{remote.device} {klass}", "lost", text, audit=True)
     stream, link = remote.outs[klass], remote.link.id
     node.turn.persist(LoseOut(remote.store, remote.epoch, klass, first, last))
     stream.fetching = True  # nothing beyond the gap goes out before GONE, and GONE not before we have it in writing
@@ -150,6 +150,7 @@ def _tell_gone(node: Node, remote: Remote, klass: int, first: int, last: int) ->
         node.touch(remote)
 
     def commit() -> None:
+        node.outbox.lost(remote.store)
         go_on()
         if remote.up and remote.link.id == link:
             node.transmit(remote, Gone(remote.epoch, klass, first, last, stream.floor_id))
@@ -168,7 +169,7 @@ def examine(remote: Remote, frame: Hello) -> Evidence:
         number = cursor.number if same else 0
         if number < stream.floor:
             gone.append((stream.klass, number + 1, stream.floor))
-        elif number > stream.mark or (same and _contradicts(stream, cursor)):
+        elif number > stream.saved_mark or (same and _contradicts(stream, cursor)):
             return Evidence(ours=True, gone=())
     return Evidence(ours=False, gone=tuple(gone))
 

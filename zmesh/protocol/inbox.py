@@ -20,6 +20,7 @@ from zmesh.protocol.bounds import (
     MAX_ATTEMPTS,
     MAX_CAPABILITIES,
     MAX_NAME,
+    MAX_TTL,
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
     STORE_RETRY,
@@ -36,6 +37,8 @@ from zmesh.protocol.turn import Turn
 NEVER = float("inf")
 _FETCH = 64  # messages read back at a time when a mailbox is longer than memory
 _SLACK = 64  # ended messages that a queue or heap may hold beyond as many as are alive
+
+_FATES = {Received.HANDLED: "handled", Received.EXPIRED: "expired", Received.DEAD: "dead"}
 
 Report = Callable[[InMessage, str, str], None]
 """Tells the sender what became of a message: (message, code, text)."""
@@ -219,15 +222,19 @@ class Inbox:
         """Return who gets a message that has just come: whoever expects this answer, or whoever waits in vain."""
         if self._expired(message):
             return None
-        asker = self._holders.get(self._expected.pop(reply_to, 0)) if reply_to else None
+        asker = self._holders.get(self._expected.get(reply_to, 0)) if reply_to else None
         if asker is not None and asker.here and asker.mailbox is mailbox:
+            self._expected[reply_to] = 0  # one answer; a second one goes the way of all messages
             message.claim = ASKED
             return asker
         return self._taker(mailbox, alone=False) if mailbox.head() is None and not mailbox.arriving else None
 
     def _arrived(self, message: InMessage, holder: Holder | None) -> None:
-        if message.row in self._turn.ignored_in:
+        there = self._turn.written.ignored_in.get(message.row)
+        if there is not None:
             self._forget_arrival(message, holder)
+            if there in _FATES:
+                self._report(message, _FATES[there], "")  # its sender asks because its disk went back in time
             return
         message.committed = True
         if holder is not None:
@@ -238,7 +245,12 @@ class Inbox:
             self._expire(message)  # while it was being written: the heap has let it pass
             return
         self._offer(message)
-        if self._cached > CACHED_BODY_BYTES and message.holder == 0 and message.row in self._messages:
+        self._slim(message)
+
+    def _slim(self, message: InMessage) -> None:
+        """Let the store alone keep the body of a message that nobody has, when there are too many in memory."""
+        here = message.committed and message.body is not None and message.row in self._messages
+        if here and message.holder == 0 and self._cached > CACHED_BODY_BYTES:
             self._cached -= message.size
             message.envelope = message.body = message.opened = None
 
@@ -249,6 +261,10 @@ class Inbox:
             mailbox.arriving -= 1
         elif holder.leases.pop(message.row, None) is not None:
             holder.pay_back(message)
+        if message.claim == ASKED and holder is not None and message.opened is not None:
+            reply_to = message.opened.reply_to
+            if reply_to in self._expected:  # the asker waits still
+                self._expected[reply_to] = holder.id
         self._drop(message)
         self._dispatch(mailbox)
 
@@ -314,6 +330,7 @@ class Inbox:
             if self._expired(message):
                 self._expire(message)
                 continue
+            message.claim = 0
             self._lease(holder, message)
             # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
@@ -326,7 +343,9 @@ class Inbox:
         def abort(_: str) -> None:
             if message.row in holder.leases:
                 message.attempts -= 1
+                suspect = message.suspect
                 self._return(holder, message, "nack", delay=REDELIVERY_FIRST, persist=False)
+                message.suspect = suspect
                 holder.pay_back(message)
 
         return abort
@@ -346,7 +365,7 @@ class Inbox:
         envelope = message.opened or unpack_envelope(message.envelope)
         delivery = Delivery(
             holder.id, message.row, message.id, message.source, envelope, Priority(message.klass),
-            message.attempts, message.body,
+            message.attempts, message.body, asked=message.claim == ASKED,
         )  # fmt: skip
         self._turn.emit(delivery)
 
@@ -382,7 +401,7 @@ class Inbox:
         """
         owner = self._holders.get(holder)
         message = owner.leases.get(row) if owner else None
-        if message is None or message.finishing:
+        if message is None or message.finishing or not message.committed:
             text = "the message is not leased to this holder any more: it was finished, or was redelivered to another"
             raise LeaseLost(text)
         return message
@@ -406,6 +425,9 @@ class Inbox:
 
     def nack(self, command: Nack) -> None:
         """Give a message back."""
+        if command.delay is not None and not 0 <= command.delay <= MAX_TTL:
+            text = f"the delay of a nack is between 0 and {MAX_TTL:.0f} seconds, not {command.delay}"
+            raise ValueError(text)
         message = self.leased(command.holder, command.row)
         holder = self._holders[command.holder]
         if not command.count:
@@ -436,6 +458,7 @@ class Inbox:
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
         self._put_back(message, due)
+        self._slim(message)
         self._freed(holder)
 
     def _give_up(self, message: InMessage) -> None:
@@ -454,6 +477,7 @@ class Inbox:
         if message.state is Received.LEASED and (holder is None or message.row not in holder.leases):
             message.holder = 0
             message.state = step(RECEIVER, message.state, "holder gone")
+            message.suspect = True
             self._put_back(message, self._turn.now + REDELIVERY_FIRST)
 
     def _end(self, message: InMessage, event: str) -> None:
@@ -492,7 +516,7 @@ class Inbox:
         self._turn.persist(SetIn(message.row, Received.EXPIRED, message.attempts, 0.0))
         self._report(message, "expired", "cancelled" if event == "cancel" else "nobody took it before its ttl ended")
         self._drop(message)
-        self._turn.then(_nothing, lambda _: self._unexpire(message))
+        self._turn.then(None, lambda _: self._unexpire(message))
 
     def _unexpire(self, message: InMessage) -> None:
         """The end of a message could not be written down: it is there still, and ends a little later."""
@@ -533,7 +557,9 @@ class Inbox:
             message = self._messages.get(row)
             if message is None or message.state is not Received.STORED or message.due != at:
                 continue
-            if message.attempts >= MAX_ATTEMPTS:
+            if not message.committed:
+                self._put_back(message, now + REDELIVERY_FIRST)  # its holder went while it was being written
+            elif message.attempts >= MAX_ATTEMPTS:
                 # Its last lease ended with its process, or its end could not be written down.
                 message.state = step(RECEIVER, message.state, "lease")
                 self._give_up(message)
@@ -551,10 +577,6 @@ def _check_words(command: OpenMailbox) -> None:
     if len(command.capabilities) > MAX_CAPABILITIES or not all(map(is_type, command.capabilities)):
         message = f"capabilities are at most {MAX_CAPABILITIES} texts of 1 to {MAX_NAME} printable characters"
         raise ValueError(message)
-
-
-def _nothing() -> None:
-    """What follows from a commit that only had to happen."""
 
 
 def _redelivery(attempts: int) -> float:

@@ -7,7 +7,7 @@ every claim is compared with what we know, and one that cannot be true is a `Pro
 from collections.abc import Callable
 from typing import Any, Final
 
-from zmesh.protocol.bounds import BYE_REDIAL, NO_ID
+from zmesh.protocol.bounds import MAX_EPOCH, NO_ID
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Item, Outcome, Peers, Ping
@@ -50,6 +50,8 @@ def _on_data(node: Node, remote: Remote, frame: Data) -> None:
 
 def _follow_epoch(remote: Remote, epoch: int) -> bool:
     """Say whether frames of this epoch count; a higher one than known begins now."""
+    if epoch > MAX_EPOCH:
+        raise ProtocolError("bad-epoch", f"epoch {epoch}, beyond {MAX_EPOCH}")
     if epoch > remote.source_epoch:
         remote.new_source_epoch(epoch)
     return epoch == remote.source_epoch
@@ -163,7 +165,7 @@ def _on_gone(node: Node, remote: Remote, frame: Gone) -> None:
             f"our store went back in time: {frame.last - stream.seen} messages from {node.describe(remote)} that "
             f"we had acknowledged are lost (class {frame.klass}, {stream.seen + 1} to {frame.last})"
         )
-        node.turn.notice("error", text, audit="lost")
+        node.say("error", f"{remote.device} {frame.klass}", "lost", text, audit=True)
         stream.jump(frame.last, frame.id)
 
 
@@ -182,10 +184,13 @@ def _on_ping(node: Node, remote: Remote, frame: Ping) -> None:
 
 
 def _on_peers(node: Node, remote: Remote, frame: Peers) -> None:
+    before = remote.roster.agents
     if not remote.roster.page(frame):
         return
     remote.roster_fresh = frame.version
     remote.ack_due = True
+    if remote.roster.agents == before:
+        return
     node.remember(remote)
     node.changed()
     node.place_waiting()
@@ -195,8 +200,7 @@ def _on_bye(node: Node, remote: Remote, frame: Bye) -> None:
     if frame.code != "closing":
         remote.trouble = frame.text
         node.say("warning", remote.device, "bye", f"{node.describe(remote)} hung up: {frame.code}: {frame.text}")
-    node.by_link.pop((remote.device, remote.link.peer_id), None)
-    node.act(remote, remote.link.bye(node.turn.now, delay=BYE_REDIAL))
+    node.end_link(remote)
 
 
 _RULES: Final[dict[type[Any], Callable[[Node, Remote, Any], None]]] = {

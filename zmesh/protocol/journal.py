@@ -7,6 +7,8 @@ their docstrings say: `tests/simulator` holds a model of them and the SQLite sto
 Times (`deadline`, `due`) are seconds on the store's own clock, which never steps (see `zmesh.peer.clock`).
 """
 
+from collections.abc import Mapping
+
 from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.record import record
@@ -235,6 +237,24 @@ Op = (
     PutOut | MoveOut | EndOut | FateOut | LoseOut | OutStreamRow | PutIn | SetIn | InStreamRow | PutEnding | DropEndings
     | PutOutcome | DropOutcomes | PutMailbox | PutPeer | DropPeer | PutAudit
 )  # fmt: skip
+
+
+@record
+class Written:
+    """What only the store can tell of a commit; mostly nothing.
+
+    Attributes:
+        ignored_out: Rows of `PutOut` whose id was there already, each with the state of the message that is there.
+        ignored_in: Rows of `PutIn` whose message was there already, the same.
+        lost: Ids of the messages that a `LoseOut` marked.
+    """
+
+    ignored_out: Mapping[int, Sent]
+    ignored_in: Mapping[int, Received]
+    lost: tuple[bytes, ...] = ()
+
+
+NOTHING_SPECIAL = Written({}, {})
 
 
 @record

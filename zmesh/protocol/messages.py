@@ -72,7 +72,7 @@ class InMessage:
         holder: Who holds the lease; 0 for nobody.
         suspect: True when a holder went away with it: it may be what ended that one.
         claim: For what its holder got it: `mailbox.ASKED`, or the count of its takes at that time.
-        finishing: True while a `Done` or a `Nack` is being committed.
+        finishing: True while a `Done` is being committed.
         committed: True when the message is on disk.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from zmesh.errors import MeshError
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.bounds import AGENTS_PER_PAGE, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
+from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
 from zmesh.protocol.codec import MAX_NUMBER, encode
 from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
@@ -18,7 +18,16 @@ from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.frames import Data, Frame, Hello, Peers
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.inbox import Inbox
-from zmesh.protocol.journal import DropEndings, DropPeer, FateOut, InRow, InStreamRow, OutStreamRow, Snapshot
+from zmesh.protocol.journal import (
+    DropEndings,
+    DropOutcomes,
+    DropPeer,
+    FateOut,
+    InRow,
+    InStreamRow,
+    OutStreamRow,
+    Snapshot,
+)
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage, OutMessage
 from zmesh.protocol.out_stream import OutStream
@@ -125,16 +134,21 @@ class Node:
         self.touch(remote)
 
     def _make_room(self) -> bool:
-        idle = [r for r in self.remotes.values() if not r.up and not r.queued and not r.outcomes.pending]
+        # Whoever has not heard our outcomes comes second; but who has gone for good must not hold a place for ever.
+        idle = [remote for remote in self.remotes.values() if not remote.up and not remote.queued]
         if not idle:
             return False
-        oldest = min(idle, key=lambda remote: remote.link.heard)
+        oldest = min(idle, key=lambda remote: (remote.outcomes.pending, remote.link.heard))
         del self.remotes[oldest.store]
         self.touched.pop(oldest.store, None)
-        self.by_link.pop((oldest.device, oldest.link.peer_id), None)
-        self.act(oldest, oldest.link.bye(self.turn.now, delay=NEVER))
+        self.end_link(oldest, delay=NEVER)
         self.turn.persist(DropPeer(oldest.store))
         return True
+
+    def end_link(self, remote: Remote, delay: float = BYE_REDIAL) -> None:
+        """Give up the link to a store: its frames count no longer, and it is dialled again after `delay` seconds."""
+        self.by_link.pop((remote.device, remote.link.peer_id), None)
+        self.act(remote, remote.link.bye(self.turn.now, delay=delay))
 
     def touch(self, remote: Remote) -> None:
         """Its streams may have changed in this turn."""
@@ -209,24 +223,30 @@ class Node:
     def deliver_waiting_here(self, name: str) -> None:
         """A mailbox of ours has appeared: what waited for it needs no network."""
         here = [message for message in self.outbox.waiting.values() if self._is_here(message, name)]
-        if here:
+        if here or self._landing.get(name):
             self._fetch_to_land(name, here)
 
     def _fetch_to_land(self, name: str, messages: list[OutMessage]) -> None:
         """Bring messages into our own mailbox `name`; one that is not on disk yet follows when it is."""
         self._landing.setdefault(name, set()).update(message.row for message in messages)
-        rows = tuple([message.row for message in messages if message.committed])
+        waiting = self._waiting_here(name)
+        rows = tuple([message.row for message in waiting if message.committed])
         if rows:
             self.fetch(rows, self._land)
 
     def waits_here(self, name: str) -> bool:
         """Say whether older messages are on their way into our own mailbox `name`: newer ones go behind them."""
-        rows = {row for row in self._landing.get(name, ()) if self.outbox.waits(row)}
-        if rows:
-            self._landing[name] = rows
+        return bool(self._waiting_here(name))
+
+    def _waiting_here(self, name: str) -> list[OutMessage]:
+        """Return what is on its way into our own mailbox `name`, the oldest first."""
+        found = [self.outbox.waiter(row) for row in sorted(self._landing.get(name, ()))]
+        waiting = [message for message in found if message is not None]
+        if waiting:
+            self._landing[name] = {message.row for message in waiting}
         else:
             self._landing.pop(name, None)
-        return bool(rows)
+        return waiting
 
     def follow(self, name: str, ident: bytes) -> None:
         """A message goes behind those that are on their way into our own mailbox `name`."""
@@ -242,11 +262,13 @@ class Node:
         return entry is not None and entry.store == self.store
 
     def _land(self, bodies: Mapping[int, bytes]) -> None:
-        for row, body in bodies.items():
-            message = self.outbox.waiting.get(row)
+        blocked: set[str] = set()  # what comes behind a message that finds no room waits behind it
+        for row, body in sorted(bodies.items()):
+            message = self.outbox.waiter(row)
             if message is None:
                 continue
-            if self.inbox.refusal(message.mailbox, len(body)) is not None:
+            if message.mailbox in blocked or self.inbox.refusal(message.mailbox, len(body)) is not None:
+                blocked.add(message.mailbox)
                 self.outbox.park(message)
             else:
                 self.outbox.land(message, self.store)
@@ -268,6 +290,9 @@ class Node:
         remote = self.remotes.get(message.source)
         if remote is None:
             return  # its store was forgotten: nobody is there to tell
+        overdue = remote.outcomes.make_room()
+        if overdue:
+            self.turn.persist(DropOutcomes(remote.store, overdue))
         row = remote.outcomes.add(message.source, message.id, code, text)
         self.turn.persist(row)
 
@@ -419,7 +444,7 @@ class Node:
         if remote.dirty:
             remote.dirty = False
             self.turn.persist(remote.row(self.turn.now))
-            self.turn.then(lambda: None, lambda _: self.remember(remote))
+            self.turn.then(None, lambda _: self.remember(remote))
         for out in remote.outs:
             if out.dirty:
                 out.dirty = False
@@ -443,7 +468,7 @@ class Node:
 
         stream.fresh = False
         self.turn.persist_first([DropEndings(remote.store, stream.klass, MAX_NUMBER)])
-        self.turn.then(lambda: None, abort)
+        self.turn.then(None, abort)
 
     def _out_saved(self, remote: Remote, stream: OutStream, row: OutStreamRow) -> Callable[[], None]:
         def commit() -> None:

@@ -217,7 +217,7 @@ class OutStream:
 
     def skip_to(self, cursor: int) -> None:
         """The receiver has everything up to `cursor`: go on behind it (the ACK that follows will settle it)."""
-        assert cursor <= self.mark
+        assert cursor <= self.saved_mark
         self.sent = max(self.sent, self.floor, cursor)
         self.high = max(self.high, self.sent)
 

@@ -43,7 +43,7 @@ FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
 
 _ENDING = (Sent.EXPIRING, Sent.EXPIRED, Sent.LOST)  # the last two while that is being written down
 
-_IN_DOUBT = "the ttl ended; our store went back in time, and it may have been stored there before that"
+_IN_DOUBT = "the ttl ended; our store went back in time or is a copy, and it may have arrived before that"
 
 _TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
 
@@ -147,11 +147,14 @@ class Outbox:
             raise ValueError(text)
         if not resolved.known and command.strict:
             raise UnknownAgent(waiting_warning(resolved).partition(": the message")[0])
+        if resolved.entry is not None and resolved.entry.store == self._store and resolved.known:
+            return  # the mailbox has its own quota
         count, size = (remote.queued, remote.queued_bytes) if remote else (self._nowhere, self._nowhere_bytes)
         if count >= QUOTA_MESSAGES or size + len(command.body) > QUOTA_BYTES:
+            whom = repr(resolved.address.peer) if remote else "peers and mailboxes that are not there yet"
             text = (
-                f"{count} messages ({size} bytes) already wait for {resolved.address.peer!r}, the quota is "
-                f"{QUOTA_MESSAGES} messages and {QUOTA_BYTES} bytes: wait until it is back, or cancel some"
+                f"{count} messages ({size} bytes) already wait for {whom}, the quota is "
+                f"{QUOTA_MESSAGES} messages and {QUOTA_BYTES} bytes: wait until some are delivered, or cancel some"
             )
             raise MeshFull(text)
 
@@ -182,8 +185,10 @@ class Outbox:
         arrive(command, message.envelope, resolved.address.agent, self._store, message.deadline)
 
         def commit() -> None:
-            self._turn.emit(Settled(command.ticket, command.id, message.address, Sent.STORED))
-            if message.row not in self._turn.ignored_out:
+            there = self._turn.written.ignored_out.get(message.row)
+            state = Sent.STORED if there is None else there
+            self._turn.emit(Settled(command.ticket, command.id, message.address, state, dest=self._store))
+            if there is None:
                 self._turn.emit(Progress(command.id, Sent.STORED, "", self._store))
 
         self._turn.then(commit, lambda reason: self._turn.emit(Failed(command.ticket, reason)))
@@ -213,9 +218,10 @@ class Outbox:
         self._turn.persist(_put(message, message.body))
 
         def commit() -> None:
-            settled = Settled(command.ticket, message.id, message.address, message.state, warning)
-            self._turn.emit(settled)
-            if message.row in self._turn.ignored_out:
+            there = self._turn.written.ignored_out.get(message.row)
+            state = message.state if there is None else there
+            self._turn.emit(Settled(command.ticket, message.id, message.address, state, warning, message.dest))
+            if there is not None:
                 self._forget(message, self._remotes.get(message.dest))  # this id was sent before, and has ended
                 return
             message.committed = True
@@ -232,7 +238,7 @@ class Outbox:
     def _settle_with(self, known: OutMessage, ticket: int) -> None:
         """The same id again: it is the same message, and settled when the first one is."""
         self._turn.then(
-            lambda: self._turn.emit(Settled(ticket, known.id, known.address, known.state)),
+            lambda: self._turn.emit(Settled(ticket, known.id, known.address, known.state, dest=known.dest)),
             lambda reason: self._turn.emit(Failed(ticket, reason)),
         )
 
@@ -313,7 +319,7 @@ class Outbox:
         It must not come later than the floor that covers it: nobody will confirm it a second time.
         """
         self._turn.persist(op)
-        self._turn.then(_nothing, lambda _: self._owed.append(op))
+        self._turn.then(None, lambda _: self._owed.append(op))
 
     def pay(self) -> None:
         """Persist again what failed before; to be called before any stream is persisted."""
@@ -321,7 +327,7 @@ class Outbox:
         if owed:
             self._turn.persist_first(owed)
             # Should it fail again, it stays before what this turn itself will then owe.
-            self._turn.then(_nothing, lambda _: self._owed.__setitem__(slice(0, 0), owed))
+            self._turn.then(None, lambda _: self._owed.__setitem__(slice(0, 0), owed))
 
     def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
         expiring = message.state is Sent.EXPIRING
@@ -368,7 +374,8 @@ class Outbox:
     def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
         """Stored messages came to an end, says `dest`; the store and the observer check that they went there."""
         state = FATES.get(code)
-        if state is None:
+        ids = tuple([ident for ident in ids if self._may_tell(dest, ident)])
+        if state is None or not ids:
             return
         self._turn.persist(FateOut(dest, ids, state, text))
 
@@ -377,6 +384,16 @@ class Outbox:
                 self._turn.emit(Progress(ident, state, text, dest))
 
         self._turn.then(commit)
+
+    def _may_tell(self, dest: bytes, ident: bytes) -> bool:
+        """Say whether a store may know of a message: one that is on its way to another one, it may not."""
+        message = self.by_id.get(ident)
+        return message is None or message.dest == dest
+
+    def lost(self, dest: bytes) -> None:
+        """The commit that is being reported has marked messages as lost, which `dest` had stored."""
+        for ident in self._turn.written.lost:
+            self._turn.emit(Progress(ident, Sent.LOST, "its recipient's disk went back in time", dest))
 
     # --- places ---
 
@@ -405,6 +422,7 @@ class Outbox:
             message.state = Sent.WAITING
             self._keep(message, None)
             self.waiting[message.row] = message
+            self.park(message)
 
         self._turn.then(lambda: self._turn.emit(Progress(message.id, Sent.STORED, "", store)), abort)
 
@@ -446,14 +464,15 @@ class Outbox:
             else:
                 self.place(message, remotes[message.dest])  # a store with queued messages is never forgotten
 
-    def waits(self, row: int) -> bool:
-        """Say whether the message under `row` waits for its mailbox."""
+    def waiter(self, row: int) -> OutMessage | None:
+        """Return the message under `row` if it waits for its mailbox, parked or not."""
         message = self._by_row.get(row)
-        return message is not None and message.state is Sent.WAITING
+        return message if message is not None and message.state is Sent.WAITING else None
 
     def park(self, message: OutMessage) -> None:
         """A waiting message cannot go to its mailbox just now: try again later."""
-        self.waiting.pop(message.row, None)
+        if self.waiting.pop(message.row, None) is None:
+            return  # it is parked already
         message.refusals += 1
         delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
         heappush(self._parked, (self._turn.now + delay, message.row))
@@ -516,10 +535,6 @@ class Outbox:
         heappush(self._expiry, (again, message.row))
         if not message.number:
             heappush(self._parked, (again, message.row))
-
-
-def _nothing() -> None:
-    """What follows from a commit that only had to happen."""
 
 
 def _put(message: OutMessage, body: bytes) -> PutOut:

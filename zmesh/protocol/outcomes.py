@@ -6,7 +6,7 @@ one, outside every quota. Saying one twice changes nothing.
 
 from collections import deque
 
-from zmesh.protocol.bounds import OUTCOMES_PER_FRAME, OUTCOMES_WINDOW
+from zmesh.protocol.bounds import KEPT_ENDED, OUTCOMES_PER_FRAME, OUTCOMES_WINDOW
 from zmesh.protocol.frames import Fate, Outcome
 from zmesh.protocol.journal import PutOutcome
 
@@ -47,6 +47,17 @@ class OutcomeSender:
         self._next += 1
         self._rows.append(row)
         return row
+
+    def make_room(self) -> int:
+        """Give up the oldest outcome when there are too many; return its number, or 0 when there is room.
+
+        Who has not come back for so long learns from its own ttl that nobody told it more.
+        """
+        if len(self._rows) < KEPT_ENDED:
+            return 0
+        number = self._rows.popleft().number
+        self.sent = max(self.sent, number)
+        return number
 
     def take_back(self, number: int) -> None:
         """The commit of `number` failed, and with it that of all later ones: their numbers are given again."""

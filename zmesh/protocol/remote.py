@@ -38,6 +38,10 @@ class Roster:
         self.agents = {agent.name: agent for agent in agents}
         self._pages: dict[int, Peers] = {}
 
+    def begin(self) -> None:
+        """Forget the pages of a version that is not complete."""
+        self._pages = {}
+
     def page(self, frame: Peers) -> bool:
         """Take in one page; return True when this completed a new version."""
         if self._pages and next(iter(self._pages.values())).version != frame.version:
@@ -155,6 +159,7 @@ class Remote:
     def new_link(self) -> None:
         """The other side has a new link: what it knew of us in memory is gone."""
         self.heard = OutcomeReceiver()
+        self.roster.begin()
         self.roster_fresh = 0
 
     def rewind_all(self) -> None:

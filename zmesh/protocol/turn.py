@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from zmesh.protocol.effects import Effect, Notice, Persist
 from zmesh.protocol.entropy import Entropy
-from zmesh.protocol.journal import Op, PutAudit
+from zmesh.protocol.journal import NOTHING_SPECIAL, Op, PutAudit, Written
 
 Then = Callable[[], None]
 Otherwise = Callable[[str], None]
+Follow = tuple[Then | None, Otherwise | None]
 
 
 class Turn:
@@ -20,20 +21,18 @@ class Turn:
     Attributes:
         now: Time of the input being handled, in seconds of the store's clock.
         entropy: Source of ids and jitter.
-        ignored_out: Outbox rows whose insertion the commit being reported ignored.
-        ignored_in: The same for inbox rows.
+        written: What the store tells of the commit that is being reported.
     """
 
     def __init__(self, entropy: Entropy, now: float) -> None:
         """Start with nothing pending."""
         self.now = now
         self.entropy = entropy
-        self.ignored_out: frozenset[int] = frozenset()
-        self.ignored_in: frozenset[int] = frozenset()
+        self.written = NOTHING_SPECIAL
         self._ops: list[Op] = []
-        self._follow: list[tuple[Then, Otherwise | None]] = []
+        self._follow: list[Follow] = []
         self._effects: list[Effect] = []
-        self._sealed: dict[int, list[tuple[Then, Otherwise | None]]] = {}
+        self._sealed: dict[int, list[Follow]] = {}
         self._void: set[int] = set()
         self._token = 0
         self._generation = 0
@@ -46,8 +45,8 @@ class Turn:
         """Put ops before all others of this turn: they are older."""
         self._ops[:0] = ops
 
-    def then(self, commit: Then, abort: Otherwise | None = None) -> None:
-        """Say what follows from the transaction of this turn: `commit()` or `abort(reason)`."""
+    def then(self, commit: Then | None, abort: Otherwise | None = None) -> None:
+        """Say what follows from the transaction of this turn: `commit()` or `abort(reason)`; None for nothing."""
         self._follow.append((commit, abort))
 
     def emit(self, effect: Effect) -> None:
@@ -74,13 +73,14 @@ class Turn:
         self._effects.append(Persist(self._token, self._generation, tuple(self._ops)))
         self._ops, self._follow = [], []
 
-    def committed(self, token: int, ignored_out: frozenset[int], ignored_in: frozenset[int]) -> None:
+    def committed(self, token: int, written: Written = NOTHING_SPECIAL) -> None:
         """Run what follows from a commit."""
         follow = self._sealed.pop(token)
-        self.ignored_out, self.ignored_in = ignored_out, ignored_in
+        self.written = written
         for commit, _ in follow:
-            commit()
-        self.ignored_out = self.ignored_in = frozenset()
+            if commit is not None:
+                commit()
+        self.written = NOTHING_SPECIAL
 
     def failed(self, token: int, reason: str) -> bool:
         """Run what follows from a commit that failed.
