@@ -77,8 +77,9 @@ class Inbox:
         for row in rows:
             message = InMessage(row)
             self._keep(message)
-            if message.attempts or message.due > self._turn.now:
-                self._put_back(message, max(message.due, self._turn.now + _redelivery(message.attempts)))
+            due = max(message.due, self._turn.now + _return_delay(message.attempts))
+            if due > self._turn.now:
+                self._put_back(message, due)
             else:
                 self._offer(message)
 
@@ -454,7 +455,9 @@ class Inbox:
             return
         message.state = step(RECEIVER, message.state, event)
         message.suspect = event == "holder gone"
-        due = self._turn.now + (_redelivery(message.attempts) if delay is None else delay)
+        if delay is None:
+            delay = _return_delay(message.attempts) if message.suspect else _redelivery(message.attempts)
+        due = self._turn.now + delay
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
         self._put_back(message, due)
@@ -582,3 +585,11 @@ def _check_words(command: OpenMailbox) -> None:
 def _redelivery(attempts: int) -> float:
     """Return the delay after so many deliveries, in seconds."""
     return delay_of(max(0, attempts - 1), REDELIVERY_FIRST, REDELIVERY_MAX)
+
+
+def _return_delay(attempts: int) -> float:
+    """Return the delay when a holder went away, in seconds.
+
+    The first time there is none: most of what it had leased ahead it never looked at, and that keeps its order so.
+    """
+    return _redelivery(attempts - 1) if attempts > 1 else 0.0
