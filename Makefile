@@ -44,6 +44,8 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./.ci/setup python3-venv
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 		|| { echo 'This Python cannot make virtual environments: install python3-venv, or make PYTHON=/path/to/python3' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev,bench]'
+	@echo 'Setting up .venv: zmesh and what it, its tests and its tools need. About a minute, only this once.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev,bench]'
+	@echo 'Done.'
 	@touch $@

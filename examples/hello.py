@@ -9,12 +9,12 @@ import zmesh
 
 
 async def main() -> None:
-    async with zmesh.Peer("laptop") as laptop, zmesh.Peer("studio") as studio:
+    async with zmesh.Peer("hello-laptop") as laptop, zmesh.Peer("hello-studio") as studio:
         code = await laptop.agent("code", role="coder")
         browser = await studio.agent("browser", role="researcher")
 
         # Returns once the message is on laptop's disk. The two peers may not even have found each other yet.
-        receipt = await code.send("browser@studio", {"text": "Research OAuth 2.0"}, priority="high")
+        receipt = await code.send("browser@hello-studio", {"text": "Research OAuth 2.0"}, priority="high")
         print("sent:", receipt.state)
 
         await receipt.stored(timeout=10)  # it is on studio's disk, too

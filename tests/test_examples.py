@@ -1,6 +1,8 @@
 """Every example runs as it stands, as its reader would run it."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,27 +50,51 @@ def line_of(process: subprocess.Popen[str]) -> str:
 def hello(home: Path) -> None:
     lines = printed(home, "hello.py")
     assert lines[0] in ("sent: waiting", "sent: queued", "sent: sent")
-    assert lines[1:] == ["stored: stored", "code@laptop says: Research OAuth 2.0", "handled: handled"]
+    assert lines[1:] == ["stored: stored", "code@hello-laptop says: Research OAuth 2.0", "handled: handled"]
     assert printed(home, "hello.py")[1:] == lines[1:]  # the stores are there already
 
 
 def ask_and_answer(home: Path) -> None:
-    answer = "browser@studio answers: You asked 'What is OAuth 2.0?'. I would read the RFC."
+    answer = "librarian@answering answers: You asked 'What is OAuth 2.0?'. I would read the RFC."
     with started(home, "ask_and_answer.py", "ask", "What is OAuth 2.0?") as asking:
         with started(home, "ask_and_answer.py", "answer") as answering:
-            assert line_of(answering) == "browser@studio is listening"
-            assert line_of(answering) == "code@pipeline asks: What is OAuth 2.0?"
+            assert line_of(answering) == "librarian@answering is listening"
+            assert line_of(answering) == "code@asking asks: What is OAuth 2.0?"
             out, errors = asking.communicate(timeout=SECONDS)
-            assert (out.splitlines(), errors, asking.returncode) == ([answer], "", 0)
+            said = ["asking librarian@answering", answer]
+            assert (out.splitlines(), errors, asking.returncode) == (said, "", 0)
         with started(home, "ask_and_answer.py", "answer") as again:  # killed, and started again
-            assert printed(home, "ask_and_answer.py", "ask", "Again?")[0].startswith(
-                "browser@studio answers: You asked"
+            assert printed(home, "ask_and_answer.py", "ask", "Again?")[1].startswith(
+                "librarian@answering answers: You asked"
             )
-            assert line_of(again) == "browser@studio is listening"
+            assert line_of(again) == "librarian@answering is listening"
     with started(home, "ask_and_answer.py") as wrong:
         _, errors = wrong.communicate(timeout=SECONDS)
         assert "In one terminal:" in errors
         assert wrong.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
+@pytest.mark.parametrize(("role", "code"), [("answer", 0), ("ask", 130)])
+def test_ctrl_c_ends_it_without_a_traceback(role: str, code: int, tmp_path: Path) -> None:
+    with started(tmp_path, "ask_and_answer.py", "answer") as answering:
+        assert line_of(answering) == "librarian@answering is listening"
+        if role == "answer":
+            answering.send_signal(signal.SIGINT)
+            assert (answering.communicate(timeout=SECONDS)[1], answering.returncode) == ("", code)
+            return
+        answering.send_signal(signal.SIGSTOP)  # so that no answer comes before the Ctrl-C
+        with started(tmp_path, "ask_and_answer.py", "ask", "why?") as asking:
+            assert line_of(asking) == "asking librarian@answering"
+            asking.send_signal(signal.SIGINT)
+            assert (asking.communicate(timeout=SECONDS)[1], asking.returncode) == ("", code)
+
+
+def test_no_example_is_in_the_way_of_another_or_of_the_readme() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (*EXAMPLES.glob("*.py"), ROOT / "README.md")]
+    names = [set(re.findall(r"zmesh\.Peer\(\"([^\"]+)\"\) as", text)) for text in texts]
+    assert all(names)
+    assert len(set.union(*names)) == sum(map(len, names))
 
 
 RUNS: dict[str, Callable[[Path], None]] = {"hello.py": hello, "ask_and_answer.py": ask_and_answer}

@@ -5,6 +5,7 @@ What a reader would copy is taken from the text itself, so that the two cannot d
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,11 +73,29 @@ def test_its_two_programs_talk_whichever_comes_first(first: str, tmp_path: Path)
     with running(scripts[0], home) as one, running(scripts[1], home) as other:
         pipeline, studio = (one, other) if first == "pipeline" else (other, one)
         printed, errors = pipeline.communicate(timeout=SECONDS)
-        assert (printed, errors, pipeline.returncode) == ("browser@studio: I read the RFC.\n", "", 0)
+        said = "looking for browser@studio\nbrowser@studio: I read the RFC.\n"
+        assert (printed, errors, pipeline.returncode) == (said, "", 0)
         assert studio.stdout is not None
         heard = [studio.stdout.readline() for _ in range(2)]
         assert heard == ["code@pipeline: Research OAuth 2.0\n", "code@pipeline: And OpenID Connect?\n"]
         assert studio.poll() is None  # it goes on answering
+        studio.send_signal(signal.SIGINT)
+        assert studio.communicate(timeout=SECONDS) == ("", "")  # no traceback
+        assert studio.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
+def test_its_program_that_asks_waits_for_the_other_and_can_be_broken_off(tmp_path: Path) -> None:
+    script = tmp_path / "pipeline.py"
+    # A timeout that begins before the other is there would be over at once.
+    script.write_text(program("pipeline.py").replace("timeout=10", "timeout=0.001"), encoding="utf-8")
+    with running(script, tmp_path / "home") as pipeline:
+        assert pipeline.stdout is not None
+        assert pipeline.stdout.readline() == "looking for browser@studio\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            pipeline.wait(0.5)
+        pipeline.send_signal(signal.SIGINT)
+        assert pipeline.communicate(timeout=SECONDS) == ("", "")
 
 
 @pytest.mark.parametrize("line", PROMISED)

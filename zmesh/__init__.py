@@ -24,6 +24,7 @@ from zmesh.errors import (
     MessageExpired,
     MessageLost,
     MessageRefused,
+    NoAnswer,
     PeerClosed,
     PeerFailed,
     PeerRunning,
@@ -31,11 +32,14 @@ from zmesh.errors import (
     StoreFull,
     TransportError,
     UnknownAgent,
+    UnknownMessage,
     WaitTimeout,
+    WrongLoop,
 )
 
 if TYPE_CHECKING:
     from zmesh.peer.agent import Agent
+    from zmesh.peer.arguments import PriorityName
     from zmesh.peer.message import Message
     from zmesh.peer.peer import Peer, PeerInfo
     from zmesh.peer.receipt import Receipt
@@ -57,17 +61,21 @@ __all__ = [
     "MessageExpired",
     "MessageLost",
     "MessageRefused",
+    "NoAnswer",
     "Peer",
     "PeerClosed",
     "PeerFailed",
     "PeerInfo",
     "PeerRunning",
+    "PriorityName",
     "Receipt",
     "StoreError",
     "StoreFull",
     "TransportError",
     "UnknownAgent",
+    "UnknownMessage",
     "WaitTimeout",
+    "WrongLoop",
 ]
 
 _HOMES = {
@@ -75,6 +83,7 @@ _HOMES = {
     "Message": "zmesh.peer.message",
     "Peer": "zmesh.peer.peer",
     "PeerInfo": "zmesh.peer.peer",
+    "PriorityName": "zmesh.peer.arguments",
     "Receipt": "zmesh.peer.receipt",
 }
 
@@ -91,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -67,11 +67,21 @@ class MessageRefused(MeshError):  # noqa: N818 - names the outcome
 
 
 class MessageExpired(MeshError):  # noqa: N818 - names the outcome
-    """The message's ttl ended before anybody took it."""
+    """The message's ttl ended before anybody took it, or it was cancelled."""
 
 
 class MessageDead(MeshError):  # noqa: N818 - names the outcome
     """The recipient gave up on the message after the limit of attempts; it is kept there and can be replayed."""
+
+
+class NoAnswer(MeshError):  # noqa: N818 - names the outcome
+    """The question was handled, and no answer came with that; one that comes later goes to the inbox."""
+
+
+class UnknownMessage(MeshError, KeyError):  # noqa: N818 - also a KeyError: it was looked for by its id
+    """No message of that id is remembered by this peer: it was never sent here, or has ended long ago."""
+
+    __str__ = Exception.__str__  # a KeyError shows its text in quotes
 
 
 class MessageLost(MeshError):  # noqa: N818 - names the outcome
@@ -90,5 +100,17 @@ class PeerFailed(PeerClosed):
     """An error in zmesh itself has stopped the peer; what was acknowledged is safe, and opening it again helps."""
 
 
+class WrongLoop(MeshError, RuntimeError):  # noqa: N818 - names the mistake; asyncio raises RuntimeError for it
+    """A peer was used from outside the event loop it was started in: another loop, another thread, a forked process."""
+
+
 class WaitTimeout(MeshError, TimeoutError):  # noqa: N818 - also a TimeoutError, so that both idioms catch it
-    """The awaited state was not observed in time; the message itself is unaffected and goes on being delivered."""
+    """What was awaited was not observed in time; the text says how the message got on."""
+
+
+class TrustError(MeshError):
+    """A membership entry, certificate or invitation that cannot be believed or carried out; the message says why."""
+
+
+class PairingError(TrustError):
+    """Two machines could not be paired; the message says what to do on which of them."""

@@ -5,6 +5,7 @@ Never its speed: a slow machine is no failure.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from zmesh.cli.bench.command import _show
 from zmesh.cli.bench.scale import percentile, stamp, stamped
 from zmesh.cli.bench.summary import lines
 
@@ -77,7 +79,8 @@ def test_the_rival_is_measured_in_the_same_rounds(tmp_path: Path) -> None:
     report = quick(tmp_path, "--compare", "nats", "--only", "throughput", "--only", "latency")
     strict = {"nats-throughput-always", "nats-latency-always"} & set(report["measurements"])
     assert set(report["measurements"]) - strict == {"throughput", "nats-throughput", "latency", "floor", "nats-latency"}
-    assert bool(strict) != bool(report["notes"])  # measured, or said why not
+    said = [note for note in report["notes"] if "sync_interval" in note]
+    assert bool(strict) != bool(said)  # measured, or said why not
     for name in report["measurements"]:
         assert figures(report, name)
     assert report["machine"]["nats_server"][0].isdigit()
@@ -94,6 +97,24 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "bare CURVE sockets" in ended.stdout
     assert "msg/s" in ended.stdout
+    heads = next(line for line in ended.stdout.splitlines() if "what" in line)
+    assert [head.strip() for head in heads.split("┃")[1:-1]] == ["what", "figure", "goal"]  # one run, and no verdict
+    assert " - " not in ended.stdout
+    assert "nats" not in ended.stdout
+    load = re.search(r"load_before ([\d.]+)", ended.stdout.replace("\n", " "))
+    assert load is None or len(load[1].partition(".")[2]) <= 2
+
+
+def test_a_table_of_several_rounds_shows_their_range_and_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {"drain": [{"queue_per_s": 1.0, "drain_s": seconds} for seconds in (1.0, 2.0, 30.0)]}
+    _show({"zmesh": "0", "nats_py": None}, runs, lines(runs, judge=True), ["a note"])
+    shown = capsys.readouterr().out
+    heads = next(line for line in shown.splitlines() if "what" in line)
+    assert [head.strip() for head in heads.split("┃")[1:-1]] == ["what", "figure", "runs", "goal", "verdict"]
+    assert "1.00 - 30.0" in shown
+    assert "pass" in shown
+    assert "Note: a note" in shown
+    assert "nats" not in shown
 
 
 def test_a_missing_rival_is_an_error_with_a_way_out(tmp_path: Path) -> None:

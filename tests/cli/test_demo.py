@@ -2,8 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,38 @@ def test_without_keep_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
     assert "kept in" not in ended.stdout
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes through /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMESH_")}
+    environment |= {"TMPDIR": str(tmp_path), "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "zmesh", "demo", "--messages", "100000"]
+    errors = tmp_path.parent / f"{tmp_path.name}.errors"
+    with (
+        errors.open("w") as written,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=written, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("3. "):  # in the middle of the burst
+                break
+        wait_for(lambda: len(processes_with(str(tmp_path))) == 2, "two peers")
+        process.send_signal(how)
+        process.stdout.read()
+    wait_for(lambda: not processes_with(str(tmp_path)), "the end of both peers")
+    if how != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+        assert process.returncode == (1 if how == signal.SIGINT else 128 + how)
+    assert "Traceback" not in errors.read_text()
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within 30 s"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("arguments", [["--messages", "9"], ["--messages", "many"], ["--what"]])

@@ -32,7 +32,7 @@ async def hold(agent: zmesh.Agent, journal: Journal, _: list[str]) -> None:
 
 async def consume(agent: zmesh.Agent, journal: Journal, _: list[str]) -> None:
     """Take messages and finish each."""
-    finishing: set[asyncio.Future[object]] = set()
+    finishing: set[asyncio.Future[None]] = set()
     async for message in agent.inbox():
         journal.write(GOT, message.id.hex(), message.attempt, message.body, time.monotonic())
         task = asyncio.ensure_future(message.done())

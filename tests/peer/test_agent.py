@@ -21,7 +21,7 @@ from zmesh.protocol.effects import Progress
 from zmesh.protocol.states import Sent
 
 SOON = 20.0
-PRIORITIES = ("critical", "high", "normal", "low", "bulk")
+PRIORITIES: tuple[zmesh.PriorityName, ...] = ("critical", "high", "normal", "low", "bulk")
 
 
 async def texts(messages: AsyncIterator[zmesh.Message], count: int) -> list[Any]:
@@ -61,19 +61,35 @@ def test_what_cannot_be_sent_is_refused_before_anything_is_written(home: Path) -
                 (zmesh.UnknownAgent, r"no agent is called 'coed'.*did you mean code\?", {"to": "coed"}),
                 (zmesh.BodyError, "cannot be sent", {"body": object()}),
                 (zmesh.BodyTooLarge, "send it in pieces", {"body": bytes(MAX_BODY + 1)}),
-                (ValueError, "choose|critical", {"priority": "urgent"}),
-                (ValueError, "a ttl lies between", {"ttl": 0}),
+                (zmesh.AddressError, r"'aaa.*\.\.\. is not a valid peer name", {"to": "browser@" + "a" * 10_000}),
+                (zmesh.AddressError, "after '~' come 4 to 26 .* as `Peer.peers", {"to": "browser@studio~no"}),
+                (ValueError, "choose one of critical, high, normal, low, bulk", {"priority": "urgent"}),
+                (ValueError, "no priority is called None; choose", {"priority": None}),
+                (ValueError, "no priority is called 1; choose", {"priority": 1}),
+                (ValueError, "ttl is more than 0 and at most", {"ttl": 0}),
                 (ValueError, "is no duration", {"ttl": "soon"}),
-                (ValueError, "a ttl lies between", {"ttl": MAX_TTL * 2}),
+                (ValueError, "ttl is more than 0 and at most", {"ttl": MAX_TTL * 2}),
                 (ValueError, "a message type is", {"type": ""}),
                 (ValueError, "a message type is", {"type": "x" * 64}),
+                (ValueError, "a message type is", {"type": None}),
+                (ValueError, "ttl is a number of seconds", {"ttl": [1]}),
+                (ValueError, "ttl is more than 0", {"ttl": float("nan")}),
+                (
+                    TypeError,
+                    "thread is a message id of 16 bytes, not 'sixteen.*fromhex",
+                    {"thread": "sixteen letters!"},
+                ),
+                (TypeError, "reply_to is a message id of 16 bytes, not 7", {"reply_to": 7}),
                 (ValueError, "thread is a message id of 16 bytes", {"thread": b"short"}),
                 (ValueError, "reply_to is a message id of 16 bytes", {"reply_to": b"x" * 17}),
             ]
             for error, text, arguments in wrong:
-                with pytest.raises(error, match=text):
+                with pytest.raises(error, match=text) as caught:
                     code.send(**{"to": "code@laptop", **arguments})
+                assert len(str(caught.value)) < 300
             assert await code.poll() == []
+            await code.send("code@laptop", "the peer is unharmed", thread=None, reply_to=None)
+            assert len(await code.poll()) == 1
 
     asyncio.run(scenario())
 
@@ -116,10 +132,13 @@ def test_strict_refuses_to_wait(home: Path) -> None:
         async with two_agents(home) as (code, _):
             with pytest.raises(zmesh.UnknownAgent, match=r"has no mailbox 'brwoser' yet \(did you mean browser@studio"):
                 code.send("brwoser@studio", "hello", strict=True)
-            with pytest.raises(zmesh.UnknownAgent, match="no peer 'nowhere' is known yet"):
+            out = "no peer 'nowhere' is known yet: wait for it with `Peer.wait_for`, or send without `strict`"
+            with pytest.raises(zmesh.UnknownAgent, match=out):
                 code.send("browser@nowhere", "hello", strict=True)
-            with pytest.raises(zmesh.UnknownAgent):
+            with pytest.raises(zmesh.UnknownAgent, match=out):
                 await code.ask("browser@nowhere", "hello", strict=True)
+            with pytest.raises(zmesh.UnknownAgent, match=r"nobody@PEER$"):  # this one has a way out of its own
+                code.send("nobody", "hello", strict=True)
             receipt = await code.send("browser@studio", "hello", strict=True)
             await receipt.stored(timeout=SOON)
 
@@ -358,8 +377,41 @@ def test_a_question_that_nobody_took_in_time_expires(home: Path) -> None:
     async def scenario() -> None:
         async with new_peer("laptop", home) as laptop:
             code = await laptop.agent("code")
-            with pytest.raises(zmesh.MessageExpired, match="browser@nowhere expired"):
-                await code.ask("browser@nowhere", "anybody?", timeout=0.1)
+            for timeout in (0.1, "100ms"):
+                with pytest.raises(
+                    zmesh.WaitTimeout, match=r"nobody took the question to browser@nowhere within 0\.1 s"
+                ):
+                    await code.ask("browser@nowhere", "anybody?", timeout=timeout)
+            await laptop.agent("idle")
+            with pytest.raises(TimeoutError, match=r"within 0\.1 s"):  # stored, or expired already
+                await code.ask("idle", "anybody?", timeout=0.1)
+            idle = await laptop.agent("idle")
+            assert await idle.poll() == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timeout", ["5", "5s", 5, 5.0, "1m", None, "never"])
+def test_the_timeout_of_a_question_is_written_like_a_ttl(timeout: float | str | None, home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            code, echo = await laptop.agent("code"), await laptop.agent("echo")
+            asking = asyncio.create_task(code.ask("echo", "why?", timeout=timeout))
+            await (await take(echo)).done(reply="because")
+            assert (await asking).body == "because"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timeout", ["soon", [1], b"5", True, 0, -1, float("nan"), float("inf"), 10**400])
+def test_a_timeout_that_is_none_is_the_mistake_of_the_asker_and_harms_nobody(timeout: Any, home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            code = await laptop.agent("code")
+            with pytest.raises(ValueError, match=r"^timeout"):
+                await code.ask("code", "why?", timeout=timeout)
+            await code.send("code", "still alive")
+            assert [message.body for message in await code.poll()] == ["still alive"]
 
     asyncio.run(scenario())
 
@@ -404,6 +456,39 @@ def test_a_question_that_is_handled_without_an_answer_says_so_in_time(home: Path
             with pytest.raises(zmesh.WaitTimeout, match="the question is handled"):
                 await asking
             assert loop.time() - started < 0.75  # the whole wait has one timeout, not each part of it
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timeout", [3600, None])
+def test_a_question_that_is_handled_without_an_answer_fails_soon(timeout: float | None, home: Path) -> None:
+    async def scenario() -> None:
+        async with two_agents(home) as (code, browser):
+            asking = asyncio.create_task(code.ask("browser@studio", "why?", timeout=timeout))
+            message = await take(browser)
+            await message.done()
+            async with asyncio.timeout(SOON):
+                with pytest.raises(zmesh.NoAnswer, match=r"browser@studio was done with the question.*to the inbox"):
+                    await asking
+            await message.reply("because, on second thoughts")
+            assert (await take(code)).body == "because, on second thoughts"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before done", "after done"])
+def test_an_answer_that_is_sent_beside_the_end_of_the_question_is_its_answer(
+    before: bool,  # noqa: FBT001
+    home: Path,
+) -> None:
+    async def scenario() -> None:
+        async with two_agents(home) as (code, browser):
+            asking = asyncio.create_task(code.ask("browser@studio", "why?", timeout=SOON))
+            message = await take(browser)
+            steps: list[Callable[[], Awaitable[object]]] = [lambda: message.reply("because"), message.done]
+            for step in steps if before else reversed(steps):
+                await step()
+            assert (await asking).body == "because"
 
     asyncio.run(scenario())
 
@@ -563,8 +648,32 @@ def test_a_loop_leases_no_more_than_it_was_told(home: Path) -> None:
                 assert sum(map(len, mailbox.ready)) >= left - 1
                 await message.done()
             await messages.aclose()
-            with pytest.raises(ValueError, match="prefetch is at least 1"):
-                await anext(code.inbox(prefetch=0))
+
+    asyncio.run(scenario())
+
+
+def test_what_is_taken_is_counted_in_messages_and_waited_for_in_seconds(home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            code = await laptop.agent("code")
+            receipt = await code.send("code", "hello")
+            wrong: list[tuple[type[Exception], str, Callable[[], Awaitable[object]]]] = [
+                (ValueError, "prefetch is at least 1, not 0", lambda: anext(code.inbox(prefetch=0))),
+                (TypeError, "prefetch is a whole number, not 1.5", lambda: anext(code.inbox(prefetch=1.5))),  # type: ignore[arg-type]
+                (ValueError, "most is at least 1, not 0", lambda: code.poll(0)),
+                (ValueError, "most is at least 1, not -1", lambda: code.poll(-1)),
+                (TypeError, "most is a whole number, not 'all'", lambda: code.poll("all")),  # type: ignore[arg-type]
+                (ValueError, "timeout is a number of seconds, not nan", lambda: code.poll(timeout=float("nan"))),
+                (ValueError, "timeout is a number of seconds, not nan", lambda: receipt.stored(float("nan"))),
+                (ValueError, "timeout: 'soon' is no duration", lambda: receipt.handled("soon")),
+                (ValueError, "timeout is a number of seconds", lambda: laptop.wait_for("code", timeout=[1])),  # type: ignore[arg-type]
+            ]
+            for error, text, call in wrong:
+                with pytest.raises(error, match=text):
+                    await call()
+            with pytest.raises(TypeError, match="keep takes a message, not None"):
+                code.keep(None)  # type: ignore[arg-type]
+            assert [message.body for message in await code.poll(timeout="5s")] == ["hello"]
 
     asyncio.run(scenario())
 

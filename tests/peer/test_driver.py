@@ -17,7 +17,8 @@ from tests.conftest import new_peer, two_agents
 from tests.waiting import until
 from zmesh.errors import StoreError, StoreFull, TransportError
 from zmesh.peer.clock import StoreClock, machine_clocks
-from zmesh.peer.driver import Driver, SystemEntropy, saved_clock, store_error
+from zmesh.peer.driver import Driver, saved_clock, store_error
+from zmesh.peer.entropy import SystemEntropy
 from zmesh.protocol.bounds import UNCOMMITTED_BYTES
 from zmesh.protocol.effects import Attach, Dial, Notice, OpenMailbox, Persist, Progress, Take, Transmit
 from zmesh.protocol.states import Sent

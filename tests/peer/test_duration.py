@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmesh.peer.duration import parse_ttl
+from zmesh.peer.arguments import SHOWN
+from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.protocol.bounds import DEFAULT_TTL, MAX_TTL
 
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -49,8 +50,32 @@ def test_what_is_no_duration_is_refused_with_what_was_written(wrong: object) -> 
 
 @pytest.mark.parametrize("outside", [0, -1, "0s", "367d", MAX_TTL + 1, float("inf"), float("nan"), 10**400, "9" * 400])
 def test_a_ttl_lies_between_nothing_and_a_year(outside: float | str) -> None:
-    with pytest.raises(ValueError, match="between 0 and 31622400 seconds"):
+    with pytest.raises(ValueError, match="ttl is more than 0 and at most 31622400 seconds") as caught:
         parse_ttl(outside)
+    assert len(str(caught.value)) < 70 + SHOWN
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (None, None),
+        ("never", None),
+        (float("inf"), None),
+        (10**400, None),
+        (0, 0.0),
+        (-1, 0.0),
+        ("250ms", 0.25),
+        (3, 3.0),
+    ],
+)
+def test_a_timeout_may_be_over_before_it_begins(written: float | str | None, seconds: float | None) -> None:
+    assert parse_timeout(written) == seconds
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), "soon", True, [], b"5"])
+def test_what_is_no_timeout_is_refused_by_its_name(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"^patience"):
+        parse_timeout(wrong, "patience")  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 300), st.sampled_from(sorted(SECONDS)), st.sampled_from(["", " ", "\t"]))
@@ -59,7 +84,7 @@ def test_every_unit_multiplies(count: int, unit: str, gap: str) -> None:
     if seconds <= MAX_TTL:
         assert parse_ttl(f"{count}{gap}{unit}") == pytest.approx(seconds)
     else:
-        with pytest.raises(ValueError, match="between 0 and"):
+        with pytest.raises(ValueError, match="more than 0 and at most"):
             parse_ttl(f"{count}{gap}{unit}")
 
 

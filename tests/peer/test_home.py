@@ -1,5 +1,6 @@
 """Where the state lies."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -69,7 +70,23 @@ def test_a_peer_name_never_leads_elsewhere(name: str, tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StoreError, match=r"cannot make .*file.*ZMESH_HOME to another place"):
+        with pytest.raises(StoreError, match=r"cannot make .*file.*ZMESH_HOME to another place") as caught:
             home_directory(path)
+        assert "Give it to this user" not in str(caught.value)
+        assert "Move away the file" in str(caught.value)
+    with pytest.raises(StoreError, match=r"Choose a shorter name, or set ZMESH_HOME"):
+        home_directory(tmp_path / ("x" * 300))
     with pytest.raises(StoreError, match=r"nobody-of-this-name.*ZMESH_HOME"):
         home_directory("~nobody-of-this-name/mesh")
+    for wrong in (7, b"home", ["home"]):
+        with pytest.raises(TypeError, match="home is a path, not"):
+            home_directory(wrong)  # type: ignore[arg-type]
+
+
+def test_a_home_that_belongs_to_somebody_else_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(StoreError, match=r"Permission denied\. Give it to this user, or set ZMESH_HOME"):
+        home_directory(tmp_path / "home")

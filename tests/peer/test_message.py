@@ -3,7 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -18,7 +18,7 @@ from zmesh.protocol.effects import Send
 from zmesh.protocol.priority import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 SOON = 20.0
 IDENT = bytes(range(16))
@@ -196,6 +196,46 @@ def test_giving_it_back_brings_it_again_with_a_higher_attempt(home: Path) -> Non
             await message.nack(delay=0.01)
             await (await take(code)).done()
             await receipt.handled(timeout=SOON)
+
+    asyncio.run(scenario())
+
+
+WRONG_DELAYS = ["x", [1], True, -1, float("nan"), float("inf"), 1e300, 10**400]
+
+
+@pytest.mark.parametrize("delay", WRONG_DELAYS, ids=lambda delay: str(delay)[:8])
+def test_a_delay_that_is_none_is_the_mistake_of_the_caller_and_harms_nobody(delay: Any, home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            code = await laptop.agent("code")
+            for n in range(3):
+                await code.send("code", n)
+            first, second, third = [await take(code) for _ in range(3)]
+            with pytest.raises((TypeError, ValueError), match=r"^delay is "):
+                first.nack(delay)
+            assert not first.finished
+            await second.nack(0.01)
+            await third.nack(0)
+            again = [await take(code) for _ in range(2)]
+            assert sorted(message.body for message in again) == [1, 2]  # what was given back comes again
+            await first.done()
+
+    asyncio.run(scenario())
+
+
+def test_ending_a_message_has_no_result(home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            code = await laptop.agent("code")
+            for n in range(3):
+                await code.send("code", n)
+            endings: list[Callable[[zmesh.Message], Awaitable[object]]] = [
+                lambda message: message.done(),
+                lambda message: message.done(reply="fine"),
+                lambda message: message.nack(60),
+            ]
+            for message, end in zip([await take(code) for _ in range(3)], endings, strict=True):
+                assert await end(message) is None
 
     asyncio.run(scenario())
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,9 +35,15 @@ def test_a_name_is_read_in_any_case_and_keeps_to_the_grammar(home: Path) -> None
     assert zmesh.Peer(" Studio ").name == "studio"
     assert zmesh.Peer("studio").home == home
     assert zmesh.Peer("studio", home=home / "other").home == home / "other"
-    for wrong in ("", "two words", "-studio", "x" * 64, "böse"):
-        with pytest.raises(zmesh.AddressError, match="not a valid peer name"):
+    wrong: Any
+    for wrong in ("", "two words", "-studio", "x" * 10_000, "böse", 7, None, 10**5000):
+        with pytest.raises(zmesh.AddressError, match="not a valid peer name") as caught:
             zmesh.Peer(wrong)
+        assert len(str(caught.value)) < 200
+    with pytest.raises(TypeError, match="bind is an endpoint such as"):
+        zmesh.Peer("studio", bind=7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="home is a path, not 7"):
+        zmesh.Peer("studio", home=7)  # type: ignore[arg-type]
 
 
 def test_where_others_are_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +63,8 @@ def test_where_others_are_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ZMESH_DISCOVERY", "telepathy")
     with pytest.raises(ValueError, match="'telepathy' is no source of addresses: choose among rendezvous, mdns"):
         chosen()
+    with pytest.raises(TypeError, match=r"discovery: a list such as \['rendezvous'\], not 'mdns'"):
+        chosen("mdns")  # type: ignore[arg-type]
 
 
 def test_an_agent_that_is_asked_for_twice_at_once_is_one_agent(home: Path) -> None:
@@ -80,10 +89,20 @@ def test_agents_are_named_like_peers(home: Path) -> None:
             for wrong in ("", "a@b", "two words"):
                 with pytest.raises(zmesh.AddressError, match="not a valid agent name"):
                     await studio.agent(wrong)
-            with pytest.raises(ValueError, match="a role is"):
-                await studio.agent("other", role="x" * 64)
-            with pytest.raises(ValueError, match="capabilities are"):
-                await studio.agent("other", capabilities=[""])
+            wrong_words: list[tuple[type[Exception], str, dict[str, Any]]] = [
+                (ValueError, "a role is a text of at most 63 .* not 'xxx", {"role": "x" * 10_000}),
+                (TypeError, "a role is a text, not 7", {"role": 7}),
+                (ValueError, "capabilities are at most 32 texts .* not ''", {"capabilities": [""]}),
+                (ValueError, "capabilities are .* not 33 of them", {"capabilities": ["python"] * 33}),
+                (ValueError, "capabilities are .* not 7", {"capabilities": [7]}),
+                (TypeError, r"capabilities: a list such as \['python'\], not 'python'", {"capabilities": "python"}),
+                (TypeError, "capabilities: a list", {"capabilities": 7}),
+            ]
+            for error, text, words in wrong_words:
+                with pytest.raises(error, match=text) as caught:
+                    await studio.agent("other", **words)
+                assert len(str(caught.value)) < 200
+            assert "other" not in studio.driver.core.node.inbox.mailboxes
 
     asyncio.run(scenario())
 
@@ -170,7 +189,9 @@ def test_a_second_peer_of_one_name_is_told_who_runs_the_first(home: Path) -> Non
     async def scenario() -> None:
         async with new_peer("studio", home) as studio:
             for second in (new_peer("studio", home), studio):
-                with pytest.raises(zmesh.PeerRunning, match=f"process {os.getpid()} already runs the peer") as caught:
+                with pytest.raises(
+                    zmesh.PeerRunning, match="this process runs the peer 'studio' already: use"
+                ) as caught:
                     await second.start()
                 assert caught.value.pid == os.getpid()
             code = await studio.agent("code")  # the first is unharmed

@@ -101,8 +101,18 @@ def test_a_message_nobody_remembers_has_none(home: Path) -> None:
     async def scenario() -> None:
         async with new_peer("laptop", home) as laptop:
             code = await laptop.agent("code")
-            with pytest.raises(KeyError, match=f"no message {NO_ID.hex()} is remembered"):
+            with pytest.raises(zmesh.UnknownMessage, match=f"^no message {NO_ID.hex()} is remembered") as caught:
                 await code.receipt(NO_ID)
+            assert isinstance(caught.value, KeyError)
+            assert isinstance(caught.value, zmesh.MeshError)
+            for wrong in ("ab", None, 7, NO_ID.hex()):
+                with pytest.raises(TypeError, match="ident is a message id of 16 bytes, not"):
+                    await code.receipt(wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="ident is a message id of 16 bytes, not b''"):
+                await code.receipt(b"")
+        for ident in (NO_ID, bytes(range(16))):
+            with pytest.raises(zmesh.PeerClosed, match="the peer was closed"):
+                await code.receipt(ident)
 
     asyncio.run(scenario())
 
@@ -199,7 +209,7 @@ def test_cancelling_what_nobody_took_ends_it(home: Path) -> None:
         async with new_peer("laptop", home) as laptop:
             receipt = await waiting_receipt(laptop)
             receipt.cancel()
-            with pytest.raises(zmesh.MessageExpired, match="cancelled"):
+            with pytest.raises(zmesh.MessageExpired, match=r"to browser@nowhere was cancelled before anybody took it$"):
                 await receipt.stored(timeout=SOON)
             assert receipt.state == "expired"
             receipt.cancel()  # again: it has ended, nothing happens

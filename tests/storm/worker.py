@@ -23,7 +23,7 @@ MAILBOX = "drain"
 ANSWERED = 4  # every so many messages one is answered
 IN_FLIGHT = 256  # messages of one life that are not handled yet: the mailbox of the receiver must never be full
 NUMBERS = 10_000_000  # a life's numbers begin at its own multiple
-PRIORITIES = ("critical", "high", "normal", "low", "bulk")
+PRIORITIES: tuple[zmesh.PriorityName, ...] = ("critical", "high", "normal", "low", "bulk")
 BODY = 400  # bytes of a body at most
 LOOK = 0.05  # seconds between two questions to the store
 _log = logging.getLogger("storm")
@@ -75,7 +75,7 @@ class Sender:
             self._tasks.add(task)
             task.add_done_callback(self._over)
 
-    async def _send(self, number: int, priority: str) -> None:
+    async def _send(self, number: int, priority: zmesh.PriorityName) -> None:
         body = {"n": number, "pad": bytes(self._random.randrange(BODY))}
         receipt = await self._agent.send(f"{MAILBOX}@{TARGET}", body, priority=priority, ttl=None)
         self._journal.write(SENT, receipt.id.hex(), priority, number)

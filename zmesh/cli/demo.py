@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +77,13 @@ class PeerProcess:
             pass
         return event
 
+    async def end(self) -> None:
+        """Let it close its peer: what its receipts have heard last is on disk then, too."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), PATIENCE)
+
     async def kill(self) -> None:
         """End it as a power cut would: SIGKILL, no goodbye."""
         if self.process.returncode is None:
@@ -119,13 +126,31 @@ class Verdict:
 def demo(messages: int, *, keep: bool) -> None:
     """Two peers find each other, talk, and survive a SIGKILL in the middle."""
     console = Console()
-    with _home(console, keep=keep) as home:
+    with _ending_signals(), _home(console, keep=keep) as home:
         verdict = asyncio.run(_run(console, home, messages))
         _show(console, verdict)
     if not verdict.good:
         raise DemoFailed(
             "the stores do not agree with what was acknowledged: please report this, with the output above"
         )
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: by an exception, so that everything is cleaned up."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.signal(getattr(signal, name), _leave) for name in names}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> None:
+    for again in (signal.SIGTERM, number):
+        signal.signal(again, signal.SIG_IGN)  # a second one must not break off the cleaning up
+    sys.exit(128 + number)
 
 
 @contextmanager
@@ -161,6 +186,7 @@ async def _run(console: Console, home: Path, messages: int) -> Verdict:
         )
         await _converse(console, laptop)
         sending = await _storm(console, laptop, studio, messages)
+        await asyncio.gather(laptop.end(), studio.end())
     console.print("4. Both processes are gone. This is what their [bold]two SQLite files[/bold] say:\n")
     return _judge(home, sending)
 

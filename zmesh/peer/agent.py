@@ -7,14 +7,24 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from zmesh.errors import LeaseLost, MeshError, StoreError, WaitTimeout
+from zmesh.errors import LeaseLost, MeshError, StoreError, UnknownAgent, UnknownMessage
+from zmesh.peer.arguments import (
+    PriorityName,
+    brief,
+    checked_address,
+    checked_count,
+    checked_id,
+    checked_id_or_none,
+    checked_priority,
+    checked_type,
+)
 from zmesh.peer.body import pack_body
-from zmesh.peer.duration import parse_ttl
+from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.peer.message import TIME_BYTES, Message
+from zmesh.peer.question import Questions
 from zmesh.peer.receipt import Receipt
 from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
-from zmesh.protocol.effects import Attach, Delivery, Detach, Expect, Nack, Send, Settled, Take, Unexpect, Untake
-from zmesh.protocol.envelope import is_type
+from zmesh.protocol.effects import Attach, Delivery, Detach, Nack, Send, Settled, Take, Untake
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -24,7 +34,6 @@ if TYPE_CHECKING:
 
 PREFETCH: Final = 256  # messages an inbox loop leases ahead: the fewer commits for leases, the more for messages
 PROMPT: Final = 2.0  # seconds within which what is there already comes, once its lease is on disk
-LAST_NEWS: Final = 0.5  # seconds in which it becomes known that a question expired just when its asker gave up
 
 
 class Agent:
@@ -48,7 +57,7 @@ class Agent:
         self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
         self._ready: deque[Delivery] = deque()
         self._demand = 0
-        self._asked: dict[bytes, tuple[Receipt, asyncio.Future[Delivery]]] = {}
+        self._questions = Questions(self, self._holder, self._hand_over)
         self._polled: list[Message] = []
         self._attach()
 
@@ -63,10 +72,10 @@ class Agent:
         body: Any = None,
         *,
         type: str = "message",  # noqa: A002 - the public name
-        priority: str = "normal",
+        priority: PriorityName = "normal",
         ttl: float | str | None = DEFAULT_TTL,
-        thread: bytes = b"",
-        reply_to: bytes = b"",
+        thread: bytes | None = None,
+        reply_to: bytes | None = None,
         strict: bool = False,
     ) -> Awaitable[Receipt]:
         """Send a message.
@@ -77,29 +86,34 @@ class Agent:
             type: What kind of message it is; 1 to 63 characters.
             priority: critical, high, normal, low or bulk; order is kept within each.
             ttl: Seconds, or "30s", "15m", "2h", "7d"; None for ever. How long it may wait for somebody to take it.
-            thread: Id of the conversation it belongs to.
-            reply_to: Id of the message it answers.
+            thread: Id of the conversation it belongs to, 16 bytes; None for none.
+            reply_to: Id of the message it answers, 16 bytes; None for none.
             strict: Refuse to wait for a mailbox that is not there yet.
 
         Returns:
-            The receipt, once the message is on this machine's disk. The message goes out even if nobody awaits it.
+            Awaitable of the receipt, once the message is on this machine's disk. The message goes out even if nobody
+            awaits it. It is no coroutine: `asyncio.gather` takes it, `TaskGroup.create_task` does not.
 
         Raises:
             AddressError, UnknownAgent, AmbiguousAddress: It is not clear where the message should go.
-            BodyError, BodyTooLarge, ValueError: It cannot be sent as it is.
+            BodyError, BodyTooLarge, TypeError, ValueError: It cannot be sent as it is.
             MeshFull: Too much waits for that peer already.
-            StoreError: It could not be written to this machine's disk (raised by the awaitable).
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+            StoreError: It could not be written to this machine's disk. The awaitable raises this, the call the others.
         """
-        return self.post(
-            to,
-            body,
-            type=type,
-            priority=Priority.parse(priority),
-            ttl=parse_ttl(ttl),
-            thread=thread,
-            reply_to=reply_to,
-            strict=strict,
-        )
+        try:
+            return self.post(
+                to,
+                body,
+                type=type,
+                priority=checked_priority(priority),
+                ttl=parse_ttl(ttl),
+                thread=checked_id_or_none(thread, "thread"),
+                reply_to=checked_id_or_none(reply_to, "reply_to"),
+                strict=strict,
+            )
+        except UnknownAgent as error:
+            raise _with_way_out(error, to, strict=strict) from None
 
     def post(self, to: str, body: Any, **properties: Any) -> "asyncio.Future[Receipt]":
         """Send what `compose` makes of the arguments."""
@@ -145,12 +159,10 @@ class Agent:
         reply_to: bytes = b"",
         strict: bool = False,
     ) -> Send:
-        """Make the command that sends a message; arguments as in `send`."""
-        if not is_type(type):
-            raise ValueError(f"a message type is a text of 1 to 63 printable characters, not {type!r}")
-        for name, value in (("thread", thread), ("reply_to", reply_to)):
-            if len(value) not in (0, ID_BYTES):
-                raise ValueError(f"{name} is a message id of {ID_BYTES} bytes, not {value!r}")
+        """Make the command that sends a message; arguments as in `send`, and their errors."""
+        self.driver.check()
+        checked_address(to)
+        checked_type(type)
         packed_body, packed = pack_body(body)
         now = int(time.time() * 1000)
         ident = ident or now.to_bytes(TIME_BYTES, "big") + self.driver.entropy.token(ID_BYTES - TIME_BYTES)
@@ -164,9 +176,9 @@ class Agent:
         to: str,
         body: Any = None,
         *,
-        timeout: float | None = 60.0,  # noqa: ASYNC109 - the public name
+        timeout: float | str | None = 60.0,  # noqa: ASYNC109 - the public name
         type: str = "ask",  # noqa: A002 - the public name
-        priority: str = "normal",
+        priority: PriorityName = "normal",
         strict: bool = False,
     ) -> Message:
         """Send a message and wait for its answer.
@@ -174,7 +186,7 @@ class Agent:
         Args:
             to: As in `send`.
             body: As in `send`.
-            timeout: Seconds to wait; it is also the ttl of the question.
+            timeout: How long to wait: seconds, or "30s", "15m"; None for ever. It is also the ttl of the question.
             type: As in `send`.
             priority: As in `send`.
             strict: As in `send`.
@@ -183,67 +195,36 @@ class Agent:
             The answer, finished already.
 
         Raises:
-            WaitTimeout: There is no answer yet; one that comes later goes to the inbox.
-            MessageRefused, MessageExpired, MessageDead: There will be none.
+            WaitTimeout: The time is over. The question has expired, when nobody had taken it; else an answer may
+                still come, and goes to the inbox.
+            NoAnswer: The question was finished without an answer, and for a second none came; one that somebody sends
+                later all the same goes to the inbox.
+            MessageRefused, MessageDead, MessageLost: There will be none.
             PeerClosed: The peer was closed meanwhile; an answer that comes later goes to the inbox.
-            The errors of `send`.
+            The errors of `send`, those of its awaitable too.
         """
-        self._attach()
-        command = self.compose(to, body, type=type, priority=Priority.parse(priority), ttl=timeout, strict=strict)
-        answer: asyncio.Future[Delivery] = self.driver.promise()
-        receipt = Receipt(self.driver, command.id, to, Sent.QUEUED)
-        self._asked[command.id] = receipt, answer
-        self.driver.tell(Expect(self._holder, command.id))
-        message: Message | None = None
-        try:
-            receipt.settle(await self.driver.submit(command.ticket, command))
-            message = Message(self, await self._answer_or_failure(answer, receipt, timeout))
-            await message.done()
-        except BaseException:
-            if answer.done() and not answer.exception() and (message is None or not message.finished):
-                self._hand_over(answer.result())  # it came, and nobody has seen it: it goes to the inbox
-            raise
-        finally:
-            del self._asked[command.id]
-            with suppress(MeshError):
-                self.driver.tell(Unexpect(command.id))
-        return message
-
-    async def _answer_or_failure(
-        self,
-        answer: "asyncio.Future[Delivery]",
-        receipt: Receipt,
-        timeout: float | None,  # noqa: ASYNC109 - the end of one wait or the other, not of all
-    ) -> Delivery:
-        """Wait for the answer, or for the news that there will be none."""
-        clock = asyncio.get_running_loop().time
-        end = None if timeout is None else clock() + timeout
-        handled = asyncio.ensure_future(receipt.handled())
-        handled.add_done_callback(_seen)
-        try:
-            either: set[asyncio.Future[Any]] = {answer, handled}
-            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done() and not handled.done() and receipt.state != "stored":
-                await asyncio.wait(either, timeout=LAST_NEWS, return_when=asyncio.FIRST_COMPLETED)
-            if handled.done() and not answer.done():
-                handled.result()
-                # Handled: an answer was queued with that, or there is none; it may still be on its way.
-                await asyncio.wait({answer}, timeout=None if end is None else max(0.0, end - clock()))
-            if answer.done():
-                return answer.result()
-        finally:
-            handled.cancel()
-        raise WaitTimeout(
-            f"no answer from {receipt.address} within {timeout} s: the question is {receipt.state}; "
-            "an answer that comes later goes to the inbox"
+        command = self.compose(
+            to, body, type=type, priority=checked_priority(priority), ttl=parse_ttl(timeout, "timeout"), strict=strict
         )
+        self._attach()
+        try:
+            return await self._questions.ask(command)
+        except UnknownAgent as error:
+            raise _with_way_out(error, to, strict=strict) from None
 
     async def receipt(self, ident: bytes) -> Receipt:
         """Return the receipt of a message sent earlier, by this process or one before it.
 
+        Args:
+            ident: The message's id, 16 bytes.
+
         Raises:
-            KeyError: No such message is remembered.
+            UnknownMessage: No such message is remembered; it is a KeyError, too.
+            TypeError, ValueError: This is no message id.
+            PeerClosed: The peer is not running.
         """
+        checked_id(ident, "ident")
+        self.driver.check()
         known = self.driver.observers.get(ident)
         if isinstance(known, Receipt) and known.known:
             return known
@@ -251,7 +232,7 @@ class Agent:
         receipt = known if isinstance(known, Receipt) else Receipt(self.driver, ident, "", Sent.QUEUED)
         row = await asyncio.wrap_future(self._store.receipt(ident))
         if row is None:
-            raise KeyError(f"no message {ident.hex()} is remembered by this peer")
+            raise UnknownMessage(f"no message {ident.hex()} is remembered by this peer")
         receipt.recall(row)
         return receipt
 
@@ -261,16 +242,17 @@ class Agent:
         """Take messages, urgent ones first, each leased to this agent until it is done.
 
         Args:
-            prefetch: How many are leased ahead. Several agents that share a mailbox fairly use 1.
+            prefetch: How many are leased ahead, at least 1. Several agents that share a mailbox fairly use 1. After a
+                crash all that were leased ahead count as attempts, and may come after newer ones: 1 keeps to the order.
 
         Yields:
             Each message, once; again only when it was given back. It ends when the agent is detached.
 
         Raises:
+            TypeError, ValueError: `prefetch` is no number, or below 1.
             PeerClosed: The peer was closed.
         """
-        if prefetch < 1:
-            raise ValueError("prefetch is at least 1")
+        checked_count(prefetch, "prefetch")
         detached = self._detached
         self._takers += 1
         try:
@@ -279,13 +261,20 @@ class Agent:
         finally:
             self._leave()
 
-    async def poll(self, most: int = 100, timeout: float | None = 0.0) -> list[Message]:  # noqa: ASYNC109
+    async def poll(self, most: int = 100, timeout: float | str | None = 0.0) -> list[Message]:  # noqa: ASYNC109
         """Take what is there; the messages of the poll before are done, unless they were kept or given back.
 
         Args:
-            most: How many to take at most.
-            timeout: Seconds to wait for the first one; None for ever.
+            most: How many to take at most, at least 1.
+            timeout: Seconds to wait for the first one, or "5s"; None for ever.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing was taken or finished.
+            PeerClosed: The peer was closed.
+            StoreError: The messages of the poll before could not be finished on disk; they are still unfinished.
         """
+        checked_count(most, "most")
+        seconds = parse_timeout(timeout)
         finished, self._polled = self._polled, []
         try:
             await asyncio.gather(*_end_all(finished))
@@ -296,10 +285,10 @@ class Agent:
         self._takers += 1
         try:
             self._lease_ahead(most)
-            if timeout is not None and self._coming:
-                timeout = max(timeout, PROMPT)
+            if seconds is not None and self._coming:
+                seconds = max(seconds, PROMPT)
             with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(seconds):
                     first = await self._next(most)
                     deliveries += [] if first is None else [first]
             while self._ready and len(deliveries) < most:
@@ -310,12 +299,26 @@ class Agent:
         return list(self._polled)
 
     def keep(self, message: Message) -> None:
-        """Keep a polled message beyond the next poll; it must be finished with `done` or `nack`."""
+        """Keep a polled message beyond the next poll; it must be finished with `done` or `nack`.
+
+        Args:
+            message: One that `poll` has returned; another one is as it was.
+
+        Raises:
+            TypeError: It is no message.
+        """
+        if not isinstance(message, Message):
+            raise TypeError(f"keep takes a message, not {brief(message)}")
         if message in self._polled:
             self._polled.remove(message)
 
     async def detach(self) -> None:
-        """Take no more messages here: what is leased and unfinished is delivered again, to whoever comes next."""
+        """Take no more messages here: what is leased and unfinished is delivered again, to whoever comes next.
+
+        Raises:
+            PeerClosed: The peer is not running.
+        """
+        self.driver.check()
         self._give_back()
         self.driver.tell(Detach(self._holder, 0.0))
         self.driver.unconsume(self._holder)
@@ -333,14 +336,7 @@ class Agent:
     def _deliver(self, delivery: Delivery) -> None:
         if not delivery.asked:
             self._demand = max(0, self._demand - 1)
-        question = delivery.envelope.reply_to
-        receipt, answer = self._asked.get(question, (None, None))
-        if receipt is None or answer is None or answer.done():
-            self._hand_over(delivery)
-        elif receipt.awaits(delivery.source):
-            answer.set_result(delivery)
-        else:  # somebody who was not asked: the answer is still to come
-            self.driver.tell(Expect(self._holder, question))
+        if not self._questions.answered(delivery):
             self._hand_over(delivery)
 
     def _hand_over(self, delivery: Delivery, *, first: bool = False) -> None:
@@ -379,6 +375,7 @@ class Agent:
 
     async def _next(self, ahead: int) -> Delivery | None:
         """Return the next delivery, with `ahead` leased at a time; None when the agent was detached."""
+        self.driver.check()
         self._lease_ahead(ahead)
         if self._ready:
             return self._ready.popleft()
@@ -422,6 +419,13 @@ def _end_all(messages: list[Message]) -> list[Awaitable[object]]:
             with suppress(LeaseLost):  # it was finished elsewhere, or comes again
                 ending.append(message.done())
     return ending
+
+
+def _with_way_out(error: UnknownAgent, to: str, *, strict: bool) -> UnknownAgent:
+    """Add to the error of a strict send what else the sender can do."""
+    if not strict or "@" not in to:  # nobody at all has that name, and the error says what to do
+        return error
+    return UnknownAgent(f"{error}: wait for it with `Peer.wait_for`, or send without `strict` and the message waits")
 
 
 def _seen(task: "asyncio.Future[Any]") -> None:

@@ -1,6 +1,7 @@
 """Message bodies: any msgpack value, or plain bytes as they are.
 
-What comes from a peer is hostile until it is unpacked here; it is unpacked when it is looked at, not before.
+What comes from a peer is hostile until it is unpacked here; it is unpacked when it is looked at, not before. What could
+not be unpacked again must never be sent: it would be an error at its recipient, who cannot help it.
 """
 
 from typing import Any
@@ -8,21 +9,24 @@ from typing import Any
 import msgpack
 
 from zmesh.errors import BodyError
+from zmesh.protocol.bounds import MAX_BODY
 
 
 def pack_body(body: Any) -> tuple[bytes, bool]:
     """Return the bytes of a body, and whether they are msgpack.
 
     Args:
-        body: None, bool, int, float, str, bytes, or lists and dicts of these.
+        body: None, bool, int, float, str, bytes, or lists and dicts of these; keys of dicts are no lists.
 
     Raises:
-        BodyError: The value cannot be packed; the message names its type.
+        BodyError: The value cannot be packed, or not be unpacked again; the message names its type.
     """
     if isinstance(body, bytes):
         return body, False
     try:
         packed: bytes = msgpack.packb(body)
+        if isinstance(body, dict | list | tuple) and len(packed) <= MAX_BODY:  # a larger one is refused anyway
+            msgpack.unpackb(packed, strict_map_key=False)  # a key that was a tuple would come back as a list
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BodyError(
             f"a body of type {type(body).__name__} cannot be sent: {error}. "

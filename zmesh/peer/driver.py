@@ -6,7 +6,6 @@ driver decides nothing about messages; it must never send what the core has not 
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol
@@ -14,6 +13,8 @@ from weakref import WeakSet, WeakValueDictionary
 
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, StoreFull, TransportError
 from zmesh.peer.clock import SAVE_EVERY, StoreClock
+from zmesh.peer.entropy import SystemEntropy
+from zmesh.peer.place import Place
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
 from zmesh.protocol.bounds import UNCOMMITTED_BYTES
@@ -40,27 +41,7 @@ from zmesh.trust.device import Device
 _log = logging.getLogger("zmesh.peer")
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CLOCK_KEY: Final = "clock"
-_POOL_BYTES: Final = 4096
 _NOBODY: Final = (None, None)
-
-
-class SystemEntropy:
-    """Randomness of the system, fetched in bulk: one call to the system per message would be dear."""
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._used = 0
-
-    def token(self, size: int) -> bytes:
-        """Return `size` random bytes, at most 4096, each used once."""
-        if self._used + size > len(self._pool):
-            self._pool, self._used = secrets.token_bytes(_POOL_BYTES), 0
-        start, self._used = self._used, self._used + size
-        return self._pool[start : self._used]
-
-    def fraction(self) -> float:
-        """Return a number in [0, 1)."""
-        return secrets.randbelow(1 << 30) / (1 << 30)
 
 
 class Observer(Protocol):
@@ -77,6 +58,7 @@ class Driver:
     Attributes:
         core: The core.
         link: The ZeroMQ link.
+        place: The process and the event loop it runs in.
         entropy: Randomness for ids.
         observers: Who wants to know about which message, by message id; gone when nobody holds them any more.
     """
@@ -91,6 +73,7 @@ class Driver:
         """
         self.observers: WeakValueDictionary[bytes, Observer] = WeakValueDictionary()
         self.entropy = SystemEntropy()
+        self.place = Place()
         self.core: Core
         self.link: ZmqLink
         self._store, self._clock, self._device = store, clock, device
@@ -156,6 +139,18 @@ class Driver:
 
     # --- commands ---
 
+    def check(self) -> None:
+        """See that the caller is where the peer runs, and that it does.
+
+        Raises:
+            WrongLoop: It is another thread, another event loop or a forked process.
+            PeerClosed: The peer is not running.
+        """
+        self.place.check_process()
+        if self._closed:
+            raise self._fault
+        self.place.check_loop()
+
     def number(self) -> int:
         """Return a new ticket or holder number."""
         self._numbers += 1
@@ -172,6 +167,12 @@ class Driver:
         """
         future: asyncio.Future[Settled] = self._loop.create_future()
         self.submit_then(ticket, command, future.set_result, future)
+        return future
+
+    def carry_out(self, ticket: int, command: Command) -> asyncio.Future[None]:
+        """As `submit`, for a command of which nothing is to be known but that it is on disk."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.submit_then(ticket, command, lambda _: future.set_result(None), future)
         return future
 
     def submit_then(
@@ -191,8 +192,7 @@ class Driver:
         Raises:
             MeshError: It cannot be done; nothing of it was.
         """
-        if self._closed:
-            raise self._fault
+        self.check()
         try:
             self.core.command(command, self._clock.now())
         except (MeshError, ValueError):
@@ -206,10 +206,9 @@ class Driver:
         """Return a future for something that may happen; it fails with `PeerClosed` when the peer is closed first.
 
         Raises:
-            PeerClosed: The peer is closed already.
+            PeerClosed, WrongLoop: As in `check`.
         """
-        if self._closed:
-            raise self._fault
+        self.check()
         future: asyncio.Future[Any] = self._loop.create_future()
         self._promises.add(future)
         return future
@@ -223,11 +222,7 @@ class Driver:
         self._consumers.pop(holder, None)
 
     async def change(self) -> None:
-        """Wait until a roster, a name or a link has changed.
-
-        Raises:
-            PeerClosed: The peer was closed.
-        """
+        """Wait until a roster, a name or a link has changed; errors as in `promise`."""
         watcher: asyncio.Future[None] = self.promise()
         self._watchers.append(watcher)
         try:

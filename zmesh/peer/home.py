@@ -3,13 +3,25 @@
 `ZMESH_HOME` names the home; otherwise it is the platform's user data directory. Directories are made with mode 0700.
 """
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
 from zmesh.errors import StoreError
-from zmesh.protocol.address import check_name
+from zmesh.peer.arguments import brief, checked_name
+
+_WAYS_OUT: Final = {
+    errno.EACCES: "Give it to this user",
+    errno.EPERM: "Give it to this user",
+    errno.EEXIST: "Move away the file that is in its place",
+    errno.ENOTDIR: "Move away the file that is in its place",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ENOSPC: "Free some space on its file system",
+    errno.EROFS: "Mount its file system writable",
+}
 
 
 def home_directory(home: Path | str | None = None) -> Path:
@@ -19,8 +31,11 @@ def home_directory(home: Path | str | None = None) -> Path:
         home: What the caller asks for; None for `ZMESH_HOME`, or else the platform's place.
 
     Raises:
+        TypeError: It is no path.
         StoreError: It cannot be made.
     """
+    if home is not None and not isinstance(home, Path | str):
+        raise TypeError(f"home is a path, not {brief(home)}")
     chosen = home or os.environ.get("ZMESH_HOME") or platformdirs.user_data_dir("zmesh", appauthor=False)
     try:
         return _make(Path(chosen).expanduser().absolute())
@@ -35,13 +50,18 @@ def peer_directory(home: Path, name: str) -> Path:
         AddressError: The name is no peer name.
         StoreError: It cannot be made.
     """
-    checked = check_name(name, "peer name")
+    checked = checked_name(name, "peer name")
     return _make(_make(home / "peers") / checked)
 
 
 def device_key_path(home: Path) -> Path:
     """Return where the device key of this user lies."""
     return home / "device.key"
+
+
+def trust_path(home: Path) -> Path:
+    """Return where the membership logs of this device lie."""
+    return home / "trust.db"
 
 
 def rendezvous_directory(home: Path) -> Path:
@@ -53,7 +73,8 @@ def _make(directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, "See to that")
         raise StoreError(
-            f"cannot make {directory}: {error.strerror}. Give it to this user, or set ZMESH_HOME to another place"
+            f"cannot make {directory}: {error.strerror}. {way_out}, or set ZMESH_HOME to another place"
         ) from error
     return directory

@@ -4,11 +4,11 @@ from collections.abc import Awaitable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from zmesh.peer.arguments import PRIORITY_NAMES, checked_delay, checked_priority
 from zmesh.peer.body import unpack_body
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import ID_BYTES
-from zmesh.protocol.effects import Delivery, Done, Nack, Settled
-from zmesh.protocol.priority import Priority
+from zmesh.protocol.effects import Delivery, Done, Nack
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +54,7 @@ class Message:
         self.sender = envelope.sender
         self.to = envelope.to
         self.type = envelope.type
-        self.priority = delivery.priority.name.lower()
+        self.priority = PRIORITY_NAMES[delivery.priority]
         self.thread = envelope.thread
         self.reply_to = envelope.reply_to
         self.sent_at = envelope.sent_at / 1000
@@ -81,7 +81,7 @@ class Message:
         """The sender's full address, store included: answers go there and nowhere else."""
         return f"{self.sender}~{store_text(self._delivery.source)}"
 
-    def done(self, reply: Any = None, *, type: str = REPLY_TYPE) -> Awaitable[object]:  # noqa: A002 - the public name
+    def done(self, reply: Any = None, *, type: str = REPLY_TYPE) -> Awaitable[None]:  # noqa: A002 - the public name
         """Finish the message, and answer it in the same transaction.
 
         Args:
@@ -89,11 +89,13 @@ class Message:
             type: The answer's type.
 
         Returns:
-            Awaitable; over once it is on disk. The request is carried out even when nobody awaits it.
+            Awaitable (no coroutine); over once it is on disk. The request is carried out even when nobody awaits it.
 
         Raises:
             LeaseLost: It was finished before, or has gone to another holder.
-            MeshFull, BodyError, BodyTooLarge: The answer cannot be sent; the message is not finished.
+            MeshFull, BodyError, BodyTooLarge, ValueError: The answer cannot be sent; the message is not finished.
+            PeerClosed: The peer is not running.
+            StoreError: It could not be written to disk (raised by the awaitable); it can be finished again.
         """
         driver = self._agent.driver
         ticket = driver.number()
@@ -104,16 +106,16 @@ class Message:
                 reply,
                 ident=self._next_reply_id(),
                 type=type,
-                priority=Priority.parse(self.priority),
+                priority=checked_priority(self.priority),
                 thread=self.thread or self.id,
                 reply_to=self.id,
             )
-        future = driver.submit(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
+        future = driver.carry_out(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
         before = self._replies
         self._replies += reply is not None
         self.finished = True
 
-        def settled(future: "asyncio.Future[Settled]") -> None:
+        def settled(future: "asyncio.Future[None]") -> None:
             if not future.cancelled() and future.exception() is not None:
                 self.finished, self._replies = False, before  # it is as it was, and can be finished again
 
@@ -121,28 +123,51 @@ class Message:
         return future
 
     def reply(self, body: Any, *, type: str = REPLY_TYPE) -> Awaitable["Receipt"]:  # noqa: A002 - the public name
-        """Answer the message without finishing it; returns the answer's receipt once it is on disk."""
+        """Answer the message without finishing it.
+
+        Args:
+            body: As in `Agent.send`.
+            type: The answer's type.
+
+        Returns:
+            Awaitable (no coroutine) of the answer's receipt, once the answer is on disk.
+
+        Raises:
+            MeshFull, BodyError, BodyTooLarge, ValueError: The answer cannot be sent.
+            PeerClosed: The peer is not running.
+            StoreError: It could not be written to disk (raised by the awaitable).
+        """
         future = self._agent.post(
             self.origin,
             body,
             ident=self._next_reply_id(),
             type=type,
-            priority=Priority.parse(self.priority),
+            priority=checked_priority(self.priority),
             thread=self.thread or self.id,
             reply_to=self.id,
         )
         self._replies += 1
         return future
 
-    def nack(self, delay: float | None = None) -> Awaitable[object]:
+    def nack(self, delay: float | None = None) -> Awaitable[None]:
         """Give the message back; it is delivered again later.
 
         Args:
-            delay: Seconds until then; None for a delay that grows with each attempt.
+            delay: Seconds until then, 0 to a year; None for a delay that grows with each attempt.
+
+        Returns:
+            Awaitable (no coroutine); over once it is on disk. The request is carried out even when nobody awaits it.
+
+        Raises:
+            LeaseLost: It was finished before, or has gone to another holder.
+            TypeError, ValueError: The delay is none.
+            PeerClosed: The peer is not running.
+            StoreError: It could not be written to disk (raised by the awaitable); it comes again all the same.
         """
+        delay = checked_delay(delay)
         driver = self._agent.driver
         ticket = driver.number()
-        future = driver.submit(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
+        future = driver.carry_out(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
         self.finished = True  # even if the commit fails: then it comes again, and only the attempt is not written down
         return future
 

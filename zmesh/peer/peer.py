@@ -13,15 +13,17 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.errors import AmbiguousAddress, PeerClosed, UnknownAgent, WaitTimeout
+from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
+from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
 from zmesh.peer.clock import StoreClock, machine_clocks
 from zmesh.peer.driver import Driver, saved_clock
+from zmesh.peer.duration import parse_timeout
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zap import STRANGER, Admission
 from zmesh.peer.zmq_link import ZmqLink
-from zmesh.protocol.address import Address, check_name, store_text
+from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.effects import OpenMailbox, Sighted
 from zmesh.trust.device import Device
 
@@ -56,6 +58,9 @@ class Peer:
         async with zmesh.Peer("pipeline") as peer:
             code = await peer.agent("code")
 
+    It lives in the event loop it was started in: everything of it is used there, in no other thread and in no forked
+    process (`WrongLoop`).
+
     Attributes:
         name: Its name.
         home: Where its state lies.
@@ -79,9 +84,12 @@ class Peer:
 
         Raises:
             AddressError: The name breaks the grammar.
-            ValueError: A source of addresses is none.
+            TypeError, ValueError: An argument is wrong; a source of addresses is none.
+            StoreError: The home cannot be made.
         """
-        self.name = check_name(name, "peer name")
+        self.name = checked_name(name, "peer name")
+        if not isinstance(bind, str):
+            raise TypeError(f"bind is an endpoint such as 'tcp://*:*', not {brief(bind)}")
         self.home = home_directory(home)
         self._bind = bind
         self._sources = _sources(discovery)
@@ -108,9 +116,20 @@ class Peer:
         """Open the store, listen, and look for others.
 
         Raises:
-            PeerRunning: Another process runs this peer.
+            PeerRunning: Another process runs this peer, or this one does already.
             StoreError, DeviceKeyError, TransportError: It cannot be opened; the message says what to do.
         """
+        try:
+            await self._start()
+        except PeerRunning as error:
+            if error.pid != os.getpid():
+                raise
+            raise PeerRunning(
+                f"this process runs the peer {self.name!r} already: use that one, or give this one another name",
+                error.pid,
+            ) from None
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             loop = asyncio.get_running_loop()
             device = Device.load_or_create(device_key_path(self.home))
@@ -131,7 +150,18 @@ class Peer:
             self._stack = stack.pop_all()
 
     async def close(self) -> None:
-        """Say goodbye and release everything; what was sent and not delivered goes out when the peer runs again."""
+        """Say goodbye and release everything; what was sent and not delivered goes out when the peer runs again.
+
+        Closing it a second time does nothing. Nor does closing it in a forked process, to which nothing of it belongs.
+
+        Raises:
+            WrongLoop: It runs in another event loop: close it there.
+        """
+        if self._driver is not None and self._stack is not None:
+            if self._driver.place.forked:
+                self._driver.place.abandon()
+                return
+            self._driver.place.check_loop()
         stack, self._stack = self._stack, None
         self._driver = None
         self._agents = {}
@@ -170,19 +200,22 @@ class Peer:
 
         Raises:
             AddressError: The name breaks the grammar.
+            TypeError, ValueError: The role or the capabilities are none.
             MeshFull: The peer has too many mailboxes.
-            PeerClosed: The peer is not running.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+            StoreError: The mailbox could not be written to disk.
         """
         driver, store = self.driver, self._store
         assert store is not None
-        name = check_name(name, "agent name")
+        name = checked_name(name, "agent name")
         ticket = driver.number()
         mailbox = driver.core.node.inbox.mailboxes.get(name)
         if role is None:
             role = mailbox.role if mailbox else ""
         if capabilities is None:
             capabilities = mailbox.capabilities if mailbox else ()
-        opened = driver.submit(ticket, OpenMailbox(ticket, name, role, tuple(capabilities)))
+        command = OpenMailbox(ticket, name, checked_role(role), checked_capabilities(capabilities))
+        opened = driver.submit(ticket, command)
         # Attached before the commit: the roster shows the mailbox and its holder at once.
         agent = self._agents.get(name) or Agent(name, self.name, driver, store)
         try:
@@ -198,29 +231,32 @@ class Peer:
 
     # --- looking around ---
 
-    async def wait_for(self, address: str, timeout: float | None = None) -> str:  # noqa: ASYNC109 - as in `stored`
+    async def wait_for(self, address: str, timeout: float | str | None = None) -> str:  # noqa: ASYNC109 - as `stored`
         """Wait until an agent is there: its peer linked, its mailbox in the roster. Sending does not need it.
 
         Args:
             address: `agent@peer`, or `agent`.
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most, or "5s"; 0 does not wait. None for ever.
 
         Returns:
             The address it was resolved to.
 
         Raises:
             AddressError: The address breaks the grammar.
+            ValueError: The timeout is no time.
             WaitTimeout: It is not there yet.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
         """
         driver = self.driver
-        parsed = Address.parse(address)
+        driver.check()
+        parsed, seconds = Address.parse(checked_address(address)), parse_timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 while (found := _present(driver, parsed)) is None:
                     await driver.change()
         except TimeoutError:
             near = ", ".join(sorted(f"{name}@{peer.name}" for peer in self.peers() for name in peer.agents)[:10])
-            raise WaitTimeout(f"{address} is not there after {timeout} s; there are: {near or 'no agents'}") from None
+            raise WaitTimeout(f"{parsed} is not there after {seconds:g} s; there are: {near or 'no agents'}") from None
         return found
 
     @property
@@ -229,9 +265,11 @@ class Peer:
 
         Raises:
             PeerClosed: The peer is not running.
+            WrongLoop: This is a forked process.
         """
         if self._driver is None:
             raise PeerClosed(f"the peer {self.name!r} is not running: use it in `async with`, or call start()")
+        self._driver.place.check_process()
         return self._driver
 
     @property
@@ -252,8 +290,13 @@ class Peer:
         return self.driver.link.endpoints
 
     def peers(self) -> list[PeerInfo]:
-        """Return the other peers that are known, linked ones first."""
+        """Return the other peers that are known, linked ones first.
+
+        Raises:
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+        """
         driver = self.driver
+        driver.place.check_loop()
         infos = [
             PeerInfo(
                 remote.name,
@@ -289,8 +332,8 @@ def _sources(asked: Iterable[str] | None) -> tuple[str, ...]:
     if asked is None:
         listed = os.environ.get("ZMESH_DISCOVERY")
         asked = DISCOVERY if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
-    chosen = tuple(asked)
+    chosen = several(asked, "discovery", "['rendezvous']")
     for name in chosen:
         if name not in DISCOVERY:
-            raise ValueError(f"{name!r} is no source of addresses: choose among {', '.join(DISCOVERY)}")
+            raise ValueError(f"{brief(name)} is no source of addresses: choose among {', '.join(DISCOVERY)}")
     return tuple(name for name in DISCOVERY if name in chosen)

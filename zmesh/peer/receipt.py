@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from zmesh.errors import MeshError, MessageDead, MessageExpired, MessageLost, MessageRefused, WaitTimeout
+from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.effects import CancelSend, Progress, Settled
 from zmesh.protocol.states import Sent
 
@@ -17,6 +18,7 @@ _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.DEAD: (MessageDead, "is dead: its recipient gave up on it; it is kept there and can be replayed"),
     Sent.LOST: (MessageLost, "may be lost: a disk went back in time; ask its recipient before sending it again"),
 }
+_CANCELLED: Final = "cancelled"  # the detail of an expiry that the sender wished for
 _STORED: Final = frozenset({Sent.STORED, Sent.HANDLED, Sent.DEAD})
 _HANDLED: Final = frozenset({Sent.HANDLED})
 
@@ -53,30 +55,39 @@ class Receipt:
             return self._state.name.lower()
         return live.state.name.lower()
 
-    async def stored(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
+    async def stored(self, timeout: float | str | None = None) -> None:  # noqa: ASYNC109 - the public name
         """Wait until the message is in the recipient's durable inbox.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most, or "5s"; 0 does not wait. None for ever.
 
         Raises:
             MessageRefused, MessageExpired, MessageLost: It never will be.
             WaitTimeout: It is not there yet; it goes on being delivered.
             PeerClosed: The peer was closed meanwhile; it goes on being delivered when the peer runs again.
+            ValueError: The timeout is no time.
         """
         await self._reached(_STORED, "stored", timeout)
 
-    async def handled(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
+    async def handled(self, timeout: float | str | None = None) -> None:  # noqa: ASYNC109 - the public name
         """Wait until the recipient is done with the message.
+
+        Args:
+            timeout: As in `stored`.
 
         Raises:
             MessageRefused, MessageExpired, MessageDead, MessageLost: It never will be.
             WaitTimeout, PeerClosed: It is not done with it yet.
+            ValueError: The timeout is no time.
         """
         await self._reached(_HANDLED, "handled", timeout)
 
     def cancel(self) -> None:
-        """End the message now, as its ttl would; `state` tells how far it had got."""
+        """End the message now, as its ttl would, unless it is stored already; `state` tells how far it had got.
+
+        Raises:
+            PeerClosed: The peer is not running.
+        """
         self._driver.tell(CancelSend(self.id))
 
     def settle(self, settled: Settled) -> None:
@@ -123,17 +134,18 @@ class Receipt:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _reached(self, wanted: frozenset[Sent], name: str, timeout: float | None) -> None:  # noqa: ASYNC109
+    async def _reached(self, wanted: frozenset[Sent], name: str, timeout: float | str | None) -> None:  # noqa: ASYNC109
+        seconds = parse_timeout(timeout)
         if self._state in wanted:
             return
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 while self._state not in wanted:
                     self._raise_failure()
                     await self._change()
         except TimeoutError:
             raise WaitTimeout(
-                f"the message to {self.address} is {self.state}, not {name}, after {timeout} s; "
+                f"the message to {self.address} is {self.state}, not {name}, after {seconds:g} s; "
                 "it goes on being delivered, and the receipt can be asked again"
             ) from None
 
@@ -141,6 +153,8 @@ class Receipt:
         failure = _FAILURES.get(self._state)
         if failure is not None:
             kind, text = failure
+            if self._state is Sent.EXPIRED and self.detail == _CANCELLED:
+                raise kind(f"the message to {self.address} was cancelled before anybody took it")
             raise kind(f"the message to {self.address} {text}" + (f" ({self.detail})" if self.detail else ""))
 
     async def _change(self) -> None:

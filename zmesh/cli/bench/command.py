@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,10 @@ from zmesh.cli.bench.summary import Line, Runs, lines, medians
 Run = Callable[[Path, Sizes], Figures]
 NAMES: Final = ("throughput", "latency", "raw", "memory", "drain")
 _TOO_OLD: Final = "this nats-server does not know sync_interval (2.10 and later do): its strict figures are missing"
+_FLOOR: Final = (
+    "the lines of the floor are measured one after the other: where other work uses the disk, they can contradict "
+    "each other"
+)
 _BELOW_TEN: Final = 10.0
 _THOUSAND: Final = 1000.0
 _IN_MEMORY: Final = frozenset(("tmpfs", "ramfs"))
@@ -60,7 +65,7 @@ def bench(
     sizes = QUICK if quick else FULL
     with tempfile.TemporaryDirectory(prefix="zmesh-bench-", dir=disk(directory)) as made:
         place = Path(made)
-        machine = facts(place) | {"nats_server": rival.server_version if rival else None}
+        machine = facts(place, rival)
         plan, notes = _plan(only or NAMES, rival, place)
         runs = _measure(plan, 1 if quick else rounds, sizes, place)
     table = lines(runs, judge=not quick)
@@ -78,6 +83,8 @@ def _plan(chosen: Sequence[str], rival: Nats | None, place: Path) -> tuple[dict[
     if rival is not None and {"throughput", "latency"}.intersection(chosen):
         strict = rival.always_syncs(_fresh(place, "try"))
         notes += [] if strict else [_TOO_OLD]
+    if "latency" in chosen:
+        notes.append(_FLOOR)
     for name in (name for name in NAMES if name in chosen):
         plan[name] = getattr(measurements, name)
         if name == "latency":
@@ -132,16 +139,19 @@ def _show(machine: dict[str, Any], runs: Runs, table: Sequence[Line], notes: Seq
     shown = Table(
         title=f"zmesh bench: medians of {rounds} interleaved run{'s' if rounds > 1 else ''}", title_justify="left"
     )
+    judged = any(line.passed is not None for line in table)
     shown.add_column("what")
     shown.add_column("figure", justify="right")
-    shown.add_column("runs", justify="right")
+    if rounds > 1:
+        shown.add_column("runs", justify="right")
     shown.add_column("goal")
-    shown.add_column("")
+    if judged:
+        shown.add_column("verdict")
     for line in table:
         figure = f"{_number(line.figure)} {line.unit}" if line.figure is not None else "not measured"
         spread = " - ".join(map(_number, line.spread)) if line.spread else ""
         verdict = {True: "[green]pass[/]", False: "[red]miss[/]", None: ""}[line.passed]
-        shown.add_row(line.what, figure, spread, line.goal, verdict)
+        shown.add_row(line.what, figure, *[spread] * (rounds > 1), line.goal, *[verdict] * judged)
     screen = Console()
     screen.print(shown)
     for note in notes:
@@ -177,13 +187,13 @@ def disk(asked: Path | None) -> Path:
     return Path.home() if filesystem(usual) in _IN_MEMORY else usual
 
 
-def facts(directory: Path) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    try:
-        client: str | None = version("nats-py")
-    except PackageNotFoundError:
-        client = None
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+def facts(directory: Path, rival: Nats | None) -> dict[str, Any]:
+    """Return what the figures depend on; of the rival only when it is measured."""
+    client: str | None = None
+    if rival is not None:
+        with suppress(PackageNotFoundError):
+            client = version("nats-py")
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     return {
         "zmesh": zmesh.__version__,
         "python": platform.python_version(),
@@ -195,4 +205,5 @@ def facts(directory: Path) -> dict[str, Any]:
         "pyzmq": zmq.pyzmq_version(),
         "libzmq": zmq.zmq_version(),
         "nats_py": client,
+        "nats_server": rival.server_version if rival else None,
     }

@@ -54,7 +54,7 @@ _FIGURES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("floor", "commit_p50_ms", "floor: one FULL commit, p50", "ms"),
     ("floor", "way_p50_ms", "floor: one CURVE way, p50", "ms"),
     ("floor", "sum_p50_ms", "floor: 2 commits + 1 way", "ms"),
-    ("floor", "chain_p50_ms", "floor: all three in a row, p50", "ms"),
+    ("floor", "chain_p50_ms", "floor: the same, as one chain, p50", "ms"),
     ("nats-latency", "send_p50_ms", "NATS: publish to ack, p50", "ms"),
     ("nats-latency", "inbox_p50_ms", "NATS: publish to consumer, p50", "ms"),
     ("nats-latency-always", "send_p50_ms", "NATS, sync always: to ack, p50", "ms"),
