@@ -195,9 +195,11 @@ def test_what_cannot_be_dialled_or_sent_is_no_error(
                 raise TransportError(f"{endpoint} is no address")
 
             monkeypatch.setattr(driver.link, "dial", dial)
-            carry(driver, Dial(STORE, "", "nonsense"))
+            carry(driver, Dial(STORE, driver.core.node.device, "nonsense"))
+            carry(driver, Dial(STORE, "no member", "elsewhere"))
             carry(driver, Transmit(STORE, [b"lost"]))
             assert "nonsense is no address" in caplog.text
+            assert "elsewhere" not in caplog.text, "who is no member is not dialled"
             await code.send("code", "still alive")
 
     asyncio.run(scenario())

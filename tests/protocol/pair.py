@@ -25,6 +25,9 @@ from zmesh.protocol.effects import (
     Failed,
     FetchIn,
     FetchOut,
+    Hangup,
+    Linked,
+    Nack,
     Notice,
     OpenMailbox,
     Persist,
@@ -33,14 +36,18 @@ from zmesh.protocol.effects import (
     Settled,
     Sighted,
     Take,
+    Told,
     Transmit,
 )
-from zmesh.protocol.frames import Frame
+from zmesh.protocol.frames import Data, Frame, Outcome
 from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Received
 
 if TYPE_CHECKING:
+    import pytest
+
     from zmesh.protocol.remote import Remote
-    from zmesh.protocol.states import Received, Sent
+    from zmesh.protocol.states import Sent
 
 V = TypeVar("V")
 DEVICE = "d" * 32
@@ -96,6 +103,8 @@ class Node:
         self.deliveries: list[Delivery] = []
         self.progress: list[Progress] = []
         self.notices: list[Notice] = []
+        self.linked: list[Linked] = []
+        self.told: list[Told] = []
         self.flush()
 
     def kill(self) -> None:
@@ -182,7 +191,7 @@ class Node:
             for effect in effects:
                 self.carry_out(effect)
 
-    def carry_out(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
+    def carry_out(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one line for each effect
         now = self.world.now
         match effect:
             case Persist():
@@ -207,8 +216,12 @@ class Node:
                 self.progress.append(effect)
             case Notice():
                 self.notices.append(effect)
-            case _:
+            case Hangup():
                 self.connections.discard(effect.store)
+            case Linked():
+                self.linked.append(effect)
+            case Told():
+                self.told.append(effect)
 
     def whole(self, found: dict[int, V]) -> dict[int, V]:
         return {row: value for row, value in found.items() if row not in self.damaged}
@@ -372,3 +385,58 @@ def two(*, listening: bool = True) -> tuple[World, Node, Node]:
 def losing(kind: type[Frame], source: Node) -> Rule:
     """Lose the frames of a kind from one of them."""
     return lambda node, _, frame: node is source and isinstance(frame, kind)
+
+
+# --- situations that several tests begin with ---
+
+
+def one() -> tuple[World, Node]:
+    """A peer with the mailbox `in`, which writes to itself."""
+    world = World()
+    node = world.add("a")
+    node.open("in")
+    return world, node
+
+
+def nack(node: Node, at: int = -1, *, delay: float | None = None, count: bool = True) -> None:
+    """Give one of the deliveries back, the latest if not told otherwise."""
+    delivery = node.deliveries[at]
+    node.command(Nack(node.ticket(), delivery.holder, delivery.row, delay, count))
+
+
+def received(node: Node) -> list[Received]:
+    """Return the states of all that is in the inbox."""
+    return [row.state for row in node.disk.in_rows()]
+
+
+def offline() -> tuple[World, Node, Node]:
+    """As `two`, but b is away, and a has noticed."""
+    world, a, b = two(listening=False)
+    b.kill()
+    world.run(30.0)
+    return world, a, b
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool) -> tuple[World, Node, Node, bytes]:
+    """b has handled a message, then a's disk goes back to before it was sent, and b's mailbox is full."""
+    world, a, b = two()
+    world.drop.append(losing(Data, a))
+    ident = a.send("inbox@b", ttl=60.0)
+    world.settle()
+    copy = a.disk.copy()
+    world.drop.clear()
+    a.send("inbox@b", b"later")
+    world.run(1.0)
+    if not confirmed:
+        world.drop.append(losing(Outcome, b))
+    b.done(0)
+    b.done(1)
+    world.run(1.0)
+    assert b.inserted(ident) == [Received.HANDLED]
+    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 1)
+    b.send("inbox@b", b"in the way")
+    a.restart(copy)
+    world.run(10.0)
+    assert a.remote(b).epoch == 2
+    assert a.core.node.outbox.by_id[ident].number == 0, "it was refused, and waits for room"
+    return world, a, b, ident

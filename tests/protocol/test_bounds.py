@@ -54,6 +54,11 @@ def test_the_versions_are_a_range_of_one_octet() -> None:
         ("RESET_INTERVAL", "HELLO_MAX"),
         ("REWIND_INTERVAL", "STALLED"),
         ("REQUEUE_FIRST", "REQUEUE_MAX"),
+        ("OUTCOMES_PER_FRAME", "MAX_ARRAY"),
+        ("CANCELS_PER_FRAME", "MAX_ARRAY"),
+        ("AGENTS_PER_PAGE", "MAX_ARRAY"),
+        ("MAX_ENVELOPE", "MAX_ARRAYS"),
+        ("OUTCOMES_WINDOW", "KEPT_ENDED"),
     ],
 )
 def test_one_bound_does_not_exceed_the_other(less: str, more: str) -> None:
@@ -67,6 +72,29 @@ def test_two_pings_are_missed_before_a_link_is_silent() -> None:
 def test_a_batch_with_the_largest_message_and_full_envelopes_fits_in_a_frame() -> None:
     header = 64 + bounds.BATCH_MESSAGES * (bounds.MAX_ENVELOPE + bounds.ID_BYTES + 32)
     assert header + bounds.BATCH_BYTES + bounds.MAX_BODY <= bounds.MAX_FRAME
+
+
+@pytest.mark.parametrize(
+    ("field", "bound", "names"),
+    [
+        ("endpoints", "{} of {}", ("MAX_ENDPOINTS", "MAX_ENDPOINT")),
+        ("items", "1 to {}", ("BATCH_MESSAGES",)),
+        ("envelope", "{}", ("MAX_ENVELOPE",)),
+        ("size", "0 to {:,}", ("MAX_BODY",)),
+        ("endings", "{}", ("ENDINGS_PER_ACK",)),
+        ("rewinds", "{}; from 1", ("CLASSES",)),
+        ("fates", "{0}; {0} ids in all", ("OUTCOMES_PER_FRAME",)),
+        ("agents", "{}", ("AGENTS_PER_PAGE",)),
+        ("role", "{}", ("MAX_NAME",)),
+        ("capabilities", "{} of {}", ("MAX_CAPABILITIES", "MAX_NAME")),
+        ("code", "{}", ("MAX_CODE",)),
+        ("text", "{}", ("MAX_TEXT",)),
+    ],
+)
+def test_the_tables_of_fields_have_these_bounds(field: str, bound: str, names: tuple[str, ...]) -> None:
+    text = SPECIFICATION.read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| \d+ \| `{field}` \| [^|]* \| ([^|]*) \|", text, re.MULTILINE)
+    assert set(rows) == {bound.format(*(NUMBERS[name] for name in names))}
 
 
 def test_the_bounds_in_the_specification_are_these() -> None:

@@ -26,13 +26,18 @@ from zmesh.protocol.bounds import (
     ID_BYTES,
     LINK_ID_BYTES,
     MAX_AGENTS,
+    MAX_ARRAY,
+    MAX_ARRAYS,
     MAX_BODY,
     MAX_CAPABILITIES,
     MAX_CODE,
+    MAX_DEPTH,
     MAX_ENDPOINT,
     MAX_ENDPOINTS,
     MAX_ENVELOPE,
     MAX_FRAME,
+    MAX_LOG_BYTES,
+    MAX_LOG_ID,
     MAX_NAME,
     MAX_TEXT,
     MIB,
@@ -42,8 +47,6 @@ from zmesh.protocol.bounds import (
 from zmesh.protocol.codec import (
     HEADER_BYTES,
     MAGIC,
-    MAX_ARRAY,
-    MAX_ARRAYS,
     MAX_LIMIT,
     MAX_NUMBER,
     MAX_TTL_MS,
@@ -62,9 +65,11 @@ from zmesh.protocol.frames import (
     Fate,
     Frame,
     Gone,
+    Have,
     Hello,
     Item,
     Kind,
+    Ops,
     Outcome,
     Peers,
     Ping,
@@ -140,6 +145,7 @@ acks = st.builds(
     outcomes=counts,
     roster=counts,
 )
+logs = st.binary(min_size=1, max_size=MAX_LOG_ID)
 outcomes = st.builds(
     Outcome,
     base=counts,
@@ -178,6 +184,8 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     rosters(),
     gones(),
     st.builds(Bye, codes, texts),
+    st.builds(Have, logs, st.binary(max_size=200)),
+    st.builds(Ops, logs, st.binary(max_size=200)),
 )
 
 # --- one good frame of each kind, as the fields of its header ---------------------------------------------------------
@@ -195,6 +203,8 @@ GOOD: dict[Kind, list[Any]] = {
     Kind.PEERS: [9, 0, 2, [["coder", "reviewer", ["python"], True]]],
     Kind.GONE: [1, 2, 3, 4, ID],
     Kind.BYE: ["closing", "see you"],
+    Kind.HAVE: [b"log", b"content"],
+    Kind.OPS: [b"l" * MAX_LOG_ID, b""],
 }
 LIMITS = {(Kind.HELLO, 9), (Kind.ACK, 2)}
 
@@ -291,6 +301,15 @@ def test_a_text_for_people_is_cut_so_that_the_other_side_reads_it(
     _, frame = decode(encode(LINK, frame_of(text, text)))
     clean = "".join("?" if unicodedata.category(c) in ("Cc", "Cs") or c in MISLEADING else c for c in text)
     assert frame == frame_of(clean[:MAX_CODE], clean[:MAX_TEXT])
+
+
+@pytest.mark.parametrize(
+    "other", ["x", "quic://10.0.0.1:5", "tcp://10.0.0.1", "tcp://a b:5", "tcp://10.0.0.1:5/x", "tcp://u@h:5", ""]
+)
+def test_an_endpoint_of_another_kind_is_ignored(other: str) -> None:
+    good = "tcp://[fe80::1%eth0]:5600"
+    _, frame = decode(encode(LINK, hello((other, good))))
+    assert frame == hello((good,))
 
 
 def hello(endpoints: tuple[str, ...]) -> Hello:
@@ -453,7 +472,7 @@ def test_unknown_trailing_fields_are_ignored(kind: Kind) -> None:
         return value
 
     fields = [longer(f) for f in GOOD[kind]]
-    later = [*fields, "new", [1, [2]], None, b"x", msgpack.ExtType(5, b"x")]
+    later = [*fields, "new", [1, [2]], None, b"x", 1.5, float("nan")]
     assert decode(parts_of(kind, later)) == decode(parts_of(kind, GOOD[kind]))
 
 
@@ -521,7 +540,7 @@ def wrong_for(value: object) -> list[Any]:
     if isinstance(value, int):
         return [*never, True, False, -1, 1 << 63, (1 << 64) - 1, str(value), b"1", [value]]
     if isinstance(value, bytes):
-        return [*never, value.decode(), None, 0, [value], b"x" * (MAX_ENVELOPE + 1)]
+        return [*never, value.decode(), None, 0, [value], b"x" * (MAX_LOG_BYTES + 1)]
     if isinstance(value, str):
         return [*never, value.encode(), None, 0, [value], "x" * 300]
     if isinstance(value, list):
@@ -601,6 +620,11 @@ def test_only_a_limit_may_exceed_the_largest_number(kind: Kind, path: Path_, val
         (Kind.GONE, (2,), 5),
         (Kind.BYE, (0,), "x" * (MAX_CODE + 1)),
         (Kind.BYE, (1,), "x" * (MAX_TEXT + 1)),
+        (Kind.HAVE, (0,), b""),
+        (Kind.HAVE, (0,), b"l" * (MAX_LOG_ID + 1)),
+        (Kind.HAVE, (1,), "text"),
+        (Kind.OPS, (0,), "log"),
+        (Kind.OPS, (1,), bytes(MAX_LOG_BYTES + 1)),
     ],
 )
 def test_one_beyond_a_bound_is_refused(kind: Kind, path: Path_, value: object) -> None:
@@ -628,6 +652,8 @@ HOSTILE: dict[str, bytes] = {
     "overlong UTF-8": b"\x91\xa2\xc0\x80",
     "a timestamp of a wrong length": b"\x91\xd4\xff\x00",
     "a timestamp with too many nanoseconds": b"\x91\xc7\x0c\xff" + b"\xff" * 12,
+    "an extension without octets": b"\x91\xc7\x00\x05",
+    "a timestamp": b"\x91\xd6\xff\x00\x00\x00\x01",
     "an extension cut short": b"\x91\xc9\xff\xff\xff\xff\x00",
     "an array of four billion": b"\xdd\xff\xff\xff\xff",
     "a map of four billion": b"\xdf\xff\xff\xff\xff",
@@ -690,6 +716,22 @@ def test_the_number_of_arrays_is_bounded() -> None:
     assert decode(parts_of(Kind.RESET, [rows])) == (LINK, Reset())
     assert refused(parts_of(Kind.RESET, [rows, []])) == "bad-msgpack"
     assert refused(parts_of(Kind.RESET, [[0] * (MAX_ARRAY + 1)])) == "bad-msgpack"
+
+
+def test_the_depth_of_arrays_is_bounded() -> None:
+    """In fields that are unknown too: how deep another reader's stack goes is not part of the wire."""
+    nested: list[Any] = []
+    for _ in range(MAX_DEPTH - 2):
+        nested = [nested]
+    assert decode(parts_of(Kind.BYE, [*GOOD[Kind.BYE], nested])) == (LINK, Bye("closing", "see you"))
+    assert refused(parts_of(Kind.BYE, [*GOOD[Kind.BYE], [nested]])) == "bad-msgpack"
+
+
+@pytest.mark.parametrize("extension", [msgpack.ExtType(5, b"x"), msgpack.ExtType(5, b""), msgpack.Timestamp(1, 2)])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_header_holds_no_extension_types(kind: Kind, extension: object) -> None:
+    for later in (extension, [[extension]]):
+        assert refused(parts_of(kind, [*GOOD[kind], later])) == "bad-msgpack"
 
 
 # --- what they send: noise --------------------------------------------------------------------------------------------

@@ -10,9 +10,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.protocol.pair import DEVICE, Node, World, two
 from zmesh.errors import LeaseLost, MeshFull
 from zmesh.protocol import core as module
+from zmesh.protocol.bounds import MAX_EPOCH
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import CancelSend, Close, Delivery, Detach, Done, Nack, Send, Sighted, Take, Untake
-from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Hello, Ping, Reset
+from zmesh.protocol.effects import (
+    CancelSend,
+    Close,
+    Delivery,
+    Detach,
+    Done,
+    Exclude,
+    Nack,
+    Send,
+    Share,
+    Sighted,
+    Take,
+    Untake,
+)
+from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Have, Hello, Ping, Reset
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent
 
@@ -103,7 +117,7 @@ class Storm(RuleBasedStateMachine):
 
     def leased(self, node: Node) -> list[Delivery]:
         """What a holder has got and not finished, as the core sees it."""
-        holders = node.core.node.inbox._holders  # noqa: SLF001
+        holders = node.core.node.inbox.leases._holders  # noqa: SLF001
         leases = {row: m for holder in holders.values() for row, m in holder.leases.items() if not m.finishing}
         newest = {delivery.row: delivery for delivery in node.deliveries}
         return [
@@ -255,8 +269,8 @@ class Storm(RuleBasedStateMachine):
         core = node.core.node
         assert not core.outbox.by_id
         assert not core.outbox.waiting
-        assert not core.inbox._messages  # noqa: SLF001
-        assert core.inbox._cached == core.outbox._cached == 0  # noqa: SLF001
+        assert not core.inbox.messages.by_row
+        assert core.inbox.messages.cached == core.outbox.messages.cached == 0
         assert all(mailbox.count == mailbox.size == mailbox.arriving == 0 for mailbox in core.inbox.mailboxes.values())
         for remote in core.remotes.values():
             assert remote.up
@@ -323,6 +337,19 @@ def test_a_lie_costs_the_link_and_is_kept() -> None:
     assert len(world.frames(Bye, "a")) == frames + 1
     assert a.remote(b).link.state is Link.IDLE
     assert (b.device, b.remote(a).link.id) not in a.core.node.by_link
+
+
+def test_a_lie_before_our_link_is_up_costs_the_link_without_a_word() -> None:
+    """They know our link or they do not: a frame other than HELLO would only bring a RESET."""
+    world, a, b = two()
+    theirs = b.remote(a).link.id
+    a.core.undeliverable(b.store, world.now)
+    assert not a.remote(b).up
+    before = len(world.frames(Bye, "a"))
+    world.inject(a, encode(theirs, Ping(MAX_EPOCH + 1, (0,) * 5, (0,) * 5, 1)), b.device, b.store)
+    assert a.audits("bad-epoch")
+    assert len(world.frames(Bye, "a")) == before
+    assert (b.device, theirs) not in a.core.node.by_link
 
 
 def test_a_lie_in_a_hello_costs_nobody_anything() -> None:
@@ -488,6 +515,31 @@ def test_a_sighting_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
     a.command(Sighted(b"x" * 16, "x", DEVICE, ()))
     assert list(a.core.node.remotes) == [b.store]
+
+
+def test_what_is_shared_goes_to_who_listens_and_nowhere_else() -> None:
+    world, a, b = two()
+    frame = Have(b"log", b"content")
+    a.command(Share(b.store, frame))
+    world.settle()
+    assert [(told.store, told.device, told.frame) for told in b.told] == [(a.store, a.device, frame)]
+    a.command(Share(b"unknown".ljust(16), frame))
+    a.core.undeliverable(b.store, world.now)
+    a.command(Share(b.store, frame))
+    assert len(world.frames(Have, "a")) == 1
+
+
+def test_a_device_that_is_no_member_any_more_is_hung_up_on_and_dialled_no_longer() -> None:
+    world = World()
+    a, b, c = world.add("a"), world.add("b"), world.add("c", device="e" * 32)
+    world.meet(a, b, c)
+    world.run(1.0)
+    world.drop.append(lambda node, target, _: c in (node, target))
+    a.command(Exclude(c.device, "its owner lost it"))
+    world.run(60.0)
+    assert (a.remote(c).link.state, a.remote(c).trouble) == (Link.IDLE, "its owner lost it")
+    assert a.remote(b).up
+    assert not any(device == c.device for device, _ in a.core.node.by_link)
 
 
 def test_closing_says_goodbye_to_those_who_listen() -> None:

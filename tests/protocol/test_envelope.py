@@ -77,13 +77,23 @@ def test_every_field_refuses_what_it_must_not_hold(place: int, value: object) ->
 
 
 def test_trailing_fields_of_a_later_version_are_ignored() -> None:
-    data = msgpack.packb([*GOOD, {"a": [1]}, None, b"x"])
+    data = msgpack.packb([*GOOD, ["a", [1]], None, b"x", 1.5])
     assert unpack_envelope(data) == unpack_envelope(msgpack.packb(GOOD))
 
 
-@pytest.mark.parametrize("fields", [[], GOOD[:6], None, 7, "text", b"bytes", {"to": "inbox"}])
-def test_what_is_no_array_of_seven_fields_is_refused(fields: object) -> None:
+@pytest.mark.parametrize("later", [{"a": 1}, [{}], msgpack.ExtType(5, b"x"), msgpack.Timestamp(1)])
+def test_what_no_version_may_hold_is_refused_in_later_fields_too(later: object) -> None:
+    assert refused(msgpack.packb([*GOOD, later])).startswith("not one msgpack array: ")
+
+
+@pytest.mark.parametrize("fields", [[], GOOD[:6]])
+def test_fewer_than_seven_fields_are_refused(fields: object) -> None:
     assert refused(msgpack.packb(fields)) == "not an array of 7 fields"
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", b"bytes", {"to": "inbox"}])
+def test_what_is_no_array_is_refused(value: object) -> None:
+    assert refused(msgpack.packb(value)).startswith("not one msgpack array: ")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_what_is_no_array_of_seven_fields_is_refused(fields: object) -> None:
     ],
 )
 def test_what_is_no_msgpack_is_refused(data: bytes) -> None:
-    assert refused(data).startswith("not msgpack: ")
+    assert refused(data).startswith("not one msgpack array: ")
 
 
 def test_a_long_envelope_is_refused_unread() -> None:

@@ -130,6 +130,24 @@ def test_a_known_peer_that_was_upgraded_beyond_us_is_not_talked_to(device: str) 
     assert a.remote(b).trouble == "", "it speaks our version after all"
 
 
+def test_the_shell_is_told_of_every_link_that_comes_up() -> None:
+    world, a, b = two()
+    assert [(linked.store, linked.device) for linked in a.linked] == [(b.store, b.device)]
+    a.core.ready(b.store, world.now)
+    a.flush()
+    world.run(1.0)
+    assert len(a.linked) == 2
+
+
+def test_links_that_end_because_of_a_version_are_forgotten() -> None:
+    world, a = alone()
+    for number in range(20):
+        link = number.to_bytes(8, "big")
+        for frame in (hello(), hello(proto_min=9, proto_max=9)):
+            world.inject(a, encode(link, frame), DEVICE, b"path")
+        assert a.core.node.by_link == {}
+
+
 # --- where our streams stand there ---
 
 
@@ -203,9 +221,47 @@ def test_gone_leaves_when_the_loss_is_on_disk_and_nothing_before_it() -> None:
     a.commit_held()
     assert world.frames(Gone) == [Gone(1, NORMAL, 1, 1, ident)]
     assert a.receipt(ident) is Sent.LOST
+    assert a.states(ident) == [Sent.STORED, Sent.LOST]
     after = a.send("inbox@b")
     world.run(5.0)
     assert a.receipt(after) is Sent.STORED
+
+
+def test_a_hello_that_knows_what_is_not_on_our_disk_yet_settles_nothing() -> None:
+    """It is believed up to the mark that was committed; a new epoch costs only the liar."""
+    world, a, b = two()
+    b.kill()
+    world.run(30.0)
+    ident = a.send("inbox@b")
+    remote = a.remote(b)
+    world.drop.append(lambda *_: True)
+    a.holding = True
+    remote.outs[NORMAL].mark = 1  # wanted, and its commit is under way
+    for number in (b"link one", b"link two"):
+        a.core.ready(b.store, world.now)
+        a.flush()
+        for echo in (b"", remote.link.id):
+            cursors = [Cursor(0, NO_ID)] * 5
+            cursors[NORMAL] = Cursor(1, ident)
+            frame = hello(store=b.store, name="b", echo=echo, up=bool(echo), epoch=1, cursors=tuple(cursors))
+            world.inject(a, encode(number, frame), b.device, b.store)
+            world.now += 0.1
+    assert remote.outs[NORMAL].high <= remote.outs[NORMAL].saved_mark
+    confirmation = Ack(1, (0, 0, 1, 0, 0), (9,) * 5, (), (), 0, 0)
+    world.inject(a, encode(b"link two", confirmation), b.device, b.store)
+    a.commit_held()
+    assert a.states(ident) == []
+
+
+def test_losses_of_one_class_are_told_once_in_a_while() -> None:
+    world, a, b = two()
+    copy = b.disk.copy()
+    for _ in range(5):
+        a.send("inbox@b")
+        world.run(1.0)
+        b.restart(copy.copy())
+        world.run(0.5)
+    assert len(a.audits("lost")) < 3
 
 
 @pytest.mark.parametrize("how", ["the commit fails", "the link is another one"])

@@ -1,10 +1,13 @@
 """What the frames on a link mean, and what happens to claims that cannot be true."""
 
+from typing import TYPE_CHECKING
+
+import msgpack
 import pytest
 
 from tests.protocol.pair import Node, World, losing, two
-from zmesh.protocol.bounds import NO_ID, STORE_RETRY, WINDOW_MESSAGES
-from zmesh.protocol.codec import encode
+from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, STORE_RETRY, WINDOW_MESSAGES
+from zmesh.protocol.codec import MAGIC, encode
 from zmesh.protocol.frames import (
     Ack,
     Bye,
@@ -14,7 +17,10 @@ from zmesh.protocol.frames import (
     Fate,
     Frame,
     Gone,
+    Have,
     Item,
+    Kind,
+    Ops,
     Outcome,
     Peers,
     Ping,
@@ -23,6 +29,9 @@ from zmesh.protocol.frames import (
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent
+
+if TYPE_CHECKING:
+    from zmesh.protocol.effects import Persist
 
 LIMITS = (WINDOW_MESSAGES,) * 5
 NORMAL = Priority.NORMAL
@@ -270,6 +279,51 @@ def test_what_is_gone_is_jumped_over_only_if_it_is_what_comes_next() -> None:
     assert "(class 2, 2 to 5)" in b.audits("lost")[0]
 
 
+def test_a_flood_of_losses_does_not_fill_the_log_and_the_store() -> None:
+    world, a, b = two()
+    for number in range(1, 100):
+        say(world, a, b, Gone(1, NORMAL, number, number, b"i" * 16))
+    assert b.remote(a).ins[NORMAL].cursor == 99
+    assert len(b.audits("lost")) == len([n for n in b.notices if n.level == "error"]) == 1
+
+
+@pytest.mark.parametrize("frame", [
+    data(1, epoch=MAX_EPOCH + 1), Ping(MAX_EPOCH + 1, (0,) * 5, (0,) * 5, 1), Gone(MAX_EPOCH + 1, 2, 1, 5, NO_ID),
+])  # fmt: skip
+def test_an_epoch_beyond_all_is_a_lie(frame: Frame) -> None:
+    """Whoever could name the highest number there is would leave no room for a new epoch."""
+    world, a, b = two()
+    say(world, a, b, frame)
+    assert b.audits("bad-epoch")
+    assert b.remote(a).source_epoch <= 1
+    assert not b.remote(a).up
+
+
+def test_a_roster_that_says_nothing_new_is_confirmed_and_changes_nothing() -> None:
+    world, a, b = two()
+    changes = b.core.node.changes
+    commits: list[Persist] = []
+    commit = b.commit
+    b.commit = lambda effect: (commits.append(effect), commit(effect))[1]  # type: ignore[func-returns-value,method-assign]
+    agents = tuple(b.remote(a).roster.agents.values())
+    say(world, a, b, Peers(99, 0, 1, agents))
+    assert b.remote(a).roster_fresh == 99
+    assert b.core.node.changes == changes
+    assert commits == []
+    acks = [frame for frame in world.frames(Ack, "b") if isinstance(frame, Ack)]
+    assert acks[-1].roster == 99
+
+
+@pytest.mark.parametrize("kind", [Have, Ops])
+def test_what_is_told_of_a_log_is_passed_on_while_the_link_is_up(kind: type[Have | Ops]) -> None:
+    world, a, b = two()
+    say(world, a, b, kind(b"log", b"content"))
+    assert [(told.store, told.device, told.frame) for told in b.told] == [(a.store, a.device, kind(b"log", b"content"))]
+    b.core.undeliverable(a.store, world.now)
+    say(world, a, b, kind(b"log", b"more"))
+    assert len(b.told) == 1
+
+
 def test_a_roster_counts_when_all_its_pages_are_there() -> None:
     world, a, b = two()
     say(world, a, b, Peers(7, 0, 2, ()))
@@ -289,3 +343,14 @@ def test_a_goodbye_ends_the_link_and_only_errors_are_shown() -> None:
     say(world, a, b, Bye("ack-beyond", "you are wrong"))
     assert b.remote(a).trouble == "you are wrong"
     assert any("hung up: ack-beyond" in notice.text for notice in b.notices)
+    assert b.core.node.by_link == {}
+
+
+def test_what_a_peer_says_forges_no_line_in_the_log() -> None:
+    world, a, b = two()
+    link = a.remote(b).link.id
+    text = "all is well\nCRITICAL zmesh.peer all is lost \x1b[2J\u202e"
+    frame = MAGIC + bytes([1, Kind.BYE]) + link + msgpack.packb(["x\n", text])
+    world.inject(b, [frame], a.device, a.store)
+    assert b.remote(a).trouble == "all is well?CRITICAL zmesh.peer all is lost ?[2J?"
+    assert all(character.isprintable() for notice in b.notices for character in notice.text)

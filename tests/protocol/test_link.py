@@ -27,7 +27,8 @@ from zmesh.protocol.bounds import (
     SILENCE,
     STALLED,
 )
-from zmesh.protocol.link import NEVER, NOTHING, Act, LinkMachine
+from zmesh.protocol.deadlines import NEVER
+from zmesh.protocol.link import NOTHING, Act, LinkMachine
 from zmesh.protocol.states import Link
 
 HERE, THERE, DECOY = "tcp://here:1", "tcp://there:1", "tcp://nobody:1"

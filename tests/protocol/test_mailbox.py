@@ -45,6 +45,30 @@ def test_the_roster_says_what_it_is_and_whether_somebody_is_there() -> None:
     assert not mailbox.record.attached
 
 
+def test_who_waits_for_most_is_served_first_and_the_oldest_of_equals() -> None:
+    mailbox = make()
+    assert mailbox.taker(alone=False) is None
+    idle, few, many, also_many = (hold(mailbox, ident) for ident in range(1, 5))
+    few.demand, many.demand, also_many.demand = 1, 3, 3
+    assert mailbox.taker(alone=False) is many
+    many.demand = 2
+    assert mailbox.taker(alone=False) is also_many
+    assert idle.demand == 0
+
+
+def test_a_suspect_message_goes_to_who_has_nothing_and_nothing_goes_beside_it() -> None:
+    mailbox = make()
+    busy, free = hold(mailbox, 1), hold(mailbox, 2)
+    busy.demand, free.demand = 5, 1
+    busy.leases[1] = message(1, 2)
+    assert mailbox.taker(alone=False) is busy
+    assert mailbox.taker(alone=True) is free
+    busy.leases[1].suspect = True
+    assert mailbox.taker(alone=False) is free
+    free.demand = 0
+    assert mailbox.taker(alone=False) is None
+
+
 def test_it_is_busy_while_something_is_ready_or_on_its_way_to_the_disk() -> None:
     mailbox = make()
     seen = [mailbox.busy]

@@ -364,6 +364,13 @@ def test_the_receiver_has_nothing_that_was_never_handed_over() -> None:
         stream_of(4).skip_to(5)
 
 
+def test_the_receiver_has_nothing_whose_hand_over_is_not_on_disk() -> None:
+    stream = stream_of(4)
+    stream.mark = 6  # wanted, and its commit is under way
+    with pytest.raises(AssertionError):
+        stream.skip_to(5)
+
+
 # --- confirmation -----------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.protocol.pair import Node, World, losing, two
+from tests.protocol.pair import World, forgotten, losing, offline, two
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol import outbox as module
-from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID, STORE_RETRY
+from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID
 from zmesh.protocol.effects import CancelSend, Send
-from zmesh.protocol.frames import Ack, Data, Ending, Outcome
-from zmesh.protocol.journal import EndOut, MoveOut, OutRow, OutStreamRow, PutMailbox, PutOut, PutPeer
+from zmesh.protocol.frames import Ack, Data, Ending
+from zmesh.protocol.journal import EndOut, OutRow, OutStreamRow, PutMailbox, PutOut, PutPeer
 from zmesh.protocol.out_stream import Settlement
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent
@@ -23,14 +23,6 @@ def command(**changes: object) -> Send:
         "type": "text", "thread": b"", "reply_to": b"", "sent_at": 0, "packed": False, "body": b"x",
     }  # fmt: skip
     return Send(**fields | changes)  # type: ignore[arg-type]
-
-
-def offline() -> tuple[World, Node, Node]:
-    """As `two`, but b is away, and a has noticed."""
-    world, a, b = two(listening=False)
-    b.kill()
-    world.run(30.0)
-    return world, a, b
 
 
 # --- what may be sent ---
@@ -76,6 +68,22 @@ def test_too_much_for_one_peer_is_refused(monkeypatch: pytest.MonkeyPatch, addre
     world.run(10.0)
 
 
+@pytest.mark.parametrize("bound", ["QUOTA_MESSAGES", "QUOTA_BYTES"])
+def test_what_waits_for_nobody_takes_no_room_from_mail_that_has_a_mailbox(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    world, a, b = two()
+    monkeypatch.setattr(module, bound, 5 if bound == "QUOTA_BYTES" else 1)
+    a.send("inbox@mistyped")
+    with pytest.raises(MeshFull, match="for peers and mailboxes that are not there yet"):
+        a.send("inbox@unknown")
+    assert a.receipt(a.send("me@a")) is Sent.STORED
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    assert a.receipt(ident) is Sent.STORED
+    assert b.bodies == [b"hello"]
+
+
 # --- settled ---
 
 
@@ -87,6 +95,31 @@ def test_a_send_is_settled_when_it_is_on_disk() -> None:
     a.commit_held()
     settled = a.settled[a.tickets]
     assert (settled.id, settled.address, settled.state, settled.warning) == (ident, "inbox@b", Sent.QUEUED, "")
+
+
+def test_what_is_settled_says_where_it_goes_as_far_as_that_is_known() -> None:
+    _, a, b = two()
+    dests = []
+    for address in ("inbox@b", "me@a", "nobody@nowhere"):
+        ident = a.send(address)
+        dests.append(a.settled[a.tickets].dest)
+        a.send(address, ident=ident)
+        assert a.settled[a.tickets].dest == dests[-1], "and again, when it is sent again"
+    assert dests == [b.store, a.store, b""]
+
+
+def test_an_id_that_is_there_already_is_settled_with_the_state_of_what_is_there() -> None:
+    world, a, b = two()
+    handled, here = a.send("inbox@b"), a.send("me@a")
+    world.run(1.0)
+    b.done()
+    a.listen("me")
+    a.done()
+    world.run(1.0)
+    for ident, address in ((handled, "inbox@b"), (here, "me@a")):
+        a.send(address, ident=ident)
+        assert a.settled[a.tickets].state is Sent.HANDLED
+        assert a.states(ident).count(Sent.STORED) == 1
 
 
 def test_the_same_id_is_settled_with_the_first_one_and_fails_with_it() -> None:
@@ -145,90 +178,7 @@ def test_a_message_to_ourselves_is_stored_at_once_and_tells_of_it_once() -> None
     assert a.failures[a.tickets].reason == "disk full"
 
 
-# --- bodies ---
-
-
-def test_bodies_beyond_memory_are_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHED_BODY_BYTES", 10)
-    world, a, b = offline()
-    for number in range(300):
-        a.send("inbox@b", b"%d" % number)
-    assert a.core.node.outbox._cached <= 10  # noqa: SLF001
-    b.start()
-    b.listen("inbox")
-    world.run(10.0)
-    assert b.bodies == [b"%d" % number for number in range(300)]
-    assert a.core.node.outbox._cached == 0  # noqa: SLF001
-
-
-def test_a_body_that_the_store_lost_leaves_a_void_number() -> None:
-    world, a, b = offline()
-    a.send("inbox@b", b"damaged")
-    a.send("inbox@b", b"whole")
-    a.restart()
-    a.damaged = {a.disk.out_rows()[0].row}
-    b.start()
-    b.listen("inbox")
-    world.run(10.0)
-    assert b.bodies == [b"whole"]
-    assert a.remote(b).queued == 0
-
-
-def test_what_is_read_back_too_late_changes_nothing() -> None:
-    _, a, b = two()
-    box = a.core.node.outbox
-    box.fetched({12345: b"gone"})
-    box.lose_body(12345, a.remote(b))
-    b.kill()
-    a.send("inbox@b")
-    row = a.disk.out_rows()[-1].row
-    box.fetched({row: b"other"})
-    box.lose_body(row, a.remote(b))
-    assert a.disk.fetch_out([row]) == {row: b"hello"}
-    assert len(box.by_id) == 1
-
-
 # --- what the receiver says ---
-
-
-def test_what_was_confirmed_is_written_again_when_the_commit_failed() -> None:
-    """Nobody confirms it twice: it is on disk before, or with, the floor that covers it."""
-    world, a, b = two()
-    world.drop.append(losing(Data, a))
-    idents = [a.send("inbox@b") for _ in range(3)]
-    a.core.node.outbox._name = "b"  # noqa: SLF001 - this one will be refused
-    refused = a.send("inbox@b")
-    a.failing = "disk full"
-    world.drop.clear()
-    world.run(5.0)
-    assert {a.receipt(ident) for ident in (*idents, refused)} == {Sent.QUEUED}
-    assert [a.states(ident) for ident in idents] == [[Sent.STORED]] * 3
-    a.failing = ""
-    world.run(5.0)
-    assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 3
-    assert a.receipt(refused) is Sent.REFUSED
-    a.restart()
-    world.run(5.0)
-    assert a.core.node.outbox.by_id == {}
-    assert a.remote(b).epoch == 1
-
-
-def test_what_is_owed_stays_in_its_order_however_often_it_fails() -> None:
-    """An older move must never undo a later end."""
-    _, a, b = offline()
-    a.send("inbox@b")
-    row = a.disk.out_rows()[-1].row
-    turn, box = a.core.node.turn, a.core.node.outbox
-    move, end = MoveOut(row, b.store, 1, 7, Sent.QUEUED), EndOut(row, row, Sent.STORED, "")
-    box._owe(move)  # noqa: SLF001
-    a.failing = "disk full"
-    a.flush()
-    box._owe(end)  # noqa: SLF001
-    a.flush()  # both fail now, in one transaction
-    a.failing = ""
-    turn.then(lambda: None)
-    a.flush()
-    assert a.disk.out_rows()[-1].state is Sent.STORED
 
 
 def test_a_run_of_confirmations_is_one_op_and_gaps_are_kept() -> None:
@@ -282,148 +232,44 @@ def test_what_became_of_a_stored_message_is_told_after_its_commit() -> None:
     assert a.core.node.outbox.awaits_cursor(b.store, (ident, ID)) is False
 
 
+def test_nobody_says_what_became_of_a_message_that_goes_to_another_store() -> None:
+    """Ids are no secrets: any member can name one."""
+    world, a, b = two()
+    b.kill()
+    mine, other = a.send("inbox@b"), a.send("inbox@c")
+    box = a.core.node.outbox
+    for code in ("handled", "dead", "expired"):
+        box.fate(b"another store".ljust(16), (mine, other), code, "")
+    assert not a.core.node.turn.open, "nothing is even written down"
+    assert a.states(mine) == a.states(other) == []
+    world.run(1.0)
+    assert a.receipt(mine) is Sent.QUEUED
+
+
+def test_what_is_lost_is_told_after_its_commit_and_names_no_other_message() -> None:
+    world, a, b = two()
+    first = a.send("inbox@b")
+    world.run(1.0)
+    b.done()
+    world.run(1.0)
+    copy = b.disk.copy()
+    second, third = a.send("inbox@b"), a.send("inbox@b")
+    world.run(1.0)
+    a.holding = True
+    b.restart(copy)
+    world.run(1.0)
+    assert a.states(second) == [Sent.STORED]
+    a.commit_held()
+    assert a.states(first) == [Sent.STORED, Sent.HANDLED]
+    assert a.states(second) == a.states(third) == [Sent.STORED, Sent.LOST]
+    assert [(p.detail, p.dest) for p in a.progress[-2:]] == [("its recipient's disk went back in time", b.store)] * 2
+
+
 def test_a_fate_of_an_unknown_code_is_ignored() -> None:
     _, a, b = two()
     a.core.node.outbox.fate(b.store, (ID,), "painted green", "")
     a.flush()
     assert a.progress == []
-
-
-# --- a temporary refusal ---
-
-
-def test_a_mailbox_that_is_gone_and_comes_back() -> None:
-    world, a, b = two(listening=False)
-    gone = b.core.node.inbox.mailboxes.pop("inbox")
-    ident = a.send("inbox@b", ttl=100.0)
-    world.run(0.2)
-    b.open("other")  # the next roster says that it is gone
-    assert a.receipt(ident) is Sent.WAITING
-    world.run(10.0)
-    b.core.node.inbox.mailboxes["inbox"] = gone
-    b.open("inbox")
-    world.run(60.0)
-    assert a.receipt(ident) is Sent.STORED
-
-
-def test_a_full_mailbox_is_tried_again_after_a_restart() -> None:
-    world, a, b = two(listening=False)
-    b.core.node.inbox.mailboxes["inbox"].size = 1 << 40
-    ident = a.send("inbox@b")
-    world.run(1.0)
-    assert a.receipt(ident) is Sent.QUEUED
-    assert not a.remote(b).outs[Priority.NORMAL].entries
-    a.restart()
-    b.core.node.inbox.mailboxes["inbox"].size = 0
-    world.run(5.0)
-    assert a.receipt(ident) is Sent.STORED
-
-
-def test_a_refused_message_that_expires_before_its_turn_is_expired() -> None:
-    world, a, b = two(listening=False)
-    b.core.node.inbox.mailboxes["inbox"].size = 1 << 40
-    ident = a.send("inbox@b", ttl=0.3)
-    world.run(0.2)
-    assert a.receipt(ident) is Sent.QUEUED
-    world.run(10.0)
-    assert a.states(ident) == [Sent.EXPIRED]
-    assert a.receipt(ident) is Sent.EXPIRED
-
-
-# --- expiry and cancelling ---
-
-
-@pytest.mark.parametrize("address", ["inbox@b", "nobody@b", "inbox@nowhere"])
-def test_an_end_that_cannot_be_written_is_not_told_and_comes_later(address: str) -> None:
-    world, a, _ = offline()
-    ident = a.send(address)
-    a.failing = "disk full"
-    a.command(CancelSend(ident))
-    world.run(10.0)
-    assert a.states(ident) == []
-    a.failing = ""
-    world.run(2 * STORE_RETRY)
-    assert a.states(ident) == [Sent.EXPIRED]
-    assert a.receipt(ident) is Sent.EXPIRED
-    assert not a.core.node.outbox.by_id
-    assert not a.core.node.outbox.waiting
-
-
-def test_a_message_whose_end_is_being_written_does_nothing_else() -> None:
-    world, a, b = offline()
-    queued, waiting = a.send("inbox@b", ttl=1000.0), a.send("later@b", ttl=1000.0)
-    a.holding = True
-    for ident in (queued, waiting, queued, waiting):
-        a.command(CancelSend(ident))
-    b.start()
-    b.open("later")
-    world.run(2000.0)
-    a.commit_held()
-    world.run(10.0)
-    assert a.states(queued) == a.states(waiting) == [Sent.EXPIRED]
-    assert b.disk.in_rows() == []
-    assert a.remote(b).queued == 0
-
-
-def test_a_parked_message_whose_end_is_being_written_stays_where_it_is() -> None:
-    world, a, b = two(listening=False)
-    b.core.node.inbox.mailboxes["inbox"].size = 1 << 40
-    ident = a.send("inbox@b")
-    world.run(0.2)
-    a.holding = True
-    a.command(CancelSend(ident))
-    world.run(5.0)
-    a.commit_held()
-    world.run(5.0)
-    assert a.states(ident) == [Sent.EXPIRED]
-    assert len([f for f in world.frames(Data, "a") if isinstance(f, Data)]) == 1
-
-
-def test_there_is_nothing_to_cancel_in_what_has_gone_or_is_not_there_yet() -> None:
-    world, a, _ = two()
-    a.command(CancelSend(ID))
-    stored = a.send("inbox@b")
-    world.run(1.0)
-    a.command(CancelSend(stored))
-    assert a.states(stored) == [Sent.STORED]
-    a.holding = True
-    fresh = a.send("inbox@b")
-    a.command(CancelSend(fresh))
-    a.commit_held()
-    world.run(1.0)
-    assert a.states(fresh) == [Sent.STORED]
-
-
-def test_a_ttl_that_ends_before_the_commit_is_looked_at_after_it() -> None:
-    world, a, _ = offline()
-    a.holding = True
-    ident = a.send("inbox@b", ttl=0.5)
-    world.run(5.0)
-    a.commit_held()
-    world.run(2.0)
-    assert a.states(ident) == [Sent.EXPIRED]
-
-
-def test_what_may_have_arrived_is_expiring_and_asked_about_once() -> None:
-    world, a, b = two()
-    world.drop.append(losing(Ack, b))
-    ident = a.send("inbox@b", ttl=100.0)
-    world.settle()
-    a.command(CancelSend(ident))
-    a.command(CancelSend(ident))
-    world.run(200.0)
-    assert a.states(ident) == [Sent.EXPIRING]
-    assert a.progress[-1].detail == "cancelled"
-
-
-def test_the_deadlines_of_ended_messages_leave_the_memory() -> None:
-    world, a, b = two(listening=False)
-    b.listen("inbox", count=10_000)
-    for _ in range(40):
-        for _ in range(10):
-            a.send("inbox@b", ttl=1e6)
-        world.run(0.1)
-    assert len(a.core.node.outbox._expiry) < 100  # noqa: SLF001
 
 
 # --- places ---
@@ -451,28 +297,11 @@ def test_a_message_for_a_mailbox_of_ours_that_appears() -> None:
     assert a.states(ident) == []
     a.failing = ""
     a.open("later")
+    world.run(1.0)
     assert a.states(ident) == [Sent.STORED]
     a.listen("later")
     world.run(1.0)
     assert a.bodies == [b"hello"]
-
-
-def test_a_message_for_a_full_mailbox_of_ours_is_tried_again() -> None:
-    world, a, _ = two()
-    a.holding = True
-    ident = a.send("later@a")
-    a.open("later")
-    a.core.node.inbox.mailboxes["later"].size = 1 << 40
-    a.commit_held()
-    world.run(5.0)
-    assert a.receipt(ident) is Sent.WAITING
-    a.core.node.inbox.mailboxes["later"].size = 0
-    world.run(60.0)
-    assert a.receipt(ident) is Sent.STORED
-    assert a.core.node.outbox.waiter(1) is None
-    a.holding = True
-    a.send("later@a")
-    assert not a.core.node.waits_here("later")
 
 
 def test_a_new_epoch_takes_everything_along() -> None:
@@ -497,56 +326,6 @@ def test_a_new_epoch_takes_everything_along() -> None:
     assert remote.epoch == 2
     assert [body for body in b.bodies if body.startswith(b"new")] == [b"new 0", b"new 1", b"new 2", b"new 3"]
     assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 4
-
-
-def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool) -> tuple[World, Node, Node, bytes]:
-    """b has handled a message, then a's disk goes back to before it was sent, and b's mailbox is full."""
-    world, a, b = two()
-    world.drop.append(losing(Data, a))
-    ident = a.send("inbox@b", ttl=60.0)
-    world.settle()
-    copy = a.disk.copy()
-    world.drop.clear()
-    a.send("inbox@b", b"later")
-    world.run(1.0)
-    if not confirmed:
-        world.drop.append(losing(Outcome, b))
-    b.done(0)
-    b.done(1)
-    world.run(1.0)
-    assert b.inserted(ident) == [Received.HANDLED]
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 1)
-    b.send("inbox@b", b"in the way")
-    a.restart(copy)
-    world.run(10.0)
-    assert a.remote(b).epoch == 2
-    assert a.core.node.outbox.by_id[ident].number == 0, "it was refused, and waits for room"
-    return world, a, b, ident
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-def test_what_our_disk_has_forgotten_is_lost_to_us_when_its_ttl_ends_and_not_expired(
-    monkeypatch: pytest.MonkeyPatch, *, restarted: bool
-) -> None:
-    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
-    if restarted:
-        a.restart()
-        assert a.core.node.outbox.by_id[ident].doubt
-    world.run(100.0)
-    assert a.receipt(ident) is Sent.LOST
-    assert a.states(ident)[-1] is Sent.LOST
-    assert "went back in time" in a.progress[-1].detail
-    assert b.inserted(ident) == [Received.HANDLED]
-
-
-def test_a_doubtful_message_that_cannot_be_ended_is_ended_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, a, _, ident = forgotten(monkeypatch, confirmed=True)
-    a.failing = "disk full"
-    world.run(60.0)
-    assert a.receipt(ident) is Sent.QUEUED
-    a.failing = ""
-    world.run(60.0)
-    assert a.receipt(ident) is Sent.LOST
 
 
 def test_what_our_disk_has_forgotten_is_stored_when_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from zmesh.protocol import outcomes as module
 from zmesh.protocol.bounds import OUTCOMES_PER_FRAME
 from zmesh.protocol.frames import Fate, Outcome
 from zmesh.protocol.journal import PutOutcome
@@ -141,6 +142,22 @@ def test_numbers_whose_commit_failed_are_given_again() -> None:
     sender.take_back(lost[1].number)  # each of them is told of its failure
     assert sender.add(DEST, b"i" * 16, "dead", "").number == 3
     assert sender.take() == frame(1, 2)
+
+
+def test_there_is_room_for_a_bounded_number_and_the_oldest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_ENDED", 3)
+    sender = OutcomeSender([])
+    add(sender, 2)
+    assert sender.make_room() == 0
+    add(sender, 1)
+    assert sender.make_room() == 1
+    assert (sender.base, sender.sent) == (2, 1)
+    add(sender, 1)
+    assert sender.take() == frame(2, 3, base=2)
+    assert sender.make_room() == 2
+    assert (sender.base, sender.sent) == (3, 4)
+    assert sender.confirm(4)
+    assert not sender.pending
 
 
 def test_taking_back_all_leaves_nothing() -> None:

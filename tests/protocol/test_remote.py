@@ -177,6 +177,16 @@ def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
     assert (ack.outcomes, ack.roster, remote.heard.seen) == (0, 0, 0)
 
 
+def test_pages_of_two_links_are_never_mixed() -> None:
+    """A process that starts again counts its versions from the beginning: an old page may have the same one."""
+    remote = make()
+    assert not remote.roster.page(Peers(2, 0, 2, (SHELL,)))
+    remote.new_link()
+    assert not remote.roster.page(Peers(2, 1, 2, (CODE,)))
+    assert remote.roster.page(Peers(2, 0, 2, (BROWSER,)))
+    assert remote.roster.agents == {"code": CODE, "browser": BROWSER}
+
+
 def test_a_new_link_of_ours_tells_everything_again() -> None:
     remote = make()
     load(remote, Priority.HIGH, 2)

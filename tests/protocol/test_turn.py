@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.protocol.pair import SeededEntropy
-from zmesh.protocol.effects import Notice, Persist, Settled
+from zmesh.protocol.effects import Failed, Notice, Persist, Settled
 from zmesh.protocol.journal import NOTHING_SPECIAL, Op, PutAudit, PutMailbox, Written
 from zmesh.protocol.states import Received, Sent
 from zmesh.protocol.turn import Turn
@@ -105,6 +105,30 @@ def test_what_the_store_tells_is_seen_while_the_commit_is_reported_and_no_longer
     turn.committed(1, written)
     assert seen == [written]
     assert turn.written is NOTHING_SPECIAL
+
+
+def test_a_command_is_answered_when_its_transaction_is_on_disk_or_is_not() -> None:
+    turn = make()
+    for ticket in (7, 8):
+        turn.settle(ticket)
+        turn.seal()
+    assert [type(effect) for effect in turn.drain()] == [Persist, Persist]
+    turn.committed(1)
+    turn.failed(2, "disk full")
+    assert turn.drain() == [Settled(7), Failed(8, "disk full")]
+
+
+def test_nothing_may_follow_from_a_commit_and_something_from_its_failure() -> None:
+    turn = make()
+    for token in (1, 2):
+        turn.then(None, lambda reason: turn.emit(Notice("error", reason)))
+        turn.seal()
+        turn.drain()
+        if token == 1:
+            turn.committed(token)
+            assert turn.drain() == []
+    turn.failed(2, "disk full")
+    assert turn.drain() == [Notice("error", "disk full")]
 
 
 # --- notices ----------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from zmesh.protocol import greeting, intake
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import CancelSend, Progress, Settled
+from zmesh.protocol.expiry import Expiry
 from zmesh.protocol.frames import Outcome
 from zmesh.protocol.greeting import Evidence
 from zmesh.protocol.in_stream import InStream
-from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.journal import (
     DropEndings,
     FateOut,
@@ -30,10 +30,11 @@ from zmesh.protocol.journal import (
     PutIn,
     SetIn,
 )
-from zmesh.protocol.node import Node
+from zmesh.protocol.leases import Leases
 from zmesh.protocol.out_stream import Batch, OutStream
 from zmesh.protocol.outbox import Outbox
 from zmesh.protocol.outcomes import OutcomeSender
+from zmesh.protocol.pump import Pump
 from zmesh.protocol.states import Received, Sent
 from zmesh.protocol.turn import Turn
 
@@ -297,7 +298,7 @@ def expired_although_handed_over(stack: ExitStack) -> None:
     """The ttl ends a message for good that the receiver may have."""
 
     def new(old: Any) -> Any:
-        def expire(self: Outbox, message: Any, remote: Any, detail: str) -> None:
+        def expire(self: Expiry, message: Any, remote: Any, detail: str) -> None:
             stream = remote.outs[message.klass] if remote and message.number else None
             if stream is None or message.number > stream.mark or message.state is Sent.SENT:
                 old(self, message, remote, detail)
@@ -308,7 +309,7 @@ def expired_although_handed_over(stack: ExitStack) -> None:
 
         return expire
 
-    swap(stack, Outbox, "_expire", new)
+    swap(stack, Expiry, "_expire", new)
 
 
 @fault
@@ -408,11 +409,11 @@ def reset_ignored(stack: ExitStack) -> None:
 @fault
 def lease_not_returned(stack: ExitStack) -> None:
     """Who goes away keeps what it was given."""
-    swap(stack, Inbox, "_return", _keep_for_the_gone)
+    swap(stack, Leases, "_return", _keep_for_the_gone)
 
 
 def _keep_for_the_gone(old: Any) -> Any:
-    def give_back(self: Inbox, holder: Any, message: Any, event: str, *rest: Any, **options: Any) -> None:
+    def give_back(self: Leases, holder: Any, message: Any, event: str, *rest: Any, **options: Any) -> None:
         if event != "holder gone":
             old(self, holder, message, event, *rest, **options)
 
@@ -424,14 +425,14 @@ def lease_shared(stack: ExitStack) -> None:
     """A message goes back to its queue although its holder is still there."""
 
     def new(old: Any) -> Any:
-        def deliver(self: Inbox, holder: Any, message: Any) -> None:
+        def deliver(self: Leases, holder: Any, message: Any) -> None:
             old(self, holder, message)
             if message.row in holder.leases and message.attempts == 1:
                 self._return(holder, message, "nack", 0.0)
 
         return deliver
 
-    swap(stack, Inbox, "_deliver", new)
+    swap(stack, Leases, "deliver", new)
 
 
 @fault
@@ -463,7 +464,7 @@ def place_not_persisted(stack: ExitStack) -> None:
     """A message that was requeued gets a number that the store does not count."""
 
     def new(old: Any) -> Any:
-        def persist_streams(self: Node, remote: Any) -> None:
+        def persist_streams(self: Pump, remote: Any) -> None:
             for stream in remote.outs:
                 if stream.dirty and stream.next_number - 1 in stream.entries:
                     message = stream.entries[stream.next_number - 1]
@@ -472,4 +473,4 @@ def place_not_persisted(stack: ExitStack) -> None:
 
         return persist_streams
 
-    swap(stack, Node, "_persist_streams", new)
+    swap(stack, Pump, "_persist_streams", new)

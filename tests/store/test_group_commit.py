@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.store.support import Driven, Flaky, driven, put_in, put_out
-from zmesh.protocol.journal import NOTHING_SPECIAL, Op, Written
+from tests.store.support import DEST, Driven, Flaky, driven, ident, put_in, put_out
+from zmesh.protocol.journal import NOTHING_SPECIAL, EndOut, FateOut, LoseOut, Op, SetIn, Written
 from zmesh.protocol.states import Received, Sent
 
 TOO_LARGE = 1 << 64  # a row that SQLite cannot hold: a bug in zmesh, which must fail alone
@@ -91,3 +91,37 @@ def test_ignored_rows_are_told_to_their_own_persist(tmp_path: Path) -> None:
         it.recorder.wait(lambda: it.recorder.bodies and it.recorder.messages)
         assert sorted(it.recorder.bodies[0]) == [1, 3]
         assert sorted(it.recorder.messages[0]) == [1, 4]
+
+
+def test_an_ignored_row_is_told_with_the_state_of_what_is_there(tmp_path: Path) -> None:
+    with driven(tmp_path) as it:
+        rows = range(1, 5)
+        it.commit(*map(put_out, rows), *map(put_in, rows))
+        it.commit(
+            EndOut(2, 2, Sent.STORED, ""),
+            EndOut(3, 3, Sent.LOST, ""),
+            FateOut(DEST, (ident(4),), Sent.HANDLED, ""),
+            SetIn(2, Received.HANDLED, 1, 0.0),
+            SetIn(3, Received.EXPIRED, 0, 0.0),
+            SetIn(4, Received.DEAD, 8, 0.0),
+        )
+        again = [put_out(row + 10, id_=ident(row)) for row in rows]
+        twice = [put_in(row + 10, id_=ident(row)) for row in rows]
+        assert it.commit(*again, *twice, put_in(20, id_=ident(2), device="another")) == Written(
+            {11: Sent.QUEUED, 12: Sent.STORED, 13: Sent.LOST, 14: Sent.HANDLED},
+            {11: Received.STORED, 12: Received.HANDLED, 13: Received.EXPIRED, 14: Received.DEAD},
+        )
+
+
+def test_what_was_lost_is_told_to_whom_it_was_lost_for(tmp_path: Path) -> None:
+    with driven(tmp_path) as it:
+        it.commit(*(put_out(row, state=Sent.STORED) for row in range(1, 7)), put_out(7))
+        handled = FateOut(DEST, (ident(2),), Sent.HANDLED, "")
+        other, none = LoseOut(b"other".ljust(16), 1, 2, 1, 9), LoseOut(DEST, 2, 2, 1, 9)
+        first, second = LoseOut(DEST, 1, 2, 1, 3), LoseOut(DEST, 1, 2, 2, 5)
+        tokens = tokens_of(it, (1, handled), (1, first), (1, put_in(1)), (1, second), (1, other), (1, none))
+        told = [it.recorder.committed_tokens[token].lost for token in tokens]
+        assert told == [(), (ident(1), ident(3)), (), (ident(4), ident(5)), (), ()], "each message once, in its order"
+        assert it.commit(LoseOut(DEST, 1, 2, 1, 6), LoseOut(DEST, 1, 2, 6, 7)).lost == (ident(6),)
+        lost = it.ask("SELECT row FROM outbox WHERE state = ? ORDER BY row", int(Sent.LOST))
+        assert lost == [(1,), (3,), (4,), (5,), (6,)]

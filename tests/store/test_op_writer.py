@@ -6,9 +6,20 @@ from typing import Any
 import pytest
 
 from tests.store.support import DEST, end_out, ident, put_in, put_out
+from zmesh.peer.commands import LOST
 from zmesh.peer.connection import Row
 from zmesh.peer.op_writer import ROWS, STATEMENT_BYTES, OpWriter
-from zmesh.protocol.journal import DropPeer, FateOut, InStreamRow, LoseOut, MoveOut, Op, OutStreamRow, SetIn
+from zmesh.protocol.journal import (
+    NOTHING_SPECIAL,
+    DropPeer,
+    FateOut,
+    InStreamRow,
+    LoseOut,
+    MoveOut,
+    Op,
+    OutStreamRow,
+    SetIn,
+)
 from zmesh.protocol.states import Received, Sent
 
 
@@ -71,6 +82,28 @@ def test_traffic_of_a_receiver() -> None:
 )
 def test_only_what_touches_other_rows_trades_places(ops: Sequence[Op], statements: list[str]) -> None:
     assert write(*ops) == statements
+
+
+def test_what_a_loss_marks_is_asked_after_all_that_came_before_it() -> None:
+    """And is said once, by the `add` that it came with."""
+    paper = Paper()
+    execute = paper.execute
+
+    def answer(sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        if sql == LOST:
+            paper.statements.append("asked")
+            return [(ident(5),)]
+        return execute(sql, params)
+
+    paper.execute = answer  # type: ignore[method-assign]
+    writer = OpWriter(paper)
+    assert writer.add([put_out(5), end_out(5, 5)]) == ()
+    assert writer.add([LoseOut(DEST, 1, 2, 1, 9)]) == (ident(5),)
+    assert writer.add([put_out(6)]) == ()
+    assert writer.finish() is NOTHING_SPECIAL
+    assert [s for s in paper.statements if "body" not in s] == [
+        "outbox 1", "do_end_out 1", "asked", "do_lose_out 1", "outbox 1",
+    ]  # fmt: skip
 
 
 def test_a_forgotten_peer_gets_its_streams_back_if_they_come_later() -> None:

@@ -29,9 +29,12 @@ def fill(directory: Path) -> bytes:
     """Make a store with some of everything; return its id."""
     with driven(directory, machine="here") as it:
         it.commit(
-            *(put_out(row) for row in range(1, 5)),
+            *(put_out(row) for row in range(1, 8)),
             end_out(1, 1),
             MoveOut(2, DEST, 1, 2, Sent.EXPIRING),
+            MoveOut(5, b"", 0, 0, Sent.WAITING),
+            MoveOut(6, DEST, 0, 0, Sent.QUEUED),
+            MoveOut(7, DEST, 3, 0, Sent.QUEUED),
             put_in(1),
             put_in(2),
             SetIn(2, Received.HANDLED, 1, 0.0),
@@ -52,9 +55,13 @@ def check_adopted(directory: Path, old: bytes, machine: str, why: str, caplog: p
         assert len(snapshot.store) == 16
         assert snapshot.store != old
         assert [(out.row, out.state, out.dest, out.epoch, out.number) for out in snapshot.outs] == [
-            (row, Sent.WAITING, b"", 0, 0) for row in (2, 3, 4)
-        ]
-        assert [out.envelope for out in snapshot.outs] == [b"envelope"] * 3
+            (row, Sent.WAITING, b"", epoch, 0) for row, epoch in ((3, 2), (4, 2), (5, 0), (6, 0), (7, 2))
+        ], "what had a number, or was in doubt already, is in doubt: an epoch above the first one says so"
+        assert [out.envelope for out in snapshot.outs] == [b"envelope"] * 5
+        [(state, detail)] = it.ask("SELECT state, detail FROM outbox WHERE row = 2")
+        assert state == Sent.LOST, "nobody has said that it did not arrive"
+        assert detail == "it was expiring when the store was copied: it may have arrived"
+        assert it.ask("SELECT row FROM outbody ORDER BY row") == [(row,) for row in range(3, 8)]
         assert [received.row for received in snapshot.ins] == [1]
         assert (snapshot.out_streams, snapshot.in_streams) == ((), ())
         assert (snapshot.endings, snapshot.outcomes) == ((), ())

@@ -12,7 +12,7 @@ import zmq
 from nacl.signing import SigningKey
 
 from zmesh.errors import DeviceKeyError
-from zmesh.trust.device import SEED_BYTES, Device, fingerprint, verify
+from zmesh.trust.device import SEED_BYTES, Device, curve_key, fingerprint, read_device, readable, verify
 
 RACERS = 20
 
@@ -147,3 +147,39 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DeviceKeyError, match=r"cannot use the device key .*file/device\.key.*ZMESH_HOME"):
         Device.load_or_create(tmp_path / "file" / "device.key")
+
+
+def test_an_id_for_people_is_read_back_however_they_write_it() -> None:
+    device = Device.from_seed(bytes(SEED_BYTES)).id
+    shown = readable(device)
+    assert [len(group) for group in shown.split("-")] == [4] * 8 + [1]
+    for written in (shown, device, shown.upper(), shown.replace("-", " "), f" {shown}\n", device + shown[-1]):
+        assert read_device(written) == device
+
+
+def test_a_slip_of_the_pen_is_noticed() -> None:
+    alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+    for seed in range(8):
+        plain = readable(Device.from_seed(bytes([seed]) * SEED_BYTES).id).replace("-", "")
+        for place in range(len(plain)):
+            for other in set(alphabet) - {plain[place]}:
+                with pytest.raises(DeviceKeyError, match="slip"):
+                    read_device(plain[:place] + other + plain[place + 1 :])
+            swapped = plain[:place] + plain[place : place + 2][::-1] + plain[place + 2 :]
+            if swapped != plain and set(plain[place : place + 2]) != {"a", "7"}:
+                with pytest.raises(DeviceKeyError, match="slip"):
+                    read_device(swapped)
+
+
+@pytest.mark.parametrize("text", ["", "a" * 31, "a" * 34, "a" * 64, "1" * 32, "\u212a" * 32, "A-B"])
+def test_what_is_no_id_is_refused(text: str) -> None:
+    with pytest.raises(DeviceKeyError, match="no device id"):
+        read_device(text)
+
+
+def test_the_curve_key_follows_from_the_public_key_and_rubbish_has_none() -> None:
+    device = Device.from_seed(bytes(SEED_BYTES))
+    assert curve_key(device.public) == device.curve_public
+    for rubbish in (b"", b"short", bytes(32), b"\xff" * 32, b"\x01" + bytes(31)):
+        with pytest.raises(DeviceKeyError, match="not the public key"):
+            curve_key(rubbish)

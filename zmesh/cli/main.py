@@ -16,6 +16,10 @@ TIMED_OUT: Final = 3
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "bench": ("zmesh.cli.bench.command:bench", "Measure this machine's mesh, alone or beside NATS JetStream."),
+    "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
+    "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
+    "up": ("zmesh.cli.up:up", "Host this machine's peer."),
+    "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
     "demo": ("zmesh.cli.demo:demo", "Run a small mesh on this machine and show what it does."),
 }
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""

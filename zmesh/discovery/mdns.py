@@ -26,6 +26,7 @@ INTERFACE_INTERVAL: Final = 5.0  # seconds between looks at the interfaces: one 
 RESOLVE_TIMEOUT_MS: Final = 3000  # three of zeroconf's queries, enough at 30 % loss
 MAX_RESOLVING: Final = 128  # at once; each sends queries, and a stranger can announce any number of names
 CLOSE_TIMEOUT: Final = 2.0  # seconds for the goodbye; it takes 0.3 s when the network is well
+MAX_FOREIGN: Final = 256  # stores of others that are remembered, should they become members
 MAX_TXT: Final = 200  # bytes, the advice of RFC 6763 section 6.2
 _VERSION: Final = b"1"
 _log = logging.getLogger("zmesh.discovery.mdns")
@@ -47,6 +48,7 @@ class MdnsSource:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._foreign: dict[bytes, Sighting] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._broadcasts: set[asyncio.Future[Any]] = set()
 
@@ -98,7 +100,7 @@ class MdnsSource:
 
         if not interfaces.addresses():
             raise OSError("no interface has an address")
-        self._zeroconf = _sockets()
+        self._zeroconf = open_sockets()
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
         self._keep(await self._zeroconf.async_register_service(_announcement(own), cooperating_responders=True))
 
@@ -171,6 +173,17 @@ class MdnsSource:
             return
         if self._accept(sighting.device):
             self._found(sighting)
+        elif len(self._foreign) < MAX_FOREIGN:
+            self._foreign[sighting.store] = sighting
+
+    def recheck(self) -> None:
+        """Ask again about the devices that were not accepted: one of them may be a member now."""
+        foreign, self._foreign = self._foreign, {}
+        for sighting in foreign.values():
+            if self._accept(sighting.device):
+                self._found(sighting)
+            else:
+                self._foreign[sighting.store] = sighting
 
     # --- interfaces ---
 
@@ -198,7 +211,7 @@ def _logged(what: str) -> Iterator[None]:
         _log.warning("mDNS: %s failed: %s", what, str(error) or type(error).__name__)
 
 
-def _sockets() -> "AsyncZeroconf":
+def open_sockets() -> "AsyncZeroconf":
     """Open the multicast sockets, for IPv6 too where the host has it.
 
     Raises:

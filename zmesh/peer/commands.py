@@ -12,7 +12,7 @@ from typing import Final
 from zmesh.peer.connection import Connection
 from zmesh.protocol.states import SENDER_LIVE, Received, Sent
 
-NEVER: Final = -1e300
+NO_DEADLINE: Final = -1e300
 """Stands for no deadline: sqlite3 takes ten times as long to bind None as to bind a number."""
 PADDING: Final = -1
 """Stands in rows that do nothing; no row, number or time is negative."""
@@ -82,7 +82,7 @@ class PutCommand:
     def statement(self, rows: int) -> str:
         """Return the INSERT of so many rows into the narrow table."""
         return (
-            f"INSERT INTO {self.table} SELECT {self.values.format(never=NEVER)} "  # noqa: S608 - only our own names
+            f"INSERT INTO {self.table} SELECT {self.values.format(none=NO_DEADLINE)} "  # noqa: S608 - only our own names
             f"FROM ({_values(10, rows)}) WHERE column1 <> {PADDING} ON CONFLICT ({self.unique}) DO NOTHING"
         )
 
@@ -106,7 +106,7 @@ def _replace(table: str, *columns: str) -> CommandView:
 # fmt: off
 PUT_OUT: Final = PutCommand(
     "outbox", "outbody", "id",
-    "column1, column2, column3, column4, column5, column6, column7, column8, nullif(column9, {never}), column10, ''",
+    "column1, column2, column3, column4, column5, column6, column7, column8, nullif(column9, {none}), column10, ''",
 )
 MOVE_OUT: Final = CommandView(
     "move_out",
@@ -141,7 +141,7 @@ LOST: Final = f"""SELECT id FROM outbox WHERE dest = ? AND epoch = ? AND klass =
 PUT_IN: Final = PutCommand(
     "inbox", "inbody", "id, device",
     f"column1, column2, column3, column4, column5, column6, {int(Received.STORED)}, column7, column8, "
-    "nullif(column9, {never}), column10",
+    "nullif(column9, {none}), column10",
 )
 SET_IN: Final = CommandView(
     "set_in",

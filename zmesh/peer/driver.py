@@ -14,6 +14,7 @@ from weakref import WeakSet, WeakValueDictionary
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, StoreFull, TransportError
 from zmesh.peer.clock import SAVE_EVERY, StoreClock
 from zmesh.peer.entropy import SystemEntropy
+from zmesh.peer.gate import Gate
 from zmesh.peer.place import Place
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
@@ -29,10 +30,12 @@ from zmesh.protocol.effects import (
     FetchIn,
     FetchOut,
     Hangup,
+    Linked,
     Notice,
     Persist,
     Progress,
     Settled,
+    Told,
     Transmit,
 )
 from zmesh.protocol.journal import Snapshot, Written
@@ -63,20 +66,23 @@ class Driver:
         observers: Who wants to know about which message, by message id; gone when nobody holds them any more.
     """
 
-    def __init__(self, store: SqliteStore, clock: StoreClock, device: Device) -> None:
+    def __init__(self, store: SqliteStore, clock: StoreClock, device: Device, gate: Gate) -> None:
         """Take the parts; `run` sets them going.
 
         Args:
             store: Opened, not started.
             clock: The store's clock.
             device: Own keys.
+            gate: Whose keys to expect where we dial.
         """
         self.observers: WeakValueDictionary[bytes, Observer] = WeakValueDictionary()
         self.entropy = SystemEntropy()
         self.place = Place()
         self.core: Core
         self.link: ZmqLink
-        self._store, self._clock, self._device = store, clock, device
+        self._store, self._clock, self._device, self._gate = store, clock, device, gate
+        self.on_linked: Callable[[Linked], None] = _ignore
+        self.on_told: Callable[[Told], None] = _ignore
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
@@ -386,9 +392,11 @@ class Driver:
             self.core.undeliverable(effect.store, self._clock.now())
 
     def _dial(self, effect: Dial) -> None:
+        key = self._gate.server_key(effect.device)
+        if key is None:
+            return  # it is no member any more, and nobody else may answer in its place
         try:
-            # All peers of this device share its key; that of another device comes with its certificate.
-            self.link.dial(effect.store, effect.endpoint, self._device.curve_public)
+            self.link.dial(effect.store, effect.endpoint, key)
         except TransportError as error:
             _log.warning("%s", error)
 
@@ -427,6 +435,8 @@ class Driver:
         Settled: _settled,
         Failed: _fail,
         Progress: _progress,
+        Linked: lambda self, effect: self.on_linked(effect),
+        Told: lambda self, effect: self.on_told(effect),
         Notice: _notice,
     }
 
@@ -435,6 +445,10 @@ class Driver:
     def _save_clock(self) -> None:
         self._store.put_meta(_CLOCK_KEY, self._clock.state())
         self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)
+
+
+def _ignore(_: object) -> None:
+    """What nobody wants to know."""
 
 
 def saved_clock(meta: dict[str, bytes]) -> bytes | None:

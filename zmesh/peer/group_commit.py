@@ -12,7 +12,7 @@ from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection
 from zmesh.peer.op_writer import OpWriter
 from zmesh.protocol.effects import Persist
-from zmesh.protocol.journal import NOTHING_SPECIAL, LoseOut, PutIn, PutOut, Written
+from zmesh.protocol.journal import NOTHING_SPECIAL, PutIn, PutOut, Written
 
 _log = logging.getLogger("zmesh.peer")
 
@@ -73,17 +73,17 @@ class GroupCommit:
         connection, writer = self._connection, self._writer
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for persist in persists:
-                writer.add(persist.ops)
+            lost = [writer.add(persist.ops) for persist in persists]
             written = writer.finish()
             connection.execute("COMMIT")
         except BaseException:
             writer.reset()
             self._roll_back()
             raise
-        if written != NOTHING_SPECIAL:
-            return [Result(persist.token, None, _share(persist, written)) for persist in persists]
-        return [Result(persist.token) for persist in persists]
+        if written is NOTHING_SPECIAL and not any(lost):
+            return [Result(persist.token) for persist in persists]
+        shares = zip(persists, lost, strict=True)
+        return [Result(persist.token, None, _share(persist, written, gone)) for persist, gone in shares]
 
     def _roll_back(self) -> None:
         """End a failed transaction. SQLite may have done so itself."""
@@ -94,12 +94,12 @@ class GroupCommit:
                 _log.warning("could not roll back: %s", error)
 
 
-def _share(persist: Persist, written: Written) -> Written:
-    """Find out what of it is about this `Persist`; who has lost messages is told of all that were."""
+def _share(persist: Persist, written: Written, lost: tuple[bytes, ...]) -> Written:
+    """Find out what of a group's commit is about this `Persist`."""
     outs = {op.row for op in persist.ops if isinstance(op, PutOut)}
     ins = {op.row for op in persist.ops if isinstance(op, PutIn)}
     return Written(
         {row: state for row, state in written.ignored_out.items() if row in outs},
         {row: state for row, state in written.ignored_in.items() if row in ins},
-        written.lost if any(isinstance(op, LoseOut) for op in persist.ops) else (),
+        lost,
     )

@@ -20,7 +20,7 @@ from zmesh.peer.commands import (
     LOSE_OUT,
     LOST,
     MOVE_OUT,
-    NEVER,
+    NO_DEADLINE,
     OUT_STREAM,
     PADDING,
     PUT_AUDIT,
@@ -214,12 +214,15 @@ class OpWriter:
         self._in = _Lane(connection, self._put_ins)
         self._endings, self._outcomes, self._rest = (_Lane(connection) for _ in range(3))
         self._runs = {command.name: _Run(command) for command in COMMANDS}
-        self._lost: list[bytes] = []
+        self._lost: list[bytes] = []  # by the ops of the present `add`
         self._out_streams: dict[tuple[bytes, int], OutStreamRow] = {}
         self._in_streams: dict[tuple[bytes, int], InStreamRow] = {}
 
-    def add(self, ops: Sequence[Op]) -> None:
+    def add(self, ops: Sequence[Op]) -> tuple[bytes, ...]:
         """Take the ops of one `Persist`, after those of the ones before it.
+
+        Returns:
+            Ids of the messages that a `LoseOut` among them marks.
 
         Raises:
             StoreError: The database refused a statement; roll back and `reset`.
@@ -227,12 +230,16 @@ class OpWriter:
         takers = self._takers
         for op in ops:
             takers[type(op)](self, op)
+        if not self._lost:
+            return ()
+        lost, self._lost = tuple(self._lost), []
+        return lost
 
     def finish(self) -> Written:
         """Carry out what is pending.
 
         Returns:
-            What only the store can tell of it.
+            Which rows of all that was added were ignored.
 
         Raises:
             StoreError: As for `add`.
@@ -240,14 +247,13 @@ class OpWriter:
         self._flush_streams()
         for lane in (self._out, self._in, self._endings, self._outcomes, self._rest):
             lane.flush()
-        outs, ins, lost = self._put_outs.ignored, self._put_ins.ignored, self._lost
-        if not (outs or ins or lost):
+        outs, ins = self._put_outs.ignored, self._put_ins.ignored
+        if not (outs or ins):
             return NOTHING_SPECIAL
-        self._put_outs.ignored, self._put_ins.ignored, self._lost = {}, {}, []
+        self._put_outs.ignored, self._put_ins.ignored = {}, {}
         return Written(
             {row: Sent(state) for row, state in outs.items()},
             {row: Received(state) for row, state in ins.items()},
-            tuple(lost),
         )
 
     # --- one op -----------------------------------------------------------------------------------------------------
@@ -263,7 +269,7 @@ class OpWriter:
         self._out.make_room(self._put_outs, op.row, size)
         values = (
             op.row, bytearray(op.id), bytearray(op.dest), op.address, op.klass, op.epoch, op.number, int(op.state),
-            NEVER if op.deadline is None else op.deadline, size,
+            NO_DEADLINE if op.deadline is None else op.deadline, size,
         )  # fmt: skip
         self._put_outs.add(values, op.envelope, op.body if op.state in SENDER_LIVE else None)
 
@@ -272,7 +278,7 @@ class OpWriter:
         self._in.make_room(self._put_ins, op.row, size)
         values = (
             op.row, bytearray(op.id), op.device, bytearray(op.source), op.mailbox, op.klass, op.attempts, op.due,
-            NEVER if op.deadline is None else op.deadline, size,
+            NO_DEADLINE if op.deadline is None else op.deadline, size,
         )  # fmt: skip
         self._put_ins.add(values, op.envelope, op.body)
 

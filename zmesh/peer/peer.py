@@ -19,13 +19,15 @@ from zmesh.peer.arguments import brief, checked_address, checked_capabilities, c
 from zmesh.peer.clock import StoreClock, machine_clocks
 from zmesh.peer.driver import Driver, saved_clock
 from zmesh.peer.duration import parse_timeout
-from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory
+from zmesh.peer.gate import Gate
+from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
+from zmesh.peer.member import Member
 from zmesh.peer.sqlite_store import SqliteStore
-from zmesh.peer.zap import STRANGER, Admission
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.effects import OpenMailbox, Sighted
+from zmesh.protocol.effects import OpenMailbox
 from zmesh.trust.device import Device
+from zmesh.trust.trust_store import TrustStore
 
 DISCOVERY: Final = ("rendezvous", "mdns")
 """The sources of addresses, the most trusted one first."""
@@ -137,15 +139,21 @@ class Peer:
             snapshot = await loop.run_in_executor(None, store.open)
             stack.push_async_callback(loop.run_in_executor, None, store.close)
             clock = StoreClock(saved_clock(store.meta), machine_clocks())
-            driver = Driver(store, clock, device)
-            link = self._link(device, driver)
+            gate = Gate(device, TrustStore(trust_path(self.home), device))
+            stack.push_async_callback(gate.close)
+            driver = Driver(store, clock, device, gate)
+            link = self._link(device, driver, gate)
             link.open()
             stack.callback(link.shutdown)
             driver.run(snapshot, self.name, link)
             stack.push_async_callback(driver.close)
-            discovery = Discovery(self._make_sources(device), lambda seen: _tell(driver, seen))
+            member = Member(gate, driver, link)
+            sources = self._make_sources(gate)
+            discovery = Discovery(sources, member.sighted)
             await discovery.start(Sighting(snapshot.store, self.name, device.id, link.endpoints, "own"))
             stack.push_async_callback(discovery.stop)
+            member.start([source for source in sources if isinstance(source, MdnsSource)])
+            stack.push_async_callback(member.close)
             self._driver, self._store, self._discovery = driver, store, discovery
             self._stack = stack.pop_all()
 
@@ -168,24 +176,22 @@ class Peer:
         if stack is not None:
             await stack.aclose()
 
-    def _link(self, device: Device, driver: Driver) -> ZmqLink:
-        member = Admission.member(device.id)
+    def _link(self, device: Device, driver: Driver, gate: Gate) -> ZmqLink:
         return ZmqLink(
             device,
-            # One device, one key: whoever holds it is this user on this machine.
-            admit=lambda key: member if key == device.curve_public else STRANGER,
+            admit=gate.admit,
             on_inbound=driver.inbound,
             on_answer=driver.answered,
             on_ready=driver.ready,
             bind=self._bind,
         )
 
-    def _make_sources(self, device: Device) -> Sequence[Source]:
+    def _make_sources(self, gate: Gate) -> Sequence[Source]:
         sources: list[Source] = []
         if "rendezvous" in self._sources:
             sources.append(RendezvousSource(rendezvous_directory(self.home)))
         if "mdns" in self._sources:
-            sources.append(MdnsSource(lambda seen: seen == device.id))
+            sources.append(MdnsSource(gate.knows))
         return sources
 
     # --- agents ---
@@ -322,10 +328,6 @@ def _present(driver: Driver, address: Address) -> str | None:
     except (UnknownAgent, AmbiguousAddress):
         return None
     return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
-
-
-def _tell(driver: Driver, seen: Sighting) -> None:
-    driver.tell(Sighted(seen.store, seen.name, seen.device, seen.endpoints))
 
 
 def _sources(asked: Iterable[str] | None) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ _MACHINE_ID: Final = Path("/etc/machine-id")
 STORE, CREATED, FILE, MACHINE = "store", "created", "file", "machine"
 RESERVED: Final = frozenset({STORE, CREATED, FILE, MACHINE})
 
+_EXPIRING_THEN: Final = "it was expiring when the store was copied: it may have arrived"
+
 # What an adopted store forgets: everything that belongs to streams between the old id and others.
 _FORGET: Final = (
     "DELETE FROM out_stream",
@@ -31,10 +33,11 @@ _FORGET: Final = (
     "DELETE FROM ending",
     "DELETE FROM outcome",
     # What may have been handed over is in doubt (`OutMessage.doubt`), which an epoch above the first one says.
-    f"""UPDATE outbox SET state = {int(Sent.LOST)}, detail = 'it was expiring when the store was copied: it may have
-        arrived' WHERE state = {int(Sent.EXPIRING)}""",  # noqa: S608
-    f"""UPDATE outbox SET state = {int(Sent.WAITING)}, dest = x'', epoch = iif(number > 0, 2, 0), number = 0
-        WHERE state IN ({LIVE})""",  # noqa: S608
+    f"DELETE FROM outbody WHERE row IN (SELECT row FROM outbox WHERE state = {int(Sent.EXPIRING)})",  # noqa: S608
+    f"""UPDATE outbox SET state = {int(Sent.LOST)}, detail = '{_EXPIRING_THEN}'
+        WHERE state = {int(Sent.EXPIRING)}""",  # noqa: S608
+    f"""UPDATE outbox SET state = {int(Sent.WAITING)}, dest = x'',
+        epoch = iif(number > 0 OR epoch > 1, 2, 0), number = 0 WHERE state IN ({LIVE})""",  # noqa: S608
 )
 
 

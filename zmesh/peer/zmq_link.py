@@ -29,6 +29,8 @@ TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is
 MAX_PARTS: Final = 2  # header and body
 FAREWELL: Final = 100  # ms that a BYE may take to leave: a peer that is told need not find out by silence
 KEY_BYTES: Final = 32  # a Curve25519 public key
+REBIND_PATIENCE: Final = 2.0  # seconds for libzmq to close the old ROUTER; it takes some milliseconds
+REBIND_PAUSE: Final = 0.01
 CURVE_OVERHEAD: Final = 33  # bytes per part in CURVE's MESSAGE (RFC 26): name 8, nonce 8, tag 16, flags 1
 
 # Every option of every socket. Facts: libzmq 4.3.5, measured unless the documentation is named.
@@ -160,18 +162,53 @@ class ZmqLink:
         self._context.max_sockets = 2 * MAX_PEERS + 16  # a DEALER and perhaps a monitor per peer; a few of our own
         try:
             self._zap = ZapHandler(self._context, self._admit, ZAP_DOMAIN)
-            self._router = self._new_socket(zmq.ROUTER, ROUTER_OPTIONS)
-            self._router.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-            self._router.bind(self._bind)
-            intake = Intake(self._router, 1 + MAX_PARTS)
-            self._reader = Reader(asyncio.get_running_loop(), self._router, lambda: self._take_inbound(intake))
-            self._reader.start()
+            self._listen(self._bind)
         except (zmq.ZMQError, NotImplementedError) as error:
             self.shutdown()
             way_out = "choose another port, or stop the program that has it"
             if isinstance(error, NotImplementedError):
                 way_out = "this event loop cannot watch sockets; on Windows, run it with asyncio.SelectorEventLoop"
             raise TransportError(f"cannot listen at {self._bind}: {error}; {way_out}") from error
+
+    def _listen(self, endpoint: str) -> None:
+        router = self._new_socket(zmq.ROUTER, ROUTER_OPTIONS)
+        try:
+            router.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+            router.bind(endpoint)
+        except zmq.ZMQError:
+            router.close(0)
+            raise
+        intake = Intake(router, 1 + MAX_PARTS)
+        self._router = router
+        self._reader = Reader(asyncio.get_running_loop(), router, lambda: self._take_inbound(intake))
+        self._reader.start()
+
+    async def rebind(self) -> None:
+        """End all inbound connections and listen again at the same port: ZAP is asked only when a connection begins.
+
+        A ROUTER cannot close one connection. The others come back by themselves, and what was under way is sent again.
+
+        Raises:
+            TransportError: Another program has taken the port meanwhile.
+        """
+        router, reader = self._router, self._reader
+        if router is None or reader is None:
+            return
+        endpoint = router.get_string(zmq.LAST_ENDPOINT)
+        reader.stop()
+        self._router = self._reader = None
+        router.close(0)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + REBIND_PATIENCE
+        while self._context is not None:
+            try:
+                self._listen(endpoint)
+            except zmq.ZMQError as error:
+                if loop.time() > end:
+                    raise TransportError(f"cannot listen at {endpoint} again: {error.strerror}") from error
+                await asyncio.sleep(REBIND_PAUSE)  # libzmq closes the old one in its own time
+            else:
+                return
 
     @property
     def endpoints(self) -> tuple[str, ...]:

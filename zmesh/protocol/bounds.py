@@ -16,6 +16,11 @@ ID_BYTES: Final = 16  # message and store ids: 128 bits, so that random ones nev
 LINK_ID_BYTES: Final = 8  # link ids live for one connection between two stores: 64 bits are plenty
 NO_ID: Final = bytes(ID_BYTES)  # stands where no message has an id: a cursor at zero, a void number
 
+# --- what msgpack may hold, in a header or an envelope ---
+MAX_ARRAY: Final = 512  # entries of an array: OUTCOMES_PER_FRAME, the largest one that is specified
+MAX_ARRAYS: Final = 2048  # in all, twice what the largest frame needs: an empty one is 1 octet, and 56 once it is read
+MAX_DEPTH: Final = 16  # arrays within each other: the deepest that is specified has 4, and a reader's stack has an end
+
 # --- names and texts (hostile until checked) ---
 MAX_NAME: Final = 63  # one DNS label, because peer names appear in mDNS
 MAX_DEVICE: Final = 64  # a device id is 32 characters; room for its successor
@@ -30,6 +35,8 @@ AGENTS_PER_PAGE: Final = 100  # of one PEERS frame: with the longest words in an
 # --- one message ---
 MAX_BODY: Final = 256 * KIB  # TCP heartbeats can time out during one huge message; 256 KiB take 0.2 s at 10 Mbit/s
 MAX_ENVELOPE: Final = 2 * KIB  # to, from, type, thread, reply_to: names only
+MAX_LOG_ID: Final = 32  # the hash of a founding record
+MAX_LOG_BYTES: Final = 128 * KIB  # in one frame about a log: the vector of 1,024 logs has 80 KiB
 MAX_FRAME: Final = 1 * MIB  # MAXMSGSIZE of the sockets: one batch of DATA with its header, doubled twice
 MAX_TTL: Final = 366 * 86400.0  # seconds; a year: beyond it a ttl is a mistake in units
 DEFAULT_TTL: Final = 7 * 86400.0  # seconds; mail for a peer that is away for a week
@@ -46,7 +53,7 @@ IN_FLIGHT_BYTES: Final = 256 * KIB  # unacknowledged non-critical bytes per peer
 IN_FLIGHT_CRITICAL_BYTES: Final = 256 * KIB  # the critical class has its own budget, for the same reason
 MARK_AHEAD: Final = 512  # numbers whose hand-over is marked in one commit when a backlog drains
 ENDINGS_PER_ACK: Final = 64  # the cursor of an ACK stops before the first ending that does not fit
-OUTCOMES_PER_FRAME: Final = 512  # 8 KiB of ids
+OUTCOMES_PER_FRAME: Final = 512  # 8 KiB of ids; no more than MAX_ARRAY
 OUTCOMES_WINDOW: Final = 4096  # outcomes sent and not confirmed: 64 KiB of ids, sent again when a confirmation is late
 MAX_EPOCH: Final = 1 << 32  # an epoch begins when a disk goes back in time: no honest peer gets far
 CANCELS_PER_FRAME: Final = 256
@@ -59,11 +66,11 @@ QUOTA_BYTES: Final = 512 * MIB  # of their bodies
 MAILBOX_MESSAGES: Final = 20_000  # un-ended messages of one mailbox
 MAILBOX_BYTES: Final = 128 * MIB
 MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
-KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go
+KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go.
+#                              As many outcomes are kept for a store that does not come for them
 
 # --- leases ---
 MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end
-DETACH_GRACE: Final = 5.0  # seconds a detached holder's leases wait for its return
 ALONE_PATIENCE: Final = 5.0  # seconds a message whose holder went away waits to be leased alone
 REDELIVERY_FIRST: Final = 0.25  # seconds before the second delivery; doubles
 REDELIVERY_MAX: Final = 60.0

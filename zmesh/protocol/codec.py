@@ -28,6 +28,8 @@ from zmesh.protocol.bounds import (
     MAX_ENDPOINTS,
     MAX_ENVELOPE,
     MAX_FRAME,
+    MAX_LOG_BYTES,
+    MAX_LOG_ID,
     MAX_NAME,
     MAX_TEXT,
     MAX_TTL,
@@ -46,23 +48,24 @@ from zmesh.protocol.frames import (
     Fate,
     Frame,
     Gone,
+    Have,
     Hello,
     Item,
     Kind,
+    Ops,
     Outcome,
     Peers,
     Ping,
     Reset,
     Unknown,
 )
+from zmesh.protocol.packed import unpack_array
 
 MAGIC: Final = b"ZM"
 HEADER_BYTES: Final = len(MAGIC) + 2 + LINK_ID_BYTES
 MAX_NUMBER: Final = (1 << 62) - 1  # half of what SQLite and msgpack hold: a number plus a window never overflows
 MAX_LIMIT: Final = (1 << 63) - 1  # credit lies a window beyond the number
 MAX_TTL_MS: Final = int(MAX_TTL * 1000)
-MAX_ARRAY: Final = OUTCOMES_PER_FRAME  # entries of any array in a header, the largest one that is specified
-MAX_ARRAYS: Final = 4 * OUTCOMES_PER_FRAME  # arrays in one header, twice what the largest frame needs
 _PARTS: Final = 2  # header and bodies
 _MUST_UNDERSTAND: Final = 0x80
 _READABLE_IN_ANY_VERSION: Final = frozenset({Kind.HELLO, Kind.RESET, Kind.BYE})
@@ -147,6 +150,8 @@ _ENCODERS: Final[dict[type[Any], Callable[[Any], _Encoded]]] = {
     Ping: lambda f: (Kind.PING, (f.epoch, f.last, f.floors, f.roster)),
     Peers: _encode_peers,
     Gone: lambda f: (Kind.GONE, (f.epoch, f.klass, f.first, f.last, f.id)),
+    Have: lambda f: (Kind.HAVE, (f.log, f.content)),
+    Ops: lambda f: (Kind.OPS, (f.log, f.content)),
     Bye: lambda f: (Kind.BYE, (_fit(f.code, MAX_CODE), _fit(f.text, MAX_TEXT))),
 }
 
@@ -188,29 +193,10 @@ def decode(parts: Sequence[bytes]) -> tuple[bytes, Frame]:
 
 
 def _unpack(head: bytes) -> Fields:
-    room = MAX_ARRAYS
-
-    def count(array: list[Any]) -> list[Any]:
-        nonlocal room
-        room -= 1
-        if room < 0:
-            raise ValueError("too many arrays")
-        return array
-
-    # One octet can ask for an empty container of 64 octets, five for a list of millions: hence these limits.
     try:
-        fields = msgpack.unpackb(
-            memoryview(head)[HEADER_BYTES:], max_array_len=MAX_ARRAY, list_hook=count, object_pairs_hook=_refuse_map
-        )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ProtocolError("bad-msgpack", str(error) or type(error).__name__) from None
-    if not isinstance(fields, list):
-        raise ProtocolError("bad-msgpack", "the header is not an array")
-    return fields
-
-
-def _refuse_map(_: list[tuple[Any, Any]]) -> None:
-    raise ValueError("a header holds no maps")
+        return unpack_array(memoryview(head)[HEADER_BYTES:])
+    except ValueError as error:
+        raise ProtocolError("bad-msgpack", str(error)) from None
 
 
 def _bad(what: str) -> ProtocolError:
@@ -370,6 +356,15 @@ def _decode_gone(f: Fields, _: bytes) -> Gone:
     return Gone(_number(f[0], "epoch", 1), _number(f[1], "class", 0, CLASSES - 1), first, last, _id(f[4], "id"))
 
 
+def _log(f: Fields) -> tuple[bytes, bytes]:
+    log, content = f[0], f[1]
+    if not isinstance(log, bytes) or not 1 <= len(log) <= MAX_LOG_ID:
+        raise _bad(f"a log's id is not 1 to {MAX_LOG_ID} bytes")
+    if not isinstance(content, bytes) or len(content) > MAX_LOG_BYTES:
+        raise _bad(f"what is said of a log is not bytes, at most {MAX_LOG_BYTES}")
+    return log, content
+
+
 def _decode_bye(f: Fields, _: bytes) -> Bye:
     return Bye(_text(f[0], "code", MAX_CODE), _text(f[1], "text", MAX_TEXT))
 
@@ -385,8 +380,11 @@ _DECODERS: Final[dict[int, Callable[[Fields, bytes], Frame]]] = {
     Kind.PEERS: _decode_peers,
     Kind.GONE: _decode_gone,
     Kind.BYE: _decode_bye,
+    Kind.HAVE: lambda f, _: Have(*_log(f)),
+    Kind.OPS: lambda f, _: Ops(*_log(f)),
 }
 _FIELD_COUNT: Final[dict[int, int]] = {
     Kind.HELLO: 10, Kind.RESET: 0, Kind.DATA: 5, Kind.ACK: 7, Kind.OUTCOME: 3, Kind.CANCEL: 1, Kind.PING: 4,
     Kind.PEERS: 4, Kind.GONE: 5, Kind.BYE: 2,
+    Kind.HAVE: 2, Kind.OPS: 2,
 }  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from zmesh.errors import MeshFull
 from zmesh.protocol.bounds import RESET_INTERVAL
 from zmesh.protocol.codec import decode, encode
+from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.effects import (
     Answer,
     Attach,
@@ -28,11 +29,13 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Effect,
+    Exclude,
     Expect,
     Nack,
     OpenMailbox,
     Path,
     Send,
+    Share,
     Sighted,
     Take,
     Unexpect,
@@ -45,7 +48,8 @@ from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
 from zmesh.protocol.greeting import on_hello
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
-from zmesh.protocol.node import NEVER, Node
+from zmesh.protocol.node import Node
+from zmesh.protocol.pump import Pump
 from zmesh.protocol.remote import Remote
 
 _PATHS = 1024  # connections remembered for the rate of RESETs
@@ -77,6 +81,7 @@ class Core:
             now: Seconds on the store's clock.
         """
         self.node = Node(store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now)
+        self._pump = Pump(self.node)
         self.node.restore(snapshot)
         self._resets: dict[Path, float] = {}
 
@@ -125,7 +130,7 @@ class Core:
 
     def _reset(self, link: bytes, path: Path) -> None:
         now = self.node.turn.now
-        if now < self._resets.get(path, float("-inf")) + RESET_INTERVAL:
+        if now < self._resets.get(path, LONG_AGO) + RESET_INTERVAL:
             return
         if len(self._resets) >= _PATHS:
             self._resets = {}
@@ -189,7 +194,7 @@ class Core:
 
     def fetched_in(self, messages: Mapping[int, tuple[bytes, bytes]], now: float) -> None:
         """The oldest unanswered `FetchIn` found these (envelope, body); rows that are missing have ended."""
-        self._at(now).inbox.fetched(messages)
+        self._at(now).inbox.leases.fetched(messages)
 
     # --- this machine ---
 
@@ -214,15 +219,15 @@ class Core:
             if refusal is not None:
                 message = f"{refusal[1]}: wait until its holder has worked some off"
                 raise MeshFull(message)
-            if not node.waits_here(resolved.address.agent):
+            if not node.placing.waits_here(resolved.address.agent):
                 node.outbox.send_here(command, resolved, self._arrive)
                 return
             node.outbox.send(command, resolved, None)
-            node.follow(resolved.address.agent, command.id)
+            node.placing.follow(resolved.address.agent, command.id)
         else:
             node.outbox.send(command, resolved, remote)
         if remote is None or not resolved.known:
-            node.turn.then(lambda: node.place_late(command.id))
+            node.turn.then(lambda: node.placing.place_late(command.id))
         if remote is not None:
             node.touch(remote)
 
@@ -233,7 +238,7 @@ class Core:
     def _open(self, command: OpenMailbox) -> None:
         self.node.inbox.open(command)
         self.node.changed()
-        self.node.deliver_waiting_here(command.name)
+        self.node.placing.land_all(command.name)
 
     def _attach(self, command: Attach) -> None:
         self.node.inbox.attach(command.mailbox, command.holder)
@@ -244,13 +249,13 @@ class Core:
         self.node.changed()
 
     def _done(self, command: Done) -> None:
-        self.node.inbox.leased(command.holder, command.row)
+        self.node.inbox.leases.leased(command.holder, command.row)
         if command.reply is not None:
             self._send(command.reply)
-        self.node.inbox.done(command)
+        self.node.inbox.leases.done(command)
 
     def _cancel(self, command: CancelSend) -> None:
-        message = self.node.outbox.cancel(command.id, self.node.remotes)
+        message = self.node.outbox.expiry.cancel(command.id)
         remote = self.node.remotes.get(message.dest) if message else None
         if remote is not None and remote.up:
             self.node.transmit(remote, Cancel((command.id,)))
@@ -263,6 +268,18 @@ class Core:
         if remote is not None and remote.device == command.device:
             self.node.act(remote, remote.link.sighted(command.endpoints, self.node.turn.now))
 
+    def _exclude(self, command: Exclude) -> None:
+        for remote in self.node.remotes.values():
+            if remote.device == command.device:
+                remote.trouble = command.reason
+                self.node.end_link(remote, delay=NEVER)
+        self.node.changed()
+
+    def _share(self, command: Share) -> None:
+        remote = self.node.remotes.get(command.store)
+        if remote is not None and remote.up:
+            self.node.transmit(remote, command.frame)
+
     def _close(self, _: Close) -> None:
         for remote in self.node.remotes.values():
             if remote.up:
@@ -274,20 +291,20 @@ class Core:
     def timer(self) -> float | None:
         """Return when `wake` is due, or None."""
         node = self.node
-        due = min(node.outbox.timer(), node.inbox.timer(), node.roster_timer())
+        due = min(node.outbox.expiry.timer(), node.inbox.timer(), self._pump.timer())
         for remote in node.remotes.values():
             due = min(due, remote.link.timer())
-        if node.sick_until > float("-inf"):
+        if node.sick_until > LONG_AGO:
             due = min(due, node.sick_until)
         return None if due == NEVER else due
 
     def wake(self, now: float) -> None:
         """Do what is due."""
         node = self._at(now)
-        if float("-inf") < node.sick_until <= now:
+        if LONG_AGO < node.sick_until <= now:
             node.recovered()
-        node.outbox.expire(node.remotes)
-        node.outbox.unpark(node.remotes, node.place_one)
+        node.outbox.expiry.expire()
+        node.outbox.expiry.unpark(node.placing.place_one, node.outbox.place)
         node.inbox.wake()
         for remote in node.remotes.values():
             if remote.link.timer() <= now:
@@ -296,7 +313,7 @@ class Core:
 
     def effects(self) -> list[Effect]:
         """Return what is to be done, in order."""
-        self.node.close_turn()
+        self._pump.close_turn()
         return self.node.turn.drain()
 
     def _at(self, now: float) -> Node:
@@ -309,13 +326,15 @@ class Core:
         OpenMailbox: _open,
         Attach: _attach,
         Detach: _detach,
-        Take: lambda core, command: core.node.inbox.take(command.holder, command.count),
-        Untake: lambda core, command: core.node.inbox.untake(command.holder),
-        Expect: lambda core, command: core.node.inbox.expect(command.holder, command.id),
-        Unexpect: lambda core, command: core.node.inbox.unexpect(command.id),
+        Take: lambda core, command: core.node.inbox.leases.take(command.holder, command.count),
+        Untake: lambda core, command: core.node.inbox.leases.untake(command.holder),
+        Expect: lambda core, command: core.node.inbox.leases.expect(command.holder, command.id),
+        Unexpect: lambda core, command: core.node.inbox.leases.unexpect(command.id),
         Done: _done,
-        Nack: lambda core, command: core.node.inbox.nack(command),
+        Nack: lambda core, command: core.node.inbox.leases.nack(command),
         CancelSend: _cancel,
         Sighted: _sighted,
+        Exclude: _exclude,
+        Share: _share,
         Close: _close,
     }

@@ -5,13 +5,14 @@ the shell must do. The law of the journal: whatever depends on a `Persist` comes
 """
 
 from zmesh.protocol.envelope import Envelope
+from zmesh.protocol.frames import Have, Ops
 from zmesh.protocol.journal import Op
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
 Path = bytes
-"""The routing id of an inbound connection; used to answer RESET and BYE, for nothing else."""
+"""The routing id of an inbound connection; used to answer RESET, and BYE for a version, and for nothing else."""
 
 
 # --- commands ---
@@ -148,6 +149,22 @@ class Sighted:
 
 
 @record
+class Exclude:
+    """A device is no member any more: end the links with its stores, and dial them no longer."""
+
+    device: str
+    reason: str
+
+
+@record
+class Share:
+    """Send a frame about a replicated log to a store, if its link is up."""
+
+    store: bytes
+    frame: Have | Ops
+
+
+@record
 class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
@@ -165,6 +182,8 @@ Command = (
     | Nack
     | CancelSend
     | Sighted
+    | Exclude
+    | Share
     | Close
 )
 
@@ -305,6 +324,23 @@ class Progress:
 
 
 @record
+class Linked:
+    """The link to a store has come up."""
+
+    store: bytes
+    device: str
+
+
+@record
+class Told:
+    """A store has told about a replicated log; nothing in the frame's content was checked."""
+
+    store: bytes
+    device: str
+    frame: Have | Ops
+
+
+@record
 class Notice:
     """Something a person should find in the log: a protocol error, a rollback, a loss."""
 
@@ -313,5 +349,18 @@ class Notice:
 
 
 Effect = (
-    Persist | FetchOut | FetchIn | Transmit | Answer | Dial | Hangup | Delivery | Settled | Failed | Progress | Notice
+    Persist
+    | FetchOut
+    | FetchIn
+    | Transmit
+    | Answer
+    | Dial
+    | Hangup
+    | Delivery
+    | Settled
+    | Failed
+    | Progress
+    | Linked
+    | Told
+    | Notice
 )

@@ -12,6 +12,7 @@ import msgpack
 from zmesh.protocol.address import is_name
 from zmesh.protocol.bounds import ID_BYTES, MAX_ENVELOPE, MAX_NAME
 from zmesh.protocol.errors import ProtocolError
+from zmesh.protocol.packed import unpack_array
 from zmesh.protocol.record import record
 
 _FIELDS = 7
@@ -70,10 +71,10 @@ def unpack_envelope(data: bytes) -> Envelope:
     if len(data) > MAX_ENVELOPE:
         raise _bad(f"{len(data)} bytes, more than {MAX_ENVELOPE}")
     try:
-        fields = msgpack.unpackb(data)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _bad(f"not msgpack: {error}") from None
-    if not isinstance(fields, list) or len(fields) < _FIELDS:
+        fields = unpack_array(data)
+    except ValueError as error:
+        raise _bad(f"not one msgpack array: {error}") from None
+    if len(fields) < _FIELDS:
         raise _bad(f"not an array of {_FIELDS} fields")
     to, sender, kind, thread, reply_to, sent_at, packed = fields[:_FIELDS]
     if not is_name(to):

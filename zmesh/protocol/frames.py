@@ -10,7 +10,7 @@ from zmesh.protocol.record import record
 
 
 class Kind(IntEnum):
-    """The kind octet. Unknown kinds below 0x80 are skipped; others close the link."""
+    """The kind octet. Frames of an unknown kind below 0x80 are skipped; others are dropped, with a line in the log."""
 
     HELLO = 0x01
     RESET = 0x02
@@ -22,6 +22,8 @@ class Kind(IntEnum):
     PEERS = 0x08
     GONE = 0x09
     BYE = 0x0A
+    HAVE = 0x0B
+    OPS = 0x0C
 
 
 @record
@@ -227,10 +229,36 @@ class Gone:
 
 @record
 class Bye:
-    """The link ends; the code says why (`closing`, `version`, `protocol`)."""
+    """The link ends; the code says why: `closing`, `version`, or what the other side did against the protocol."""
 
     code: str
     text: str
+
+
+@record
+class Have:
+    """How far the sender knows a replicated log; what that means is the layer's above.
+
+    Attributes:
+        log: Id of the log or group of logs, 1 to 32 bytes: the membership of a mesh, a room.
+        content: In that layer's own words.
+    """
+
+    log: bytes
+    content: bytes
+
+
+@record
+class Ops:
+    """Entries of a replicated log, which prove themselves: it does not matter who sends them.
+
+    Attributes:
+        log: As in `Have`.
+        content: As in `Have`.
+    """
+
+    log: bytes
+    content: bytes
 
 
 @record
@@ -240,4 +268,4 @@ class Unknown:
     kind: int
 
 
-Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Unknown
+Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Have | Ops | Unknown

@@ -8,7 +8,7 @@ not cause a new epoch, let alone a loss.
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, PROTOCOL_MAX, PROTOCOL_MIN, WINDOW_MESSAGES
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import Answer, Path
+from zmesh.protocol.effects import Answer, Linked, Path
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cursor, Gone, Hello
 from zmesh.protocol.journal import LoseOut
@@ -66,14 +66,15 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     if remote.up and not was_up:
         _begin(node, remote, frame)
         if remote.link.state is Link.GREETING:
-            return  # the doubt of `_begin` has said its own HELLO, under a new link id
+            return  # the doubt of `_begin` has said its own HELLO under a new link id, or will in a moment
     node.act(remote, act)
     node.act(remote, remote.link.sighted(frame.endpoints, now))
     if remote.up and not was_up:
         # After our HELLO, so that the other side knows our link when the first frames on it arrive.
         node.send_roster(remote)
+        node.turn.emit(Linked(remote.store, remote.device))
         remote.ack_due = True
-        node.place_waiting()
+        node.placing.place_all()
     node.touch(remote)
 
 

@@ -5,10 +5,9 @@ to the cursor, and the sender is asked to rewind.
 """
 
 from zmesh.protocol.bounds import NO_ID, REWIND_INTERVAL, WINDOW_MESSAGES
+from zmesh.protocol.deadlines import LONG_AGO
 from zmesh.protocol.frames import Ending
 from zmesh.protocol.journal import InStreamRow
-
-NEVER = float("-inf")
 
 
 class InStream:
@@ -50,7 +49,7 @@ class InStream:
         self.gap = False
         self.dirty = False
         self.fresh = False
-        self._asked = NEVER
+        self._asked = LONG_AGO
 
     @property
     def limit(self) -> int:
@@ -78,7 +77,7 @@ class InStream:
         """Accept the next number, as stored or with its ending; counts once the row is committed."""
         self.seen += 1
         self.seen_id = ident
-        self._asked = NEVER
+        self._asked = LONG_AGO
         self.dirty = True
         if ending is not None:
             self._endings[self.seen] = ending

@@ -1,4 +1,4 @@
-"""What the frames on an established link mean: DATA, ACK, OUTCOME, CANCEL, PING, PEERS, GONE, BYE.
+"""What the frames on an established link mean: DATA, ACK, OUTCOME, CANCEL, PING, PEERS, GONE, BYE, HAVE, OPS.
 
 The link has been checked before: the frame comes from the device that owns the store. What the frame claims has not:
 every claim is compared with what we know, and one that cannot be true is a `ProtocolError`, never evidence.
@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID
+from zmesh.protocol.effects import Told
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
-from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Item, Outcome, Peers, Ping
+from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import DropEndings, DropOutcomes, InRow, PutEnding
 from zmesh.protocol.node import Node
@@ -153,7 +154,7 @@ def _on_outcome(node: Node, remote: Remote, frame: Outcome) -> None:
 
 
 def _on_cancel(node: Node, remote: Remote, frame: Cancel) -> None:
-    node.inbox.cancel(remote.store, frame.ids)
+    node.inbox.messages.cancel(remote.store, frame.ids)
 
 
 def _on_gone(node: Node, remote: Remote, frame: Gone) -> None:
@@ -193,7 +194,12 @@ def _on_peers(node: Node, remote: Remote, frame: Peers) -> None:
         return
     node.remember(remote)
     node.changed()
-    node.place_waiting()
+    node.placing.place_all()
+
+
+def _on_log(node: Node, remote: Remote, frame: Have | Ops) -> None:
+    if remote.up:
+        node.turn.emit(Told(remote.store, remote.device, frame))
 
 
 def _on_bye(node: Node, remote: Remote, frame: Bye) -> None:
@@ -211,5 +217,7 @@ _RULES: Final[dict[type[Any], Callable[[Node, Remote, Any], None]]] = {
     Ping: _on_ping,
     Peers: _on_peers,
     Gone: _on_gone,
+    Have: _on_log,
+    Ops: _on_log,
     Bye: _on_bye,
 }

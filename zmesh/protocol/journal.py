@@ -135,7 +135,7 @@ class PutIn:
 class SetIn:
     """Update the incoming message `row`; an ended one loses envelope and body, its id is kept for dedup.
 
-    DEAD keeps envelope and body: it can be replayed.
+    DEAD keeps envelope and body: a person may want to see what nobody could handle.
     """
 
     row: int

@@ -28,11 +28,11 @@ from zmesh.protocol.bounds import (
     SILENCE,
     STALLED,
 )
+from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.record import record
 from zmesh.protocol.states import LINK, Link, step
 
-NEVER = float("inf")
 _HELLO_GAP = 0.01  # seconds between two HELLOs at least: two peers that restart together must not talk in circles
 _NOT_AGAIN = (
     2 * DIAL_PATIENCE
@@ -72,8 +72,8 @@ class LinkMachine:
         self.heard = now
         self._entropy = entropy
         self._dialled = ""
-        self._dialled_at = float("-inf")
-        self._ready_at = float("-inf")  # when the connection was last there anew
+        self._dialled_at = LONG_AGO
+        self._ready_at = LONG_AGO  # when the connection was last there anew
         self._tried: dict[str, float] = {}  # endpoints dialled since the last echo, and when
         self._wish = ""  # the endpoint that a sighting wants dialled next
         self._kept = ""  # the endpoint that answered last; before there is one, the first that was dialled
@@ -84,7 +84,7 @@ class LinkMachine:
         self._give_up_at = NEVER
         self._hello = Backoff(HELLO_FIRST, HELLO_MAX)
         self._hello_at = NEVER
-        self._said_hello = float("-inf")
+        self._said_hello = LONG_AGO
         self._ping = Backoff(PING_FIRST, PING_MAX)
         self._ping_at = NEVER
         self._waiting = False  # something is unconfirmed
@@ -119,7 +119,7 @@ class LinkMachine:
         if self.state in (Link.GREETING, Link.UP):
             self._step("dial")
             self._ping_at = self._hello_at = NEVER
-            self._ready_at, self._answers = float("-inf"), False
+            self._ready_at, self._answers = LONG_AGO, False
             self._give_up_at = self._patience(now)
         return NOTHING
 
@@ -237,7 +237,7 @@ class LinkMachine:
         return now >= self._tried_at(endpoint) + _NOT_AGAIN or (self._answers and endpoint == self._kept)
 
     def _tried_at(self, endpoint: str) -> float:
-        return self._tried.get(endpoint, float("-inf"))
+        return self._tried.get(endpoint, LONG_AGO)
 
     def _dial_soon(self, now: float) -> Act:
         """Dial, but leave what has answered the time to answer again, and never dial in a frenzy."""
@@ -257,7 +257,7 @@ class LinkMachine:
         self._tried = {each: at for each, at in self._tried.items() if each in self.endpoints}
         self._tried[endpoint] = self._dialled_at = now
         self._step("dial")
-        self._ready_at = float("-inf")
+        self._ready_at = LONG_AGO
         self._dial_at = self._hello_at = self._ping_at = NEVER
         self._give_up_at = self._patience(now, HELLO_MAX if brief else DIAL_PATIENCE)
         return Act(dial=endpoint)
@@ -287,7 +287,7 @@ class LinkMachine:
 
     def _close(self, dial_at: float) -> Act:
         self._step("close")
-        self._ready_at = float("-inf")
+        self._ready_at = LONG_AGO
         self._hello_at = self._ping_at = self._give_up_at = NEVER
         self._dial_at = dial_at
         return Act(hangup=True)

@@ -1,6 +1,6 @@
 """One mailbox and those who hold it: what is ready, who waits for how much, who has leased what.
 
-Data and counts only; when a message is leased, returned or ended is decided in `inbox`.
+Data and counts only; it must never decide when a message is leased, returned or ended, which `leases` does.
 """
 
 from collections import deque
@@ -57,6 +57,16 @@ class Mailbox:
             if queue:
                 return queue[0]
         return None
+
+    def taker(self, *, alone: bool) -> "Holder | None":
+        """Return the holder that waits for most, so that several share the work.
+
+        Args:
+            alone: Take only one that has nothing else.
+        """
+        waiting = [holder for holder in self.holders.values() if holder.demand > 0 and not (alone and holder.leases)]
+        waiting = [holder for holder in waiting if not holder.alone]
+        return max(waiting, key=lambda holder: (holder.demand, -holder.id)) if waiting else None
 
 
 class Holder:

@@ -1,6 +1,7 @@
 """The core's records of messages that have not ended yet: one object per message, changed in place.
 
-Only `outbox`, `out_stream` and `inbox` may change these; everybody else sees the frozen events made from them.
+Only the two halves (`outbox`, `outgoing`, `expiry`, `out_stream`; `inbox`, `incoming`, `leases`) may change these;
+everybody else sees the events made from them.
 """
 
 from typing import TYPE_CHECKING

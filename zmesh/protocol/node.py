@@ -1,42 +1,30 @@
-"""The state of one peer that all parts of the core share, and what they all do with it: send, find, persist.
+"""The state of one peer that all parts of the core share, and what they all do with it: find, tell, transmit.
 
-The rules live elsewhere: what a HELLO means in `greeting`, what other frames mean in `intake`, what commands and time
-mean in `core`. This module never decides on anything a frame claims.
+The rules live elsewhere: what a HELLO means in `greeting`, what other frames mean in `intake`, where waiting messages
+go in `placing`, what a turn ends with in `pump`, what commands and time mean in `core`. This module must never decide
+on anything a frame claims.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from zmesh.errors import MeshError
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
-from zmesh.protocol.codec import MAX_NUMBER, encode
+from zmesh.protocol.codec import encode
+from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
-from zmesh.protocol.envelope import unpack_envelope
-from zmesh.protocol.frames import Data, Frame, Hello, Peers
-from zmesh.protocol.in_stream import InStream
+from zmesh.protocol.frames import Frame, Hello, Peers
 from zmesh.protocol.inbox import Inbox
-from zmesh.protocol.journal import (
-    DropEndings,
-    DropOutcomes,
-    DropPeer,
-    FateOut,
-    InRow,
-    InStreamRow,
-    OutStreamRow,
-    Snapshot,
-)
+from zmesh.protocol.journal import DropOutcomes, DropPeer, FateOut, Snapshot
 from zmesh.protocol.link import Act
-from zmesh.protocol.messages import InMessage, OutMessage
-from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.messages import InMessage
 from zmesh.protocol.outbox import FATES, Outbox
+from zmesh.protocol.placing import Placing
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.turn import Turn
 
-NEVER = float("inf")
-_ROSTER_GAP = 0.2  # seconds between two versions of the roster: short-lived clients come and go in bursts
 _NOTICE_GAP = 10.0  # seconds between two equal notices about one device: a hostile peer must not fill the log
 _REMEMBERED = 1024  # entries of each rate limiter
 
@@ -52,6 +40,7 @@ class Node:
         remotes: Other stores, by id.
         by_link: Other stores by (device, their link id).
         inbox, outbox: Our mailboxes, and what we sent.
+        placing: Finds the places of what waits.
         roster: Version of our roster.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
@@ -69,12 +58,10 @@ class Node:
         self.inbox = Inbox(self.turn, 1, self.report)
         self.outbox = self._new_outbox(1)
         self.roster = 1
-        self.sick_until = float("-inf")
+        self.sick_until = LONG_AGO
         self.touched: dict[bytes, Remote] = {}
         self.changes = 0
-        self._landing: dict[str, set[int]] = {}
-        self._behind: dict[bytes, Remote] = {}
-        self._roster_at = now
+        self.placing = Placing(self)
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
         self._fetches: deque[Fetched] = deque()
@@ -102,10 +89,10 @@ class Node:
                 [row for row in snapshot.outcomes if row.dest == store],
             )
         self.inbox.restore(snapshot.mailboxes, snapshot.ins)
-        self.outbox.restore(snapshot.outs, self.remotes)
-        self.place_waiting()
+        self.outbox.restore(snapshot.outs)
+        self.placing.place_all()
         for name in list(self.inbox.mailboxes):
-            self.deliver_waiting_here(name)
+            self.placing.land_all(name)
         for remote in self.remotes.values():
             self.act(remote, remote.link.sighted((), self.turn.now))
 
@@ -184,100 +171,6 @@ class Node:
             self._entries += [Entry(r.store, r.name, r.up, r.roster.agents) for r in self.remotes.values()]
         return self._entries
 
-    def place_of(self, message: OutMessage) -> Remote | None:
-        """Return the store a waiting message can go to now, if there is one."""
-        if message.dest:
-            remote = self.remotes.get(message.dest)
-            return remote if remote and message.mailbox in remote.roster.agents else None
-        try:
-            resolved = self.find(message.address)
-        except MeshError:
-            return None  # two peers of one name came up meanwhile: wait until one of them is gone
-        if resolved.entry is None or not resolved.known:
-            return None
-        return self.remotes.get(resolved.entry.store)
-
-    def place_waiting(self) -> None:
-        """Rosters have changed: move what waited for them, in order, and before anything new overtakes it."""
-        for message in list(self.outbox.waiting.values()):
-            remote = self.place_of(message)
-            if remote is not None:
-                self.outbox.place(message, remote)
-
-    def place_one(self, message: OutMessage) -> None:
-        """A waiting message is on disk, or is tried again: its mailbox may have appeared meanwhile."""
-        if message.row not in self.outbox.waiting:
-            return
-        remote = self.place_of(message)
-        if remote is not None:
-            self.outbox.place(message, remote)
-        elif message.committed and message.mailbox in self.inbox.mailboxes and self._is_here(message, message.mailbox):
-            self._fetch_to_land(message.mailbox, [message])
-
-    def place_late(self, ident: bytes) -> None:
-        """A message that waits has just been committed."""
-        message = self.outbox.by_id.get(ident)
-        if message is not None:
-            self.place_one(message)
-
-    def deliver_waiting_here(self, name: str) -> None:
-        """A mailbox of ours has appeared: what waited for it needs no network."""
-        here = [message for message in self.outbox.waiting.values() if self._is_here(message, name)]
-        if here or self._landing.get(name):
-            self._fetch_to_land(name, here)
-
-    def _fetch_to_land(self, name: str, messages: list[OutMessage]) -> None:
-        """Bring messages into our own mailbox `name`; one that is not on disk yet follows when it is."""
-        self._landing.setdefault(name, set()).update(message.row for message in messages)
-        waiting = self._waiting_here(name)
-        rows = tuple([message.row for message in waiting if message.committed])
-        if rows:
-            self.fetch(rows, self._land)
-
-    def waits_here(self, name: str) -> bool:
-        """Say whether older messages are on their way into our own mailbox `name`: newer ones go behind them."""
-        return bool(self._waiting_here(name))
-
-    def _waiting_here(self, name: str) -> list[OutMessage]:
-        """Return what is on its way into our own mailbox `name`, the oldest first."""
-        found = [self.outbox.waiter(row) for row in sorted(self._landing.get(name, ()))]
-        waiting = [message for message in found if message is not None]
-        if waiting:
-            self._landing[name] = {message.row for message in waiting}
-        else:
-            self._landing.pop(name, None)
-        return waiting
-
-    def follow(self, name: str, ident: bytes) -> None:
-        """A message goes behind those that are on their way into our own mailbox `name`."""
-        self._landing[name].add(self.outbox.by_id[ident].row)
-
-    def _is_here(self, message: OutMessage, name: str) -> bool:
-        if message.mailbox != name or message.dest:
-            return False
-        try:
-            entry = self.find(message.address).entry
-        except MeshError:
-            return False
-        return entry is not None and entry.store == self.store
-
-    def _land(self, bodies: Mapping[int, bytes]) -> None:
-        blocked: set[str] = set()  # what comes behind a message that finds no room waits behind it
-        for row, body in sorted(bodies.items()):
-            message = self.outbox.waiter(row)
-            if message is None:
-                continue
-            if message.mailbox in blocked or self.inbox.refusal(message.mailbox, len(body)) is not None:
-                blocked.add(message.mailbox)
-                self.outbox.park(message)
-            else:
-                self.outbox.land(message, self.store)
-                place = InRow(
-                    0, message.id, self.store, message.mailbox, message.klass, 0, 0.0, message.deadline, len(body)
-                )
-                opened = unpack_envelope(message.envelope)
-                self.inbox.arrive(place, self.device, message.envelope, body, opened)
-
     # --- outcomes ---
 
     def report(self, message: InMessage, code: str, text: str) -> None:
@@ -351,7 +244,7 @@ class Node:
 
     def say(self, level: str, device: str, code: str, text: str, *, audit: bool = False) -> None:
         """Log a sentence about a device, but not the same again within ten seconds."""
-        last = self._said.get((device, code), float("-inf"))
+        last = self._said.get((device, code), LONG_AGO)
         if self.turn.now < last + _NOTICE_GAP:
             return
         if len(self._said) >= _REMEMBERED:
@@ -359,69 +252,7 @@ class Node:
         self._said[device, code] = self.turn.now
         self.turn.notice(level, f"{code}: {text}", code if audit else "")
 
-    # --- the end of a turn ---
-
-    def roster_timer(self) -> float:
-        """Return when a changed roster is due to be told."""
-        return self._roster_at if self.inbox.changed else NEVER
-
-    def close_turn(self) -> None:
-        """Send what may be sent, persist what has changed, and seal the transaction."""
-        if self.inbox.changed and self.turn.now >= self._roster_at:
-            self._tell_roster()
-        touched, self.touched = self.touched, {}
-        for remote in touched.values():
-            if remote.up:
-                self._pump(remote)
-                if remote.ack_due:
-                    self.transmit(remote, remote.ack(self.turn.now))
-                remote.link.expect(self.turn.now, waiting=remote.unconfirmed)
-        # A full disk is not hammered: after a failure rows wait for the retry, unless something else is committed now,
-        # which might depend on them.
-        self._behind.update(touched)
-        if self.turn.now >= self.sick_until or self.turn.open:
-            self.outbox.pay()
-            behind, self._behind = self._behind, {}
-            for remote in behind.values():
-                self._persist_streams(remote)
-        self.turn.seal()
-
-    def _tell_roster(self) -> None:
-        self.inbox.changed = False
-        self.roster += 1
-        self._roster_at = self.turn.now + _ROSTER_GAP
-        self.changed()
-        for remote in self.remotes.values():
-            if remote.up:
-                self.send_roster(remote)
-                self.touch(remote)
-
-    def _pump(self, remote: Remote) -> None:
-        blocked: set[int] = set()
-        while True:
-            ready = [klass for klass in remote.sendable() if klass not in blocked]
-            if not ready:
-                break
-            klass = remote.scheduler.pick(ready)
-            stream = remote.outs[klass]
-            if stream.raise_mark() or not self._send_batch(remote, stream):
-                blocked.add(klass)
-        outcome = remote.outcomes.take()
-        while outcome is not None:
-            self.transmit(remote, outcome)
-            outcome = remote.outcomes.take()
-
-    def _send_batch(self, remote: Remote, stream: OutStream) -> bool:
-        batch = stream.take(remote.room(stream.klass), self.turn.now)
-        if batch.items:
-            self.transmit(remote, Data(remote.epoch, stream.klass, stream.saved_floor, batch.first, batch.items))
-            remote.scheduler.sent(stream.klass, len(batch.items), batch.size)
-            return True
-        if batch.missing:
-            stream.fetching = True
-            rows = batch.missing
-            self.fetch(rows, lambda bodies: self._bodies(remote, stream, rows, bodies))
-        return False
+    # --- reading back, and failures ---
 
     def fetch(self, rows: tuple[int, ...], fetched: Fetched) -> None:
         """Read bodies back from the outbox; answers come in the order of the questions."""
@@ -431,69 +262,6 @@ class Node:
     def fetched(self, bodies: Mapping[int, bytes]) -> None:
         """The oldest question was answered."""
         self._fetches.popleft()(bodies)
-
-    def _bodies(self, remote: Remote, stream: OutStream, rows: tuple[int, ...], bodies: Mapping[int, bytes]) -> None:
-        stream.fetching = False
-        self.outbox.fetched(bodies)
-        for row in rows:
-            if row not in bodies:
-                self.outbox.lose_body(row, remote)
-        self.touch(remote)
-
-    def _persist_streams(self, remote: Remote) -> None:
-        if remote.dirty:
-            remote.dirty = False
-            self.turn.persist(remote.row(self.turn.now))
-            self.turn.then(None, lambda _: self.remember(remote))
-        for out in remote.outs:
-            if out.dirty:
-                out.dirty = False
-                row = out.row(remote.store, remote.epoch)
-                self.turn.persist(row)
-                self.turn.then(self._out_saved(remote, out, row), self._unsaved(remote, out))
-        for stream in remote.ins:
-            if stream.dirty:
-                stream.dirty = False
-                if stream.fresh:
-                    self._drop_old_endings(remote, stream)
-                line = stream.row(remote.store, remote.source_epoch)
-                self.turn.persist(line)
-                self.turn.then(self._in_saved(remote, stream, line), self._unsaved(remote, stream))
-
-    def _drop_old_endings(self, remote: Remote, stream: InStream) -> None:
-        """A new epoch: the endings of the old one go, once, and before those of the new one in this transaction."""
-
-        def abort(_: str) -> None:
-            stream.fresh = True
-
-        stream.fresh = False
-        self.turn.persist_first([DropEndings(remote.store, stream.klass, MAX_NUMBER)])
-        self.turn.then(None, abort)
-
-    def _out_saved(self, remote: Remote, stream: OutStream, row: OutStreamRow) -> Callable[[], None]:
-        def commit() -> None:
-            stream.saved(row)
-            self.touch(remote)
-            if remote.floor_due and remote.up:
-                remote.floor_due = False
-                self.transmit(remote, remote.ping(self.roster))
-
-        return commit
-
-    def _unsaved(self, remote: Remote, stream: OutStream | InStream) -> Callable[[str], None]:
-        def abort(_: str) -> None:
-            stream.dirty = True
-            self.touch(remote)
-
-        return abort
-
-    def _in_saved(self, remote: Remote, stream: InStream, row: InStreamRow) -> Callable[[], None]:
-        def commit() -> None:
-            stream.saved(row)
-            remote.ack_due = True
-            self.touch(remote)
-
-        return commit
 
     def take_back(self) -> None:
         """A commit failed: what was accepted and not committed must come again, later."""
@@ -505,7 +273,7 @@ class Node:
 
     def recovered(self) -> None:
         """Try again after a failed commit."""
-        self.sick_until = float("-inf")
+        self.sick_until = LONG_AGO
         for remote in self.remotes.values():
             remote.ack_due = True
             self.touch(remote)

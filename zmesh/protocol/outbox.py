@@ -1,49 +1,32 @@
-"""The sending half: what was sent and has not ended, where it waits, when it expires, and how it ended.
+"""The sending half: what is sent and where it goes, and what the receivers say became of it.
 
-A state is reported when it was observed, never before. `send` says where a message goes once and for all; only a
-temporary refusal, a new epoch or a mailbox that appears gives it another place.
+`send` says where a message goes once and for all; only a temporary refusal, a new epoch or a mailbox that appears gives
+it another place. The records are in `outgoing`; what time does to them, in `expiry`. A state must never be reported
+before it was observed.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
 
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
-from zmesh.protocol.backoff import delay_of
-from zmesh.protocol.bounds import (
-    CACHED_BODY_BYTES,
-    ID_BYTES,
-    MAX_BODY,
-    MAX_NAME,
-    MAX_TTL,
-    NO_ID,
-    QUOTA_BYTES,
-    QUOTA_MESSAGES,
-    REQUEUE_FIRST,
-    REQUEUE_MAX,
-    STORE_RETRY,
-)
+from zmesh.protocol.bounds import ID_BYTES, MAX_BODY, MAX_NAME, MAX_TTL, NO_ID, QUOTA_BYTES, QUOTA_MESSAGES
 from zmesh.protocol.directory import Resolved, waiting_warning
 from zmesh.protocol.effects import Failed, Progress, Send, Settled
 from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
+from zmesh.protocol.expiry import IN_DOUBT, Expiry
 from zmesh.protocol.frames import Ending
-from zmesh.protocol.journal import EndOut, FateOut, MoveOut, Op, OutRow, PutOut
+from zmesh.protocol.journal import EndOut, FateOut, MoveOut, OutRow, PutOut
 from zmesh.protocol.messages import OutMessage
 from zmesh.protocol.out_stream import Settlement
+from zmesh.protocol.outgoing import Outgoing
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Sent
 from zmesh.protocol.turn import Turn
 
-NEVER = float("inf")
 NOWHERE = b""
-_SLACK = 64  # ended messages that the heap of deadlines may hold beyond as many as are alive
 
 FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
 """Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
-
-_ENDING = (Sent.EXPIRING, Sent.EXPIRED, Sent.LOST)  # the last two while that is being written down
-
-_IN_DOUBT = "the ttl ended; our store went back in time or is a copy, and it may have arrived before that"
 
 _TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
 
@@ -55,8 +38,8 @@ class Outbox:
     """All outgoing messages that have not ended.
 
     Attributes:
-        by_id: Them, by message id.
-        waiting: Those that wait for their peer or mailbox, by row.
+        messages: Their records; `by_id` and `waiting` are parts of these.
+        expiry: What time does to them.
     """
 
     def __init__(
@@ -79,27 +62,21 @@ class Outbox:
             remotes: Other stores by id, as they come and go.
             touch: Told of every store whose streams were changed.
         """
-        self.by_id: dict[bytes, OutMessage] = {}
-        self.waiting: dict[int, OutMessage] = {}
+        self.messages = Outgoing(turn, remotes, touch)
+        self.by_id, self.waiting = self.messages.by_id, self.messages.waiting
+        self.expiry = Expiry(turn, self.messages)
         self._turn = turn
         self._next_row = next_row
         self._store, self._name = store, name
         self._remotes, self._touch = remotes, touch
-        self._owed: list[Op] = []
-        self._by_row: dict[int, OutMessage] = {}
-        self._expiry: list[tuple[float, int]] = []
-        self._parked: list[tuple[float, int]] = []
-        self._cached = 0
-        self._nowhere = 0
-        self._nowhere_bytes = 0
 
-    def restore(self, rows: Iterable[OutRow], remotes: dict[bytes, Remote]) -> None:
+    def restore(self, rows: Iterable[OutRow]) -> None:
         """Take over what the store kept."""
         for row in rows:
             message = OutMessage(row)
             message.envelope = self._in_our_name(message.envelope)
-            remote = remotes.get(message.dest)
-            self._keep(message, remote)
+            remote = self._remotes.get(message.dest)
+            self.messages.keep(message, remote)
             if remote is None:
                 message.state, message.dest = Sent.WAITING, NOWHERE
             if remote is None or message.state is Sent.WAITING:
@@ -107,9 +84,7 @@ class Outbox:
             elif message.epoch == remote.epoch and message.number > remote.outs[message.klass].floor:
                 remote.outs[message.klass].entries[message.number] = message
             else:
-                # It has no place, or lost it with its body: it gets a new one.
-                message.number = 0
-                heappush(self._parked, (self._turn.now, message.row))
+                self.expiry.requeue_now(message)  # it has no place, or lost it with its body
 
     def _in_our_name(self, packed: bytes) -> bytes:
         """Return an envelope that names this peer as it is called now: it may have had another name when it sent."""
@@ -149,7 +124,8 @@ class Outbox:
             raise UnknownAgent(waiting_warning(resolved).partition(": the message")[0])
         if resolved.entry is not None and resolved.entry.store == self._store and resolved.known:
             return  # the mailbox has its own quota
-        count, size = (remote.queued, remote.queued_bytes) if remote else (self._nowhere, self._nowhere_bytes)
+        held = self.messages
+        count, size = (remote.queued, remote.queued_bytes) if remote else (held.nowhere, held.nowhere_bytes)
         if count >= QUOTA_MESSAGES or size + len(command.body) > QUOTA_BYTES:
             whom = repr(resolved.address.peer) if remote else "peers and mailboxes that are not there yet"
             text = (
@@ -166,7 +142,7 @@ class Outbox:
             return
         state = Sent.QUEUED if remote and resolved.known else Sent.WAITING
         message = self._record(command, resolved, remote.store if remote else NOWHERE, state)
-        self._keep(message, remote)
+        self.messages.keep(message, remote)
         if state is Sent.QUEUED and remote:
             remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
         else:
@@ -222,15 +198,13 @@ class Outbox:
             state = message.state if there is None else there
             self._turn.emit(Settled(command.ticket, message.id, message.address, state, warning, message.dest))
             if there is not None:
-                self._forget(message, self._remotes.get(message.dest))  # this id was sent before, and has ended
+                self.messages.forget(message, self._remotes.get(message.dest))  # this id was sent before, and has ended
                 return
             message.committed = True
-            if self._cached > CACHED_BODY_BYTES and message.state is not Sent.SENT and message.body is not None:
-                self._cached -= message.size
-                message.body = None
+            self.messages.slim(message)
 
         def abort(reason: str) -> None:
-            self._forget(message, self._remotes.get(message.dest))
+            self.messages.forget(message, self._remotes.get(message.dest))
             self._turn.emit(Failed(command.ticket, reason))
 
         self._turn.then(commit, abort)
@@ -241,58 +215,6 @@ class Outbox:
             lambda: self._turn.emit(Settled(ticket, known.id, known.address, known.state, dest=known.dest)),
             lambda reason: self._turn.emit(Failed(ticket, reason)),
         )
-
-    # --- the records ---
-
-    def _keep(self, message: OutMessage, remote: Remote | None) -> None:
-        self.by_id[message.id] = message
-        self._by_row[message.row] = message
-        if message.body is not None:
-            self._cached += message.size
-        if message.deadline is not None:
-            heappush(self._expiry, (message.deadline, message.row))
-            if len(self._expiry) > 2 * len(self._by_row) + _SLACK:
-                self._expiry = [entry for entry in self._expiry if entry[1] in self._by_row]
-                heapify(self._expiry)
-        self._count(message, remote, 1)
-
-    def _count(self, message: OutMessage, remote: Remote | None, sign: int) -> None:
-        """Count a message for the quota of its peer, or of those whose peer is not known."""
-        if remote is not None:
-            remote.queued += sign
-            remote.queued_bytes += sign * message.size
-        else:
-            self._nowhere += sign
-            self._nowhere_bytes += sign * message.size
-
-    def _drop(self, message: OutMessage, remote: Remote | None) -> None:
-        """The message has ended, or was stored: only the store remembers it now."""
-        del self._by_row[message.row]
-        del self.by_id[message.id]
-        self.waiting.pop(message.row, None)
-        if message.body is not None:
-            self._cached -= message.size
-        self._count(message, remote, -1)
-
-    def _forget(self, message: OutMessage, remote: Remote | None) -> None:
-        if remote is not None and message.number and message.epoch == remote.epoch:
-            remote.outs[message.klass].void(message)
-            self._touch(remote)
-        self._drop(message, remote)
-
-    def fetched(self, bodies: Mapping[int, bytes]) -> None:
-        """Bodies were read back."""
-        for row, body in bodies.items():
-            message = self._by_row.get(row)
-            if message is not None and message.body is None:
-                message.body = body
-                self._cached += message.size
-
-    def lose_body(self, row: int, remote: Remote) -> None:
-        """The store has no body for this row any more: it ended there, and the number travels empty."""
-        message = self._by_row.get(row)
-        if message is not None and message.body is None:
-            self._forget(message, remote)
 
     # --- confirmation ---
 
@@ -307,27 +229,11 @@ class Outbox:
                 message.step("cursor")
                 stored.append(message.row)
                 self._turn.emit(Progress(message.id, Sent.STORED, "", remote.store))
-                self._drop(message, remote)
+                self.messages.drop(message, remote)
             else:
                 self._ended(remote, message, item.ending)
         for first, last in _ranges(stored):
-            self._owe(EndOut(first, last, Sent.STORED, ""))
-
-    def _owe(self, op: Op) -> None:
-        """Persist what the other side has confirmed; if the commit fails, it is repeated with the next one.
-
-        It must not come later than the floor that covers it: nobody will confirm it a second time.
-        """
-        self._turn.persist(op)
-        self._turn.then(None, lambda _: self._owed.append(op))
-
-    def pay(self) -> None:
-        """Persist again what failed before; to be called before any stream is persisted."""
-        owed, self._owed = self._owed, []
-        if owed:
-            self._turn.persist_first(owed)
-            # Should it fail again, it stays before what this turn itself will then owe.
-            self._turn.then(None, lambda _: self._owed.__setitem__(slice(0, 0), owed))
+            self.messages.owe(EndOut(first, last, Sent.STORED, ""))
 
     def _ended(self, remote: Remote, message: OutMessage, ending: Ending) -> None:
         expiring = message.state is Sent.EXPIRING
@@ -338,17 +244,15 @@ class Outbox:
         if message.state in (Sent.EXPIRED, Sent.REFUSED, Sent.LOST):
             detail = f"{ending.code}: {ending.text}"
             if expiring:
-                detail = _IN_DOUBT if message.doubt else "the ttl ended"
-            self._owe(EndOut(message.row, message.row, message.state, detail))
+                detail = IN_DOUBT if message.doubt else "the ttl ended"
+            self.messages.owe(EndOut(message.row, message.row, message.state, detail))
             self._turn.emit(Progress(message.id, message.state, detail, remote.store))
-            self._drop(message, remote)
+            self.messages.drop(message, remote)
             return
         # A temporary refusal: the message gets a new number later.
-        message.refusals += 1
         message.number = 0
-        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
-        heappush(self._parked, (self._turn.now + delay, message.row))
-        self._owe(_without_number(message))
+        self.expiry.requeue(message)
+        self.messages.owe_number(message)
 
     def awaits_cursor(self, dest: bytes, ids: Iterable[bytes]) -> bool:
         """Say whether any of these messages to `dest` is not settled yet: the ACK was lost, and comes again.
@@ -367,9 +271,9 @@ class Outbox:
 
     def _stored_before(self, message: OutMessage) -> None:
         message.step("outcome")
-        self._owe(EndOut(message.row, message.row, Sent.STORED, ""))
+        self.messages.owe(EndOut(message.row, message.row, Sent.STORED, ""))
         self._turn.emit(Progress(message.id, Sent.STORED, "", message.dest))
-        self._drop(message, self._remotes[message.dest])
+        self.messages.drop(message, self._remotes[message.dest])
 
     def fate(self, dest: bytes, ids: tuple[bytes, ...], code: str, text: str) -> None:
         """Stored messages came to an end, says `dest`; the store and the observer check that they went there."""
@@ -401,14 +305,14 @@ class Outbox:
         """Give a waiting or parked message a number in a stream."""
         if message.dest != remote.store:
             assert message.dest == NOWHERE
-            self._count(message, None, -1)
+            self.messages.count(message, None, -1)
             message.dest = remote.store
-            self._count(message, remote, 1)
+            self.messages.count(message, remote, 1)
         self.waiting.pop(message.row, None)
         if message.state is Sent.WAITING:
             message.step("mailbox seen")
         remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
-        self._owe(MoveOut(message.row, message.dest, message.epoch, message.number, message.state))
+        self.messages.owe(MoveOut(message.row, message.dest, message.epoch, message.number, message.state))
         self._touch(remote)
 
     def land(self, message: OutMessage, store: bytes) -> None:
@@ -416,13 +320,13 @@ class Outbox:
         message.step("stored here")
         self._turn.persist(MoveOut(message.row, store, 0, 0, Sent.STORED))
         self._turn.persist(EndOut(message.row, message.row, Sent.STORED, ""))
-        self._drop(message, None)
+        self.messages.drop(message, None)
 
         def abort(_: str) -> None:
             message.state = Sent.WAITING
-            self._keep(message, None)
+            self.messages.keep(message, None)
             self.waiting[message.row] = message
-            self.park(message)
+            self.expiry.park(message)
 
         self._turn.then(lambda: self._turn.emit(Progress(message.id, Sent.STORED, "", store)), abort)
 
@@ -435,7 +339,7 @@ class Outbox:
                 message.doubt = True
                 if message.dest and not message.number and message.committed:
                     message.epoch = epoch
-                    self._owe(_without_number(message))
+                    self.messages.owe_number(message)
         for message in live:
             message.flying = 0
             if message.state is Sent.SENT:
@@ -444,97 +348,7 @@ class Outbox:
             stream.append(message, epoch, handing_over=False)
             # What our disk has forgotten may have been sent: each may be stored there under another number.
             stream.mark = message.number
-            self._owe(MoveOut(message.row, message.dest, epoch, message.number, message.state))
-
-    def unpark(self, remotes: dict[bytes, Remote], place: Callable[[OutMessage], None]) -> None:
-        """Give parked messages that are due their new place.
-
-        Args:
-            remotes: By store id.
-            place: Finds the place of a message that waits for its mailbox.
-        """
-        now = self._turn.now
-        while self._parked and self._parked[0][0] <= now:
-            message = self._by_row.get(heappop(self._parked)[1])
-            if message is None or message.number or message.state in (Sent.EXPIRED, Sent.LOST):
-                continue
-            if message.state is Sent.WAITING:
-                self.waiting[message.row] = message
-                place(message)
-            else:
-                self.place(message, remotes[message.dest])  # a store with queued messages is never forgotten
-
-    def waiter(self, row: int) -> OutMessage | None:
-        """Return the message under `row` if it waits for its mailbox, parked or not."""
-        message = self._by_row.get(row)
-        return message if message is not None and message.state is Sent.WAITING else None
-
-    def park(self, message: OutMessage) -> None:
-        """A waiting message cannot go to its mailbox just now: try again later."""
-        if self.waiting.pop(message.row, None) is None:
-            return  # it is parked already
-        message.refusals += 1
-        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
-        heappush(self._parked, (self._turn.now + delay, message.row))
-
-    # --- time ---
-
-    def cancel(self, ident: bytes, remotes: dict[bytes, Remote]) -> OutMessage | None:
-        """End a message as its ttl would; returns it when it may have been handed over already."""
-        message = self.by_id.get(ident)
-        if message is None or not message.committed or message.state in _ENDING:
-            return None
-        handed_over = self._expire(message, remotes.get(message.dest), "cancelled")
-        return message if handed_over else None
-
-    def timer(self) -> float:
-        """Return when `expire` or `unpark` is due."""
-        return min(
-            self._expiry[0][0] if self._expiry else NEVER,
-            self._parked[0][0] if self._parked else NEVER,
-        )
-
-    def expire(self, remotes: dict[bytes, Remote]) -> None:
-        """End what has outlived its ttl, or begin to ask whether it was stored in time."""
-        while self._expiry and self._expiry[0][0] <= self._turn.now:
-            row = heappop(self._expiry)[1]
-            message = self._by_row.get(row)
-            if message is None or message.state in _ENDING:
-                continue
-            if not message.committed:
-                heappush(self._expiry, (self._turn.now + 1.0, row))
-                continue
-            self._expire(message, remotes.get(message.dest), "the ttl ended")
-
-    def _expire(self, message: OutMessage, remote: Remote | None, detail: str) -> bool:
-        """End a message, or say True: it may have been handed over, and only the receiver knows."""
-        stream = remote.outs[message.klass] if remote and message.number else None
-        if stream is not None and message.number <= stream.mark:
-            message.step("ttl, maybe sent")
-            self._owe(EndOut(message.row, message.row, Sent.EXPIRING, detail))
-            self._turn.emit(Progress(message.id, Sent.EXPIRING, detail, message.dest))
-            return True
-        before = message.state
-        message.step("ttl, in doubt" if message.doubt else "ttl")
-        detail = _IN_DOUBT if message.doubt else detail
-        state = message.state
-        self.waiting.pop(message.row, None)
-        self._turn.persist(EndOut(message.row, message.row, state, detail))
-
-        def commit() -> None:
-            self._forget(message, remote)  # its number is above the mark, and travels empty from now on
-            self._turn.emit(Progress(message.id, state, detail, message.dest))
-
-        self._turn.then(commit, lambda _: self._revive(message, before))
-        return False
-
-    def _revive(self, message: OutMessage, state: Sent) -> None:
-        """The end of a message could not be written down: it ends a little later."""
-        message.state = state
-        again = self._turn.now + STORE_RETRY
-        heappush(self._expiry, (again, message.row))
-        if not message.number:
-            heappush(self._parked, (again, message.row))
+            self.messages.owe(MoveOut(message.row, message.dest, epoch, message.number, message.state))
 
 
 def _put(message: OutMessage, body: bytes) -> PutOut:
@@ -542,11 +356,6 @@ def _put(message: OutMessage, body: bytes) -> PutOut:
         message.row, message.id, message.dest, message.address, message.klass, message.epoch, message.number,
         message.state, message.deadline, message.envelope, body,
     )  # fmt: skip
-
-
-def _without_number(message: OutMessage) -> MoveOut:
-    """Return the op for a message that will get a new number; the epoch tells a later process that it is in doubt."""
-    return MoveOut(message.row, message.dest, message.epoch if message.doubt else 0, 0, message.state)
 
 
 def _in_order(entries: dict[int, OutMessage]) -> list[OutMessage]:

@@ -6,7 +6,7 @@ which runs only when the commit is reported. Several inputs may be handled befor
 
 from collections.abc import Callable
 
-from zmesh.protocol.effects import Effect, Notice, Persist
+from zmesh.protocol.effects import Effect, Failed, Notice, Persist, Settled
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.journal import NOTHING_SPECIAL, Op, PutAudit, Written
 
@@ -48,6 +48,10 @@ class Turn:
     def then(self, commit: Then | None, abort: Otherwise | None = None) -> None:
         """Say what follows from the transaction of this turn: `commit()` or `abort(reason)`; None for nothing."""
         self._follow.append((commit, abort))
+
+    def settle(self, ticket: int) -> None:
+        """Answer a command when the transaction of this turn is on disk, or is not."""
+        self.then(lambda: self.emit(Settled(ticket)), lambda reason: self.emit(Failed(ticket, reason)))
 
     def emit(self, effect: Effect) -> None:
         """Add an effect that depends on nothing uncommitted."""

@@ -1,4 +1,4 @@
-"""Who a device is: its key today; certificates, pairing, grants and revocation later. Imports no socket and no loop."""
+"""Who a device is and whom it trusts: keys, membership, invitations, pairing and the door where strangers knock."""
 
 from zmesh.trust.device import Device
 

@@ -19,6 +19,8 @@ from zmesh.errors import DeviceKeyError
 
 SEED_BYTES: Final = 32  # an Ed25519 seed, RFC 8032 section 5.1.5
 FINGERPRINT_BYTES: Final = 20  # 160 bits of BLAKE2b-256: no second key to an id; exactly 32 base32 characters
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"  # of base32, RFC 4648
+_ID_CHARACTERS: Final = FINGERPRINT_BYTES * 8 // 5
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -102,6 +104,57 @@ def fingerprint(public: bytes) -> str:
     """Return the device id of an Ed25519 public key (32 bytes): 32 characters of lower-case base32."""
     digest = blake2b(public, digest_size=32).digest()
     return b32encode(digest[:FINGERPRINT_BYTES]).decode().lower()
+
+
+def readable(device: str) -> str:
+    """Write a device id for people: eight groups of four characters, and one that tells a slip of the pen."""
+    groups = [device[start : start + 4] for start in range(0, len(device), 4)]
+    return "-".join([*groups, _check_character(device)])
+
+
+def read_device(text: str) -> str:
+    """Return the device id that somebody wrote, with or without its dashes and check character.
+
+    Raises:
+        DeviceKeyError: It is none, or the check character does not fit.
+    """
+    plain = "".join(text.split()).replace("-", "").lower()
+    if len(plain) not in (_ID_CHARACTERS, _ID_CHARACTERS + 1) or set(plain) - set(_ALPHABET):
+        raise DeviceKeyError(
+            f"{text[:80]!r} is no device id: one has {_ID_CHARACTERS} letters and digits, and one more to check them"
+        )
+    plain, check = plain[:_ID_CHARACTERS], plain[_ID_CHARACTERS:]
+    if check and _check_character(plain) != check:
+        raise DeviceKeyError(f"{text!r} has a slip: its last character does not fit the others")
+    return plain
+
+
+def _check_character(plain: str) -> str:
+    """Return the Luhn check character in base 32, as of ISO/IEC 7812.
+
+    One wrong character is always noticed, and two neighbours that were swapped unless they are the alphabet's ends.
+    """
+    total = 0
+    for position, character in enumerate(reversed(plain)):
+        value = _ALPHABET.index(character) * (2 - position % 2)
+        total += value // len(_ALPHABET) + value % len(_ALPHABET)
+    return _ALPHABET[-total % len(_ALPHABET)]
+
+
+def curve_key(public: bytes) -> bytes:
+    """Return the CURVE key (32 bytes) that belongs to an Ed25519 public key.
+
+    Raises:
+        DeviceKeyError: The bytes are no such key.
+    """
+    from nacl.exceptions import CryptoError  # noqa: PLC0415 - see Device.from_seed
+    from nacl.exceptions import RuntimeError as NaclError  # noqa: PLC0415
+    from nacl.signing import VerifyKey  # noqa: PLC0415
+
+    try:
+        return bytes(VerifyKey(public).to_curve25519_public_key())
+    except (CryptoError, NaclError, ValueError) as error:
+        raise DeviceKeyError(f"{public.hex()} is not the public key of a device: {error}") from None
 
 
 def verify(public: bytes, data: bytes, signature: bytes) -> bool:

@@ -30,8 +30,10 @@ from zmesh.protocol.frames import (
     Fate,
     Frame,
     Gone,
+    Have,
     Hello,
     Item,
+    Ops,
     Outcome,
     Peers,
     Ping,
@@ -155,6 +157,8 @@ FRAMES: dict[str, Frame] = {
     ),
     "gone": Gone(2, 3, 41, 57, M3),
     "gone, one number": Gone(1, 0, 9, 9, NO_ID),
+    "have": Have(bytes(range(32)), b"in the words of the layer above"),
+    "ops": Ops(b"\x01", b""),
     "bye, closing": Bye("closing", ""),
     "bye, version": Bye("version", "I speak 2 to 3 and you speak 1 to 1"),
 }
@@ -169,6 +173,11 @@ def pack(*fields: object) -> bytes:
     """Return the msgpack array of these fields."""
     data: bytes = msgpack.packb(fields)
     return data
+
+
+def nested(depth: int) -> list[Any]:
+    """Return an array that holds one that holds one: so many in all."""
+    return [nested(depth - 1)] if depth > 1 else []
 
 
 HELLO_FIELDS = msgpack.unpackb(encode(LINK, HELLO)[0][12:])
@@ -189,6 +198,16 @@ READ_ONLY: dict[str, tuple[list[bytes], Frame]] = {
     ),
     "bye, trailing fields": ([head(10, pack("closing", "", "new", [1, [2]], b"x"))], Bye("closing", "")),
     "reset, trailing fields": ([head(2, pack(1, None))], Reset()),
+    "reset, floats among the trailing fields": ([head(2, pack(1.5, float("inf")))], Reset()),
+    "reset, arrays nested 16 deep": ([head(2, pack(nested(15)))], Reset()),
+    "hello, endpoints of a later kind are ignored": (
+        [head(1, pack(*HELLO_FIELDS[:4], ["quic://[::1]:5670", HELLO.endpoints[0], "x"], *HELLO_FIELDS[5:]))],
+        HELLO,
+    ),
+    "bye, what is not printable": (
+        [head(10, pack("closing", "a\nb\x1b[2Jc\u202ed"))],
+        Bye("closing", "a?b?[2Jc?d"),
+    ),
     "data, trailing fields in a row": (
         [head(3, pack(1, 2, 0, 1, [(*ROW, "new", 7)])), b""],
         Data(1, 2, 0, 1, (Item(M1, None, b"", b""),)),
@@ -224,6 +243,10 @@ REFUSED: dict[str, tuple[str, list[bytes]]] = {
     "a text that is not UTF-8": ("bad-msgpack", [head(10, b"\x92\xa1\xff\xa0")]),
     "a surrogate in UTF-8": ("bad-msgpack", [head(10, b"\x92\xa3\xed\xa0\x80\xa0")]),
     "an array of 513 entries": ("bad-msgpack", [head(2, pack([0] * 513))]),
+    "arrays nested 17 deep": ("bad-msgpack", [head(2, pack(nested(16)))]),
+    "an extension type among the trailing fields": ("bad-msgpack", [head(2, pack(msgpack.ExtType(5, b"x")))]),
+    "an extension type without octets": ("bad-msgpack", [head(2, pack(msgpack.ExtType(5, b"")))]),
+    "a timestamp among the trailing fields": ("bad-msgpack", [head(2, pack(msgpack.Timestamp(1)))]),
     "2049 arrays": ("bad-msgpack", [head(2, pack(*[[[]] * 511] * 4))]),
     "a missing field": ("bad-field", [head(9, pack(1, 2, 3, 4))]),
     "a text where bytes belong": ("bad-field", [head(6, pack(["m" * 16]))]),
@@ -266,7 +289,10 @@ ENVELOPES: dict[str, bytes] = {
     "the longest names": Envelope(
         "a" * MAX_NAME, "b" * MAX_NAME + "@" + "c" * MAX_NAME, "\u00fc" * MAX_NAME, M1, M2, (1 << 63) - 1, packed=True
     ).pack(),
-    "trailing fields": pack(*GOOD, "new", {"a": 1}),
+    "trailing fields": pack(*GOOD, "new", ["a", [1]], 1.5),
+    "a map among the trailing fields": pack(*GOOD, {"a": 1}),
+    "an extension type among the trailing fields": pack(*GOOD, msgpack.ExtType(5, b"x")),
+    "arrays nested 17 deep": pack(*GOOD, nested(16)),
     "six fields": pack(*GOOD[:6]),
     "a map": msgpack.packb({"to": "inbox"}),
     "no msgpack": b"\xc1",

@@ -1,0 +1,162 @@
+"""`zmesh invite` as a process: what it prints, how it ends, and that nothing is left open behind it."""
+
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Machine, network
+from zmesh.trust.device import readable
+
+
+@pytest.fixture(scope="module")
+def enter() -> Iterator[tuple[str, ...]]:
+    """A network of the module's own, so that nothing is announced on the real one."""
+    with network() as words:
+        yield words or ()
+
+
+@pytest.fixture
+def ada(tmp_path: Path, enter: tuple[str, ...]) -> Machine:
+    """A machine in no mesh."""
+    return Machine(tmp_path, "ada", enter)
+
+
+@pytest.fixture
+def bob(tmp_path: Path, enter: tuple[str, ...]) -> Machine:
+    """Another."""
+    return Machine(tmp_path, "bob", enter)
+
+
+def open_ones(machine: Machine) -> list[str]:
+    connection = sqlite3.connect(machine.home / "trust.db")
+    rows = connection.execute("SELECT nameplate FROM invitation WHERE used = ''").fetchall()
+    connection.close()
+    return [row[0] for row in rows]
+
+
+def test_a_code_lets_one_machine_in_which_is_found_by_itself(ada: Machine, bob: Machine) -> None:
+    with ada.start("invite", "--json", "--name", "ada") as inviting:
+        founded = inviting.event("founded")
+        assert len(founded["recovery"].split()) == 16
+        invited = inviting.event("invited")
+        assert invited["expires_in"] == 600
+        joined = bob.json("join", invited["secret"], "--name", "bob")
+        assert inviting.event("joined") == {"event": "joined", "name": "bob", "device": joined["device"]}
+        assert inviting.end() == (0, "")
+    assert joined == {"mesh": founded["mesh"], "name": "bob", "device": joined["device"], "members": ["ada", "bob"]}
+    assert open_ones(ada) == []
+    with ada.start("invite", "--json") as again:
+        again.event("invited")
+        assert len(again.lines) == 1, "a mesh is founded once"
+        again.end(signal.SIGINT)
+
+
+def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> None:
+    with ada.start("invite", "--name", "ada") as inviting:
+        assert inviting.process.stdout
+        text = ""
+        while "--at" not in text:
+            text += inviting.process.stdout.readline()
+        assert "ada has founded a mesh" in text
+        code = next(line.split()[-1] for line in text.splitlines() if "zmesh join" in line)
+        port = text.rsplit(":", 1)[1].strip()
+        ended = bob.run("join", code, "--at", f"127.0.0.1:{port}", "--name", "bob")
+        assert ended.returncode == 0, ended.stderr
+        assert inviting.end() == (0, "")
+        device = bob.json("trust", "show")["device"]
+        assert readable(device) in ended.stdout
+        assert any(readable(device) in line for line in inviting.lines)
+
+
+def test_a_token_lets_a_machine_in_from_its_environment(ada: Machine, bob: Machine) -> None:
+    with ada.start("invite", "--token", "--json", "--name", "ada", "--expires", "1h") as inviting:
+        invited = inviting.event("invited")
+        assert invited["secret"].startswith("zmesh-")
+        assert invited["expires_in"] == 3600
+        joined = bob.json("join", "--name", "bob", ZMESH_JOIN=invited["secret"])
+        assert inviting.event("joined")["device"] == joined["device"]
+        assert inviting.end()[0] == 0
+    assert "ZMESH_JOIN" in bob.fails(2, "join")
+    told = bob.fails(2, "join", ZMESH_JOIN="zmesh-nonsense")
+    assert "not complete" in told
+    assert "nonsense" not in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_invitation_that_is_cancelled_is_withdrawn(ada: Machine, number: signal.Signals) -> None:
+    with ada.start("invite", "--json") as inviting:
+        port = inviting.event("invited")["port"]
+        assert open_ones(ada)
+        code, errors = inviting.end(number)
+        assert code == 1
+        assert "withdrawn" in errors
+    assert open_ones(ada) == []
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+
+
+def test_nobody_in_time_is_exit_code_3(ada: Machine) -> None:
+    assert "nobody joined in time" in ada.fails(3, "invite", "--expires", "300ms")
+    assert open_ones(ada) == []
+
+
+def test_three_wrong_codes_end_it(ada: Machine, bob: Machine) -> None:
+    with ada.start("invite", "--json") as inviting:
+        invited = inviting.event("invited")
+        place = f"127.0.0.1:{invited['port']}"
+        number = invited["secret"].split("-")[0]
+        for left in (2, 1, 0):
+            wrong = f"{number}-acorn-{'acorn' if invited['secret'].endswith('actor') else 'actor'}"
+            told = bob.fails(1, "join", wrong, "--at", place)
+            assert "the code is not the right one" in told
+            assert "ask for a new one" in told
+            assert inviting.event("failed") == {"event": "failed", "left": left}
+        code, errors = inviting.end()
+        assert code == 1
+        assert "tried too often" in errors
+    assert bob.json("trust", "show")["mesh"] is None
+
+
+def test_without_multicast_the_address_is_asked_for(tmp_path: Path) -> None:
+    with network(up=False) as words:
+        if words is None:
+            pytest.skip("needs a network of its own")
+        with Machine(tmp_path, "ada", words).start("invite") as inviting:
+            assert inviting.process.stderr
+            assert "There is no multicast here" in inviting.process.stderr.readline()
+            assert inviting.process.stdout
+            text = ""
+            while "--at" not in text:
+                text += inviting.process.stdout.readline()
+            assert "with --at" in text
+            assert inviting.end(signal.SIGINT)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--expires", "soon"), "no duration"),
+        (("--expires", "0s"), "more than 0"),
+        (("--expires", "never"), "ends some day"),
+        (("--expires", "2h"), "at most 3600"),
+        (("--token", "--expires", "31d"), "at most"),
+        (("--name", "No Name"), "not a valid peer name"),
+        (("--port", "65536"), "65535"),
+        (("extra",), "extra"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_founds_nothing(ada: Machine, words: tuple[str, ...], what: str) -> None:
+    assert what in ada.misuses("invite", *words)
+    assert not (ada.home / "trust.db").exists()
+
+
+def test_a_port_in_use_is_named(ada: Machine) -> None:
+    with ada.start("invite", "--json") as inviting:
+        port = inviting.event("invited")["port"]
+        told = ada.fails(1, "invite", "--port", str(port))
+        assert f"port {port}" in told
+        inviting.end(signal.SIGINT)

@@ -1,0 +1,156 @@
+"""`zmesh join` as a process: who is found, who is refused and why, and what is left when it fails."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Machine, network
+from zmesh.cli.join import pair_with
+from zmesh.errors import PairingError
+from zmesh.trust.device import Device
+from zmesh.trust.invitation import read_secret
+from zmesh.trust.refusal import REASONS, Refusal
+from zmesh.trust.visitor import Unreachable
+
+
+@pytest.fixture(scope="module")
+def enter() -> Iterator[tuple[str, ...]]:
+    """A network of the module's own."""
+    with network() as words:
+        yield words or ()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, enter: tuple[str, ...]) -> list[Machine]:
+    """Three machines in no mesh."""
+    return [Machine(tmp_path, name, enter) for name in ("ada", "bob", "cid")]
+
+
+def bring_in(inviter: Machine, guest: Machine, *words: str) -> dict[str, object]:
+    with inviter.start("invite", "--json", "--name", inviter.name) as inviting:
+        invited = inviting.event("invited")
+        place = f"127.0.0.1:{invited['port']}"
+        joined: dict[str, object] = guest.json("join", invited["secret"], "--at", place, "--name", guest.name, *words)
+        assert inviting.end()[0] == 0
+    return joined
+
+
+def test_the_third_pairs_with_any_member_and_knows_all(machines: list[Machine]) -> None:
+    ada, bob, cid = machines
+    bring_in(ada, bob)
+    joined = bring_in(bob, cid)
+    assert joined["members"] == ["ada", "bob", "cid"]
+    assert [member["name"] for member in cid.json("trust", "list")] == ["ada", "bob", "cid"]
+
+
+def test_who_is_in_a_mesh_needs_leave(machines: list[Machine]) -> None:
+    _, bob, cid = machines
+    first = bob.found()
+    told = bob.fails(1, "join", "7-acorn-actor", "--at", "127.0.0.1:9")
+    assert "--leave" in told
+    second = bring_in(cid, bob, "--leave")
+    assert second["mesh"] != first
+    assert second["members"] == ["cid", "bob"]
+
+
+def test_a_join_with_leave_that_fails_leaves_nothing(machines: list[Machine]) -> None:
+    bob = machines[1]
+    mesh = bob.found()
+    assert "nobody answers" in bob.fails(1, "join", "7-acorn-actor", "--at", "127.0.0.1:9", "--leave")
+    assert bob.json("trust", "show")["mesh"] == mesh
+
+
+def test_a_name_that_is_taken_is_refused_with_the_way_out(machines: list[Machine]) -> None:
+    ada, _, cid = machines
+    ada.found()
+    with ada.start("invite", "--json") as inviting:
+        invited = inviting.event("invited")
+        place = f"127.0.0.1:{invited['port']}"
+        assert "--name" in cid.fails(1, "join", invited["secret"], "--at", place, "--name", "ada")
+        assert inviting.event("failed")["left"] == 2
+        assert cid.run("join", invited["secret"], "--at", place, "--name", "cid").returncode == 0
+        assert inviting.end()[0] == 0
+
+
+def test_nobody_found_in_time_is_exit_code_3(machines: list[Machine], tmp_path: Path) -> None:
+    site = tmp_path / "quick"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import zmesh.cli.join\nzmesh.cli.join.LISTEN = 0.3\n")
+    ended = machines[0].run("join", "7-acorn-actor", PYTHONPATH=f"{site}:{Path(__file__).parents[2]}")
+    assert (ended.returncode, "no machine on this network shows that code" in ended.stderr) == (3, True), ended.stderr
+    assert "--at HOST:PORT" in ended.stderr
+
+
+def test_without_multicast_the_way_out_is_an_address(tmp_path: Path) -> None:
+    with network(up=False) as words:
+        if words is None:
+            pytest.skip("needs a network of its own")
+        told = Machine(tmp_path, "ada", words).fails(1, "join", "7-acorn-actor")
+        assert "no multicast here" in told
+        assert "--at HOST:PORT" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((), "ZMESH_JOIN"),
+        (("7-lantern-clovre",), "word 2"),
+        (("hello",), "not a pairing code"),
+        (("zmesh-abc",), "not complete"),
+        (("7-acorn-actor", "--at", "nowhere"), "no address"),
+        (("7-acorn-actor", "--at", ":80"), "no address"),
+        (("7-acorn-actor", "--at", "a:0"), "no address"),
+        (("7-acorn-actor", "--at", "a:99999"), "no address"),
+        (("7-acorn-actor", "--at", "a:" + "9" * 5000), "no address"),
+        (("7-acorn-actor", "--name", "No Name"), "not a valid peer name"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(machines: list[Machine], words: tuple[str, ...], what: str) -> None:
+    told = machines[0].misuses("join", *words)
+    assert what in told
+    assert "clovre" not in told
+
+
+# --- who is found by a nameplate ---
+
+
+def tried_doors(monkeypatch: pytest.MonkeyPatch, ends: dict[str, PairingError]) -> tuple[list[str], str]:
+    """Try doors that all announce the nameplate; returns which were tried, and how it ended."""
+    tried: list[str] = []
+
+    async def find(*_: object) -> AsyncGenerator[tuple[str, int], None]:
+        for host in ends:
+            yield host, 1
+
+    async def pair(host: str, *_: object) -> None:
+        tried.append(host)
+        raise ends[host]
+
+    monkeypatch.setattr("zmesh.discovery.pairing.find", find)
+    monkeypatch.setattr("zmesh.cli.join.pair", pair)
+    device = Device.from_seed(bytes(32))
+    with pytest.raises(PairingError) as caught:
+        asyncio.run(pair_with(read_secret("7-acorn-actor"), device, "bob", None))
+    return tried, str(caught.value)
+
+
+def test_who_pretends_to_be_the_inviter_has_three_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    doors: dict[str, PairingError] = {f"10.0.0.{number}": Refusal("code") for number in range(16)}
+    tried, told = tried_doors(monkeypatch, doors)
+    assert tried == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+    assert told == REASONS["code"]
+
+
+def test_doors_that_do_not_answer_do_not_hide_what_another_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    doors = {"a": Unreachable("gone"), "b": Refusal("over"), "c": Unreachable("gone too")}
+    tried, told = tried_doors(monkeypatch, doors)
+    assert tried == ["a", "b", "c"]
+    assert told == REASONS["over"]
+
+
+def test_trying_doors_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmesh.cli.join.LONGEST", -1.0)
+    tried, _ = tried_doors(monkeypatch, {f"10.0.0.{number}": Unreachable("gone") for number in range(16)})
+    assert tried == ["10.0.0.0"]

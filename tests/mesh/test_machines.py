@@ -1,0 +1,154 @@
+"""Machines that were paired: each reaches each, and who was revoked reaches nobody."""
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mesh.lan import Lan, Machine, lan
+
+DISCOVERY = "rendezvous,mdns"
+PATIENCE = 20.0
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Running:
+    """A program on a machine (see `tests.mesh.program`)."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._process = machine.start("-m", "tests.mesh.program", machine.name, DISCOVERY)
+        self.endpoints = self._read()
+
+    def say(self, *words: str | int) -> Any:
+        """Give it a command; return its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(map(str, words)) + "\n")
+        self._process.stdin.flush()
+        answer = self._read()
+        assert not (isinstance(answer, dict) and "error" in answer), answer
+        return answer
+
+    def until(self, what: str, *, of: bool) -> None:
+        """Wait until a peer is linked, or is not."""
+        end = time.monotonic() + PATIENCE
+        while bool(self.say("peers").get(what)) is not of:
+            assert time.monotonic() < end, f"{self.machine.name} and {what}"
+            time.sleep(0.05)
+
+    def got(self, count: int) -> list[Any]:
+        """Return what its box has taken, sorted, once it is so many: what is stored is taken a little later."""
+        end = time.monotonic() + PATIENCE
+        while len(taken := self.say("got")) < count:
+            assert time.monotonic() < end, f"{self.machine.name} has taken {len(taken)} of {count}"
+            time.sleep(0.05)
+        return sorted(taken)
+
+    def stop(self) -> str:
+        """End it; return what it has logged."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.communicate(timeout=15)[1]
+        self._process.kill()
+        return self._process.communicate()[1]
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(self._process.communicate(timeout=10)[1])
+        return json.loads(line)
+
+
+def pair(inviter: Machine, joiner: Machine) -> None:
+    """Pair two machines as a person would, one command on each."""
+    inviting = inviter.start("-m", "zmesh", "invite", "--name", inviter.name, "--json")
+    assert inviting.stdout is not None
+    events: list[dict[str, Any]] = []
+    while not events or "secret" not in events[-1]:
+        events.append(json.loads(inviting.stdout.readline()))
+    joined = json.loads(joiner.zmesh("join", events[-1]["secret"], "--name", joiner.name, "--json"))
+    output, errors = inviting.communicate(timeout=PATIENCE)
+    assert inviting.returncode == 0, errors
+    assert json.loads(output.splitlines()[-1]) == {
+        "event": "joined", "name": joiner.name, "device": joined["device"],
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def programs(*machines: Machine) -> Iterator[list[Running]]:
+    """Run a program on each machine."""
+    running: list[Running] = []
+    try:
+        running.extend(Running(machine) for machine in machines)
+        yield running
+    finally:
+        for each in running:
+            each.stop()
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Lan]:
+    """Three machines on one switch."""
+    with lan(tmp_path, "laptop", "studio", "tower") as made:
+        yield made
+
+
+def test_two_pairings_join_three_machines_six_ways(network: Lan) -> None:
+    laptop, studio, tower = network.machines
+    pair(laptop, studio)
+    with programs(laptop, studio) as (one, two):
+        one.say("until", 1)
+        assert one.say("ask", "box@studio") == "box@studio"
+        pair(studio, tower)  # the laptop hears of it from the studio
+        with programs(tower) as (three,):
+            everybody = {"laptop": one, "studio": two, "tower": three}
+            for running in everybody.values():
+                running.say("until", 2)
+            for name, running in everybody.items():
+                for other in everybody.keys() - {name}:
+                    assert running.say("ask", f"box@{other}") == f"box@{other}"
+            for name, running in everybody.items():
+                for other in everybody.keys() - {name}:
+                    assert running.say("send", f"box@{other}", 20) == 20
+            for name, running in everybody.items():
+                expected = sorted(
+                    [f"box@{other}", number] for other in everybody.keys() - {name} for number in range(20)
+                )
+                assert running.got(len(expected)) == expected
+    listed = json.loads(laptop.zmesh("trust", "list", "--json"))
+    assert [member["name"] for member in listed] == ["laptop", "studio", "tower"]
+
+
+def test_a_revoked_machine_is_shut_out_with_its_connections_open(network: Lan) -> None:
+    laptop, studio, tower = network.machines
+    pair(laptop, studio)
+    pair(laptop, tower)
+    with programs(laptop, studio, tower) as (one, two, three):
+        for running in (one, two, three):
+            running.say("until", 2)
+        laptop.zmesh("trust", "revoke", "tower", "--reason", "stolen")
+        for running in (one, two):
+            running.until("tower", of=False)
+        three.until("laptop", of=False)
+        three.until("studio", of=False)
+        assert one.say("ask", "box@studio") == "box@studio", "the others go on"
+        assert two.say("ask", "box@laptop") == "box@laptop"
+        assert not one.say("peers")["tower"]
+    refused = tower.zmesh("invite", status=1)
+    assert "revoked" in refused or "stolen" in refused
+
+
+def test_machines_that_were_not_paired_do_not_meet(network: Lan) -> None:
+    laptop, studio, tower = network.machines
+    pair(laptop, studio)
+    with programs(laptop, studio, tower) as (one, two, three):
+        one.say("until", 1)
+        two.say("until", 1)
+        assert set(one.say("peers")) == {"studio"}
+        assert three.say("peers") == {}

@@ -1,0 +1,107 @@
+"""The records of received messages: what they fill, and how those end that nobody took."""
+
+import pytest
+
+from tests.protocol.pair import nack, one, received
+from zmesh.protocol import incoming as module
+from zmesh.protocol.bounds import (
+    STORE_RETRY,
+)
+from zmesh.protocol.effects import Take
+from zmesh.protocol.priority import Priority
+from zmesh.protocol.states import Received, Sent
+
+# --- arrival ---
+
+
+def test_bodies_beyond_memory_are_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHED_BODY_BYTES", 10)
+    _, node = one()
+    for number in range(200):
+        node.send("in@a", b"%d" % number, priority=Priority(number % 2 + 1))
+    held = node.core.node.inbox
+    assert held.messages.cached <= 10
+    node.listen("in")
+    assert node.bodies == [b"%d" % n for n in range(0, 200, 2)] + [b"%d" % n for n in range(1, 200, 2)]
+
+
+def test_a_body_that_was_given_back_does_not_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHED_BODY_BYTES", 10)
+    world, node = one()
+    for number in range(10):
+        node.send("in@a", b"body %d" % number)
+    node.listen("in", count=10)
+    held = node.core.node.inbox
+    assert held.messages.cached == 60
+    for at in range(10):
+        nack(node, at, delay=100.0)
+    assert held.messages.cached <= 10
+    node.command(Take(1, 10))
+    world.run(200.0)
+    assert node.bodies[10:] == [b"body %d" % number for number in range(10)]
+
+
+# --- expiry ---
+
+
+def test_a_message_expires_that_nobody_took() -> None:
+    world, node = one()
+    ident = node.send("in@a", ttl=10.0)
+    kept = node.send("in@a", b"kept", ttl=100.0)
+    world.run(11.0)
+    assert node.states(ident) == [Sent.STORED, Sent.EXPIRED]
+    node.listen("in")
+    assert node.bodies == [b"kept"]
+    world.run(100.0)
+    assert node.states(kept) == [Sent.STORED]
+
+
+def test_an_end_that_cannot_be_written_comes_a_little_later() -> None:
+    world, node = one()
+    ident = node.send("in@a", ttl=10.0)
+    node.failing = "disk full"
+    world.run(30.0)
+    assert received(node) == [Received.STORED]
+    node.failing = ""
+    world.run(2 * STORE_RETRY)
+    assert received(node) == [Received.EXPIRED]
+    assert node.states(ident) == [Sent.STORED, Sent.EXPIRED]
+
+
+def test_an_end_that_cannot_be_written_of_a_message_read_from_disk() -> None:
+    world, node = one()
+    node.send("in@a", ttl=10.0)
+    node.restart()
+    node.failing = "disk full"
+    world.run(30.0)
+    node.failing = ""
+    world.run(2 * STORE_RETRY)
+    assert received(node) == [Received.EXPIRED]
+    assert node.core.node.inbox.messages.cached == 0
+
+
+def test_cancelling_ends_only_what_nobody_ever_took() -> None:
+    _, node = one()
+    box = node.core.node.inbox
+    waiting, other = node.send("in@a"), node.send("in@a")
+    box.messages.cancel(b"another store".ljust(16), [waiting])
+    assert received(node) == [Received.STORED, Received.STORED]
+    node.listen("in", count=1)
+    box.messages.cancel(node.store, [waiting, other])
+    node.flush()
+    assert received(node) == [Received.STORED, Received.EXPIRED]
+    node.holding = True
+    node.send("in@a", ident=b"uncommitted".ljust(16))
+    box.messages.cancel(node.store, [b"uncommitted".ljust(16)])
+    node.commit_held()
+    assert node.inserted(b"uncommitted".ljust(16)) == [Received.STORED]
+
+
+def test_the_deadlines_of_ended_messages_leave_the_memory() -> None:
+    _, node = one()
+    box = node.core.node.inbox
+    node.listen("in", count=10_000)
+    for _ in range(500):
+        node.send("in@a", ttl=1e6)
+        node.done()
+    assert len(box.messages.expiry) < 100

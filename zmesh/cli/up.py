@@ -1,0 +1,91 @@
+"""`zmesh up`: host this machine's peer, in the foreground."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import click
+
+from zmesh.cli.invite import open_store, peer_name
+from zmesh.cli.join import pair_with
+from zmesh.errors import MeshError, TransportError
+from zmesh.peer.peer import Peer
+from zmesh.trust.device import readable
+from zmesh.trust.invitation import take_token
+
+PORT = 7420  # the documented one, so that a firewall can be told; another is taken when it is not free
+
+
+@click.command()
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, which is the only way there is yet.")
+@click.option("--name", help="What the peer is called: the device's name in the mesh, or the host's, by default.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Where to listen.")
+def up(*, foreground: bool, name: str | None, port: int) -> None:
+    """Host this machine's peer until it is interrupted."""
+    if not foreground:
+        raise click.UsageError("say --foreground: a peer in the background is not there yet")
+    if sys.platform == "win32":
+        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+    token = take_token(os.environ)
+    with open_store() as store:
+        if token is not None and not store.mesh:
+            welcome = asyncio.run(pair_with(token, store.device, peer_name(name), None))
+            store.join(welcome.mesh, welcome.entries)
+        me = store.me()
+        called = me.name if me is not None and name is None else peer_name(name)
+        click.echo(f"this device is {readable(store.device.id)}")
+    asyncio.run(_host(called, port))
+
+
+async def _host(name: str, port: int) -> None:
+    peer = Peer(name, bind=f"tcp://*:{port}")
+    try:
+        await peer.start()
+    except TransportError as error:
+        click.echo(f"{error}; another port is taken", err=True)
+        peer = Peer(name)
+        await peer.start()
+    try:
+        click.echo(f"{name} is up at {', '.join(peer.endpoints)}")
+        await _until_signal(peer)
+    finally:
+        await peer.close()
+    click.echo(f"{name} is down")
+
+
+async def _until_signal(peer: Peer) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(name, over.set)
+        except NotImplementedError:  # Windows: Ctrl-C ends the loop by itself
+            continue
+    watching = asyncio.ensure_future(_watch(peer))
+    waiting = asyncio.ensure_future(over.wait())
+    try:
+        await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+    finally:
+        for task in (watching, waiting):
+            task.cancel()
+        await asyncio.gather(watching, waiting, return_exceptions=True)
+
+
+async def _watch(peer: Peer) -> None:
+    """Say who comes and goes."""
+    before: set[str] = set()
+    while True:
+        now = {info.name for info in peer.peers() if info.linked}
+        for name in sorted(now - before):
+            click.echo(f"{name} is linked")
+        for name in sorted(before - now):
+            click.echo(f"{name} is gone")
+        before = now
+        try:
+            await peer.driver.change()
+        except MeshError as error:
+            click.echo(str(error), err=True)
+            return
