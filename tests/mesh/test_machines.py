@@ -152,3 +152,36 @@ def test_machines_that_were_not_paired_do_not_meet(network: Lan) -> None:
         two.say("until", 1)
         assert set(one.say("peers")) == {"studio"}
         assert three.say("peers") == {}
+
+
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """Read lines until one has these words."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    while line := process.stdout.readline():
+        lines.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} never came: {lines}{process.communicate()[1]}")
+
+
+def test_a_machine_without_a_person_joins_by_a_token_and_its_peer_is_there(network: Lan) -> None:
+    laptop, studio, _ = network.machines
+    inviting = laptop.start("-m", "zmesh", "invite", "--name", "laptop", "--token", "--json")
+    token = json.loads(read_until(inviting, '"secret"'))["secret"]
+    one = laptop.start("-m", "zmesh", "up", "--foreground")
+    two = studio.start("-m", "zmesh", "up", "--foreground", "--name", "studio", ZMESH_JOIN=token)
+    try:
+        assert ":7420" in read_until(one, "laptop is up at")
+        read_until(two, "studio is up at")
+        read_until(one, "studio is linked")
+        read_until(two, "laptop is linked")
+        two.terminate()
+        read_until(one, "studio is gone")
+        assert "studio is down" in two.communicate(timeout=PATIENCE)[0]
+        assert two.returncode == 0
+    finally:
+        for process in (inviting, one, two):
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=PATIENCE)

@@ -231,6 +231,40 @@ def test_a_stranger_never_reaches_the_callback() -> None:
     probes(test)
 
 
+def test_rebinding_asks_again_who_may_come_in() -> None:
+    """Whoever was connected is out until it has shown its key again; the port stays."""
+
+    async def test(one: Probe, two: Probe) -> None:
+        three = Probe(MALLORY)
+        try:
+            two.verdicts[MALLORY.curve_public] = Admission.member(MALLORY.id)
+            await one.connect(two)
+            await three.connect(two)
+            before = two.link.endpoints
+            two.verdicts[MALLORY.curve_public] = REVOKED
+            await two.link.rebind()
+            assert two.link.endpoints == before
+            one.ready.clear()
+            await until(lambda: one.ready, what="the member is back")
+            one.link.send(REMOTE, [b"a member's"])
+            three.link.send(REMOTE, [b"a revoked one's"])
+            await until(lambda: b"a member's" in two.bodies, what="the member's message")
+            assert b"a revoked one's" not in two.bodies
+        finally:
+            three.link.shutdown()
+
+    probes(test)
+
+
+def test_rebinding_a_link_that_is_closed_does_nothing() -> None:
+    async def test(one: Probe, _: Probe) -> None:
+        one.link.shutdown()
+        await one.link.rebind()
+        assert one.link.endpoints == ()
+
+    probes(test)
+
+
 def test_nobody_gets_another_ones_answers_by_its_routing_id() -> None:
     async def test(one: Probe, two: Probe) -> None:
         await one.connect(two)

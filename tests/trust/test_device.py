@@ -159,7 +159,7 @@ def test_an_id_for_people_is_read_back_however_they_write_it() -> None:
 
 def test_a_slip_of_the_pen_is_noticed() -> None:
     alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-    for seed in range(8):
+    for seed in range(2):
         plain = readable(Device.from_seed(bytes([seed]) * SEED_BYTES).id).replace("-", "")
         for place in range(len(plain)):
             for other in set(alphabet) - {plain[place]}:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trust.support import AT, DEVICES, founding
@@ -187,6 +187,7 @@ def test_one_changed_octet_is_refused(place: int, change: int) -> None:
         read(bytes(whole[: len(payload)]), bytes(whole[len(payload) :]))
 
 
+@settings(max_examples=30)
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text(), st.lists))
 def test_any_signed_fields_are_read_or_refused(value: object) -> None:
     for kind in (0, 1, 2, 3, 4):

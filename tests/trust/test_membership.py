@@ -225,7 +225,7 @@ def shape(membership: Membership) -> list[Any]:
     return list(membership.members.values())
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(OPS, st.randoms(use_true_random=False))
 def test_the_same_entries_in_any_order_and_batches_give_one_membership(
     ops: list[tuple[str, int, int, int]], source: random.Random
@@ -240,7 +240,7 @@ def test_the_same_entries_in_any_order_and_batches_give_one_membership(
     assert folds[1:] == folds[:1] * 3
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(OPS)
 def test_nobody_is_a_member_by_void_entries_nor_revoked_by_who_may_not(ops: list[tuple[str, int, int, int]]) -> None:
     scribe = any_mesh(ops)

@@ -25,7 +25,7 @@ def test_what_is_spelled_is_read(octets: bytes) -> None:
     assert read_words([word[:PREFIX].upper() for word in spell(octets)]) == octets
 
 
-@pytest.mark.parametrize("word", ["", "aco", "acorns", "acornx", "acox", "zzzz", "acor\u0130", "1234"])
+@pytest.mark.parametrize("word", ["", "aco", "acorns", "acornx", "acox", "zzzz", "acor\u0130", "\u212aettle", "1234"])
 def test_what_is_no_word_is_named_by_its_place_and_not_shown(word: str) -> None:
     with pytest.raises(TrustError, match="word 3 is not one of the 256") as caught:
         read_words(["velvet", "acorn", word])

@@ -70,7 +70,7 @@ class Gate:
 
     def watch(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Call `changed` with the devices that are members no more, whenever the logs have changed; until `close`."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(changed))
+        self._task = asyncio.get_running_loop().create_task(self._watch(changed, self._members(), self.store.heads()))
 
     def look(self) -> None:
         """Look at the logs now: they have changed."""
@@ -84,8 +84,9 @@ class Gate:
             await asyncio.gather(task, return_exceptions=True)
         self.store.close()
 
-    async def _watch(self, changed: Callable[[frozenset[str]], None]) -> None:
-        members, heads = self._members(), self.store.heads()
+    async def _watch(
+        self, changed: Callable[[frozenset[str]], None], members: frozenset[str], heads: dict[bytes, tuple[int, bytes]]
+    ) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):

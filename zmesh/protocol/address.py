@@ -81,7 +81,7 @@ class Address:
         peer, tilde, store = rest.partition("~")
         store = store.strip().lower()
         if tilde and not _STORE.match(store):
-            message = f"{text!r}: after '~' come 4 to 26 characters of the store id, as `zmesh peers` shows it"
+            message = f"{text!r}: after '~' come 4 to 26 characters of the store id"
             raise AddressError(message)
         return cls(check_name(agent, "agent name"), check_name(peer, "peer name"), store or None)
 

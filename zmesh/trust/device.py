@@ -119,7 +119,7 @@ def read_device(text: str) -> str:
         DeviceKeyError: It is none, or the check character does not fit.
     """
     plain = "".join(text.split()).replace("-", "").lower()
-    if len(plain) not in (_ID_CHARACTERS, _ID_CHARACTERS + 1) or set(plain) - set(_ALPHABET):
+    if len(plain) not in (_ID_CHARACTERS, _ID_CHARACTERS + 1) or set(plain) - set(_ALPHABET) or not text.isascii():
         raise DeviceKeyError(
             f"{text[:80]!r} is no device id: one has {_ID_CHARACTERS} letters and digits, and one more to check them"
         )

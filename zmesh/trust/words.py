@@ -43,7 +43,7 @@ def read_words(words: list[str]) -> bytes:
     """
     octets = bytearray()
     for place, word in enumerate(words, 1):
-        value = _VALUES.get(word.lower()[:PREFIX])
+        value = _VALUES.get(word.lower()[:PREFIX]) if word.isascii() else None
         if value is None or not WORDS[value].startswith(word.lower()):
             raise TrustError(f"word {place} is not one of the {len(WORDS)} that are used here: look at it again")
         octets.append(value)
