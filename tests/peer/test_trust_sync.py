@@ -81,6 +81,19 @@ def test_nobody_is_told_what_it_has(tmp_path: Path) -> None:
     assert [type(frame) for _, _, frame in net.sent] == [Have, Have]
 
 
+def test_who_comes_back_with_news_is_asked_for_it(tmp_path: Path) -> None:
+    """The other side has not noticed that the link is a new one, and says nothing of itself."""
+    net = Net(tmp_path, 2)
+    ada, bob = net.stores
+    ada.found("ada")
+    bring_in(ada, bob)
+    net.link(0, 1)
+    ada.say(Rename(DEVICES[0].public, "queen"))
+    net.syncs[0].linked(bytes([1]))
+    net.settle()
+    assert living(bob) == {"queen", "bob"}
+
+
 def test_a_device_in_no_mesh_and_one_of_another_mesh_say_and_hear_nothing(tmp_path: Path) -> None:
     net = Net(tmp_path, 3)
     net.stores[0].found("ada")

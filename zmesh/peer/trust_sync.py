@@ -48,6 +48,8 @@ class TrustSync:
             return  # of another mesh, or of one that we have left
         if isinstance(frame, Have):
             self._known[store] = _read_vector(frame.content)
+            if self._lacks(self._known[store]):
+                self._tell(store)  # it may have come back without our noticing, and does not know what we have
             self._bring(store)
             return
         if self._store.take(_read_entries(frame.content)):
@@ -58,6 +60,11 @@ class TrustSync:
         """There is news: tell all who are linked what they lack, as far as we know."""
         for store in list(self._known):
             self._bring(store)
+
+    def _lacks(self, known: dict[bytes, Place]) -> bool:
+        """Say whether somebody knows more of a log than we do."""
+        have = self._store.have()
+        return any(seq > have.get(author, 0) for author, (seq, _) in known.items())
 
     def _tell(self, store: bytes) -> None:
         if self._store.mesh:
