@@ -185,10 +185,21 @@ class Outsider:
         self._socket.setsockopt(zmq.CURVE_SERVERKEY, server.curve_public)
         self._socket.setsockopt(zmq.CURVE_PUBLICKEY, device.curve_public)
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, device.curve_secret)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, 1000)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+        self._refusals = 0
         self._socket.connect(endpoint)
 
     def __enter__(self) -> Self:
         return self
+
+    @property
+    def refusals(self) -> int:
+        """How many handshakes came to nothing."""
+        with contextlib.suppress(zmq.Again):
+            while self._monitor.recv_multipart(zmq.DONTWAIT):
+                self._refusals += 1
+        return self._refusals
 
     def __exit__(self, *_: object) -> None:
         self._context.destroy(0)

@@ -156,7 +156,7 @@ def test_a_home_that_cannot_be_written_says_so(tmp_path: Path) -> None:
             await make_peer("a", tmp_path / "file" / "home").start()
         assert str(caught.value) == (
             f"cannot make {tmp_path / 'file' / 'home'}: Not a directory. "
-            "Give it to this user, or set ZMESH_HOME to another place"
+            "Move away the file that is in its place, or set ZMESH_HOME to another place"
         )
 
     (tmp_path / "file").write_text("in the way")
