@@ -5,10 +5,12 @@ when the disk is full) made by `explain`, and nothing else for what goes wrong i
 never be shared between two threads at once.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 from zmesh.errors import StoreError, StoreFull
 
@@ -84,6 +86,7 @@ class SqliteConnection:
         except sqlite3.Error as error:
             raise self._explain(error) from error
         self._execute = self._connection.execute
+        _inherited.add(self)
 
     @property
     def in_transaction(self) -> bool:
@@ -106,8 +109,32 @@ class SqliteConnection:
         """As in `Connection`."""
         self._connection.close()
 
+    def abandon(self) -> None:
+        """Never close the connection, not even at the end of the process: it belongs to the parent.
+
+        The locks that tell SQLite of the parent are not inherited; to close it here would delete the parent's WAL, and
+        with it what the parent has acknowledged.
+        """
+        import ctypes  # noqa: PLC0415 - only a forked child needs it
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._execute = self._connection.execute
+
     def _explain(self, error: sqlite3.Error) -> StoreError:
         return explain(getattr(error, "sqlite_errorcode", 1), str(error), self._path)
+
+
+_inherited: WeakSet[SqliteConnection] = WeakSet()
+
+
+def _abandon_inherited() -> None:
+    for connection in list(_inherited):
+        connection.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)
 
 
 def sqlite_connect(path: Path) -> Connection:

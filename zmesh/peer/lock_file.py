@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 from zmesh.errors import PeerRunning, StoreError
 
@@ -23,6 +24,7 @@ class LockFile:
         """Name the file; nothing is touched before `acquire`."""
         self._path = path
         self._descriptor = -1
+        _inherited.add(self)
 
     def acquire(self) -> None:
         """Take the lock and write this process's id into the file.
@@ -59,6 +61,19 @@ class LockFile:
     def _running(self, pid: int | None) -> str:
         who = f"process {pid}" if pid else "another process"
         return f"{who} already runs the peer of {self._path.parent}: end that one, or give this peer another name"
+
+
+_inherited: WeakSet[LockFile] = WeakSet()
+
+
+def _release_inherited() -> None:
+    """A forked child must not hold the lock of its parent beyond the parent's end; closing does not unlock it there."""
+    for lock in list(_inherited):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_inherited)
 
 
 if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere

@@ -8,6 +8,7 @@ as committed that an fsync has not confirmed, and never keep the caller waiting 
 import atexit
 import contextlib
 import logging
+import os
 import queue
 import threading
 import time
@@ -90,6 +91,7 @@ class SqliteStore:
         self.adopted = False
         self.meta: dict[str, bytes] = {}
         self.path = directory / "store.db"
+        self._pid = os.getpid()
         self._connect = connect
         self._machine = machine
         self._lock = LockFile(directory / "store.lock")
@@ -159,7 +161,12 @@ class SqliteStore:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Commit what was submitted, fold the WAL in, release everything. Blocks; idempotent."""
+        """Commit what was submitted, fold the WAL in, release everything. Blocks; idempotent.
+
+        In a forked child it does nothing: the store is the parent's.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._gate:
             first, self._closed = not self._closed, True
             if first and self._thread is not None:
