@@ -25,6 +25,8 @@ child = os.fork()
 if child == 0:
     if sys.argv[2] == "close":
         it.store.close()
+    if sys.argv[2] == "close the connection":
+        it.store._connection.close()
     if sys.argv[2] == "stay":
         sys.stdin.read()
     sys.exit(0)
@@ -50,7 +52,7 @@ def locked(directory: Path) -> bool:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
-@pytest.mark.parametrize("way", ["close", "end", "stay"])
+@pytest.mark.parametrize("way", ["close", "close the connection", "end", "stay"])
 def test_what_is_committed_beside_a_forked_child_is_there_after_a_kill(tmp_path: Path, way: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", FORKING, str(tmp_path), way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
