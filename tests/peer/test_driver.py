@@ -16,8 +16,9 @@ import zmesh
 from tests.conftest import new_peer, two_agents
 from tests.waiting import until
 from zmesh.errors import StoreError, StoreFull, TransportError
-from zmesh.peer.clock import StoreClock, machine_clocks
-from zmesh.peer.driver import Driver, saved_clock, store_error
+from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
+from zmesh.peer.connection import failed_commit
+from zmesh.peer.driver import Driver
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.protocol.bounds import UNCOMMITTED_BYTES
 from zmesh.protocol.effects import Attach, Dial, Notice, OpenMailbox, Persist, Progress, Take, Transmit
@@ -61,10 +62,10 @@ def test_randomness_is_not_shared_and_fractions_are_fractions() -> None:
 
 
 def test_the_reason_of_a_failed_commit_becomes_an_error() -> None:
-    full = store_error("the disk is full: /x/store.db cannot grow. Free some space on its file system")
+    full = failed_commit("the disk is full: /x/store.db cannot grow. Free some space on its file system")
     assert type(full) is StoreFull
     assert str(full).startswith("nothing was stored: the disk is full")
-    assert type(store_error("reading or writing failed")) is StoreError
+    assert type(failed_commit("reading or writing failed")) is StoreError
 
 
 def test_the_clock_is_saved_at_the_start_and_at_the_end(home: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgpack
 
+CLOCK_KEY: Final = "clock"  # in the store's meta table
 SAVE_EVERY: Final = 60.0  # seconds; after a crash and a reboot the clock is behind by at most this
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _FORGET: Final = 366 * 86400.0  # seconds; a longer absence is a wrong wall clock
@@ -93,3 +94,8 @@ def _offset(saved: bytes | None, sources: Sources) -> float:
         return then - then_steady
     away = sources.wall() - then_wall
     return then + min(max(0.0, away), _FORGET) - sources.steady()
+
+
+def saved_clock(meta: dict[str, bytes]) -> bytes | None:
+    """Return the saved state of the clock from the store's meta table."""
+    return meta.get(CLOCK_KEY)

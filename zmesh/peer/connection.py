@@ -162,3 +162,9 @@ def explain(code: int, text: str, path: Path) -> StoreError:
     reason = _REASONS.get(primary, "{path} could not be read or written ({text}). Please report this")
     kind = StoreFull if primary == _FULL else StoreError
     return kind(reason.format(path=path, text=text))
+
+
+def failed_commit(reason: str) -> StoreError:
+    """Make the error of a commit that failed, from its reason in words."""
+    kind = StoreFull if "disk is full" in reason else StoreError
+    return kind(f"nothing was stored: {reason}")

@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, StoreFull, TransportError
-from zmesh.peer.clock import SAVE_EVERY, StoreClock
+from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
+from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
+from zmesh.peer.connection import failed_commit
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.peer.gate import Gate
 from zmesh.peer.place import Place
@@ -43,7 +44,6 @@ from zmesh.trust.device import Device
 
 _log = logging.getLogger("zmesh.peer")
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_CLOCK_KEY: Final = "clock"
 _NOBODY: Final = (None, None)
 
 
@@ -52,7 +52,6 @@ class Observer(Protocol):
 
     def progressed(self, progress: Progress) -> None:
         """The message reached a state."""
-        ...
 
 
 class Driver:
@@ -131,7 +130,7 @@ class Driver:
     async def _drain(self) -> None:
         """Stop, see what is submitted onto the disk, and tell those who wait for that."""
         with suppress(StoreError):  # its thread has ended, and has said why
-            self._store.put_meta(_CLOCK_KEY, self._clock.state())
+            self._store.put_meta(CLOCK_KEY, self._clock.state())
         self._silence()
         self._draining = True
         await self._loop.run_in_executor(None, self._store.close)
@@ -408,7 +407,7 @@ class Driver:
     def _fail(self, effect: Failed) -> None:
         _, future = self._awaited.pop(effect.ticket, _NOBODY)
         if future is not None and not future.done():
-            future.set_exception(store_error(effect.reason))
+            future.set_exception(failed_commit(effect.reason))
 
     def _progress(self, effect: Progress) -> None:
         observer = self.observers.get(effect.id)
@@ -443,20 +442,9 @@ class Driver:
     # --- the clock ---
 
     def _save_clock(self) -> None:
-        self._store.put_meta(_CLOCK_KEY, self._clock.state())
+        self._store.put_meta(CLOCK_KEY, self._clock.state())
         self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)
 
 
 def _ignore(_: object) -> None:
     """What nobody wants to know."""
-
-
-def saved_clock(meta: dict[str, bytes]) -> bytes | None:
-    """Return the saved state of the clock from the store's meta table."""
-    return meta.get(_CLOCK_KEY)
-
-
-def store_error(reason: str) -> MeshError:
-    """Make the error of a failed commit from its reason."""
-    kind = StoreFull if "disk is full" in reason else StoreError
-    return kind(f"nothing was stored: {reason}")

@@ -16,8 +16,8 @@ from zmesh.discovery.sighting import Sighting, Source
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
-from zmesh.peer.clock import StoreClock, machine_clocks
-from zmesh.peer.driver import Driver, saved_clock
+from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
+from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
