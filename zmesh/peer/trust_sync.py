@@ -5,8 +5,8 @@ What is new here goes to all who are linked. Entries prove themselves, so it doe
 module must never take one into the logs but through `TrustStore.take`, which checks it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 
@@ -14,11 +14,11 @@ from zmesh.errors import TrustError
 from zmesh.peer.gate import Gate
 from zmesh.protocol.bounds import MAX_LOG_BYTES
 from zmesh.protocol.frames import Have, Ops
-from zmesh.trust.entry import KEY_BYTES, MAX_SEQ, Entry
+from zmesh.trust.entry import KEY_BYTES, MAX_SEQ
+from zmesh.trust.frames import pack_entries, unpack_entries
 from zmesh.trust.ledger import MAX_ENTRIES
 from zmesh.trust.membership import MAX_MEMBERS
 
-OVERHEAD: Final = 16  # octets of msgpack about an entry, and more
 Place = tuple[int, bytes]  # number and hash of the last entry of a log
 
 Say = Callable[[bytes, Have | Ops], None]
@@ -52,7 +52,7 @@ class TrustSync:
                 self._tell(store)  # it may have come back without our noticing, and does not know what we have
             self._bring(store)
             return
-        if self._store.take(_read_entries(frame.content)):
+        if self._store.take(unpack_entries(frame.content)):
             self._tell(store)  # it need not send that back, and may have more
             self._changed()
 
@@ -76,22 +76,9 @@ class TrustSync:
             lacking = self._store.beyond(known)
             if not lacking:
                 return
-            for batch in _batches(lacking):
-                self._say(store, Ops(self._store.mesh, _pack_entries(batch)))
+            for content in pack_entries(lacking, MAX_LOG_BYTES):
+                self._say(store, Ops(self._store.mesh, content))
             known |= {entry.author: (entry.seq, entry.hash) for entry in lacking}
-
-
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        cost = len(entry.payload) + len(entry.signature) + OVERHEAD
-        if size + cost > MAX_LOG_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += cost
-    yield batch
 
 
 def _pack_vector(heads: dict[bytes, Place]) -> bytes:
@@ -113,18 +100,6 @@ def _read_vector(content: bytes) -> dict[bytes, Place]:
 
 def _is_key(value: object) -> bool:
     return isinstance(value, bytes) and len(value) == KEY_BYTES
-
-
-def _pack_entries(entries: list[Entry]) -> bytes:
-    packed: bytes = msgpack.packb([value for entry in entries for value in (entry.payload, entry.signature)])
-    return packed
-
-
-def _read_entries(content: bytes) -> list[tuple[bytes, bytes]]:
-    flat = _read(content)
-    if len(flat) % 2 or not all(isinstance(value, bytes) for value in flat):
-        raise TrustError("membership entries came in disorder")
-    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _read(content: bytes) -> list[Any]:

@@ -1,6 +1,7 @@
 """Frames at the door, as both sides write and read them: four octets of length, one of kind, that many octets.
 
-This module must never read more than it was told to expect, nor wait longer.
+Entries travel in the same form between linked members. This module must never read more than it was told to expect,
+nor wait longer.
 """
 
 import asyncio
@@ -45,14 +46,14 @@ async def receive(reader: asyncio.StreamReader, most: int, patience: float) -> t
         return head[4:], await reader.readexactly(size)
 
 
-def pack_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """Write entries as they travel, in order, as many messages of at most `MAX_KNOCK` bytes as it takes."""
+def pack_entries(entries: Iterable[Entry], most: int = MAX_KNOCK) -> Iterator[bytes]:
+    """Write entries as they travel, in order, as many messages of at most `most` bytes as it takes."""
     rows: list[tuple[bytes, bytes]] = []
     size = _ARRAY
     for entry in entries:
         row = (entry.payload, entry.signature)
         long = len(msgpack.packb(row))
-        if rows and size + long > MAX_KNOCK:
+        if rows and size + long > most:
             yield msgpack.packb(rows)
             rows, size = [], _ARRAY
         rows.append(row)
