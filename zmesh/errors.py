@@ -71,7 +71,7 @@ class MessageExpired(MeshError):  # noqa: N818 - names the outcome
 
 
 class MessageDead(MeshError):  # noqa: N818 - names the outcome
-    """The recipient gave up on the message after the limit of attempts; it is kept there and can be replayed."""
+    """The recipient gave up on the message after the limit of attempts; it is kept there."""
 
 
 class NoAnswer(MeshError):  # noqa: N818 - names the outcome

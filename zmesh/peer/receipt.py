@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.EXPIRED: (MessageExpired, "expired: send it again with a longer ttl, or see why its recipient was away"),
     Sent.REFUSED: (MessageRefused, "was refused"),
-    Sent.DEAD: (MessageDead, "is dead: its recipient gave up on it; it is kept there and can be replayed"),
+    Sent.DEAD: (
+        MessageDead,
+        "is dead: its recipient gave up on it, and keeps it; send it again once that is mended",
+    ),
     Sent.LOST: (MessageLost, "may be lost: a disk went back in time; ask its recipient before sending it again"),
 }
 _CANCELLED: Final = "cancelled"  # the detail of an expiry that the sender wished for
