@@ -59,7 +59,7 @@ class Program:
 async def main(name: str, discovery: str) -> None:
     """Run until the input ends."""
     loop = asyncio.get_running_loop()
-    async with zmesh.Peer(name, discovery=discovery.split(",")) as peer:
+    async with zmesh.Peer(name, bind="tcp://*:7420", discovery=discovery.split(",")) as peer:
         program = Program(peer, await peer.agent(BOX))
         answering = asyncio.ensure_future(program.answer())
         print(json.dumps(list(peer.endpoints)), flush=True)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.mesh.lan import Lan, Machine, lan
 
-DISCOVERY = "rendezvous,mdns"
+ALL = "rendezvous,static,mdns"
+WITHOUT_MULTICAST = "rendezvous,static"
 PATIENCE = 20.0
 
 pytestmark = pytest.mark.timeout(180)
@@ -21,9 +22,9 @@ pytestmark = pytest.mark.timeout(180)
 class Running:
     """A program on a machine (see `tests.mesh.program`)."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, discovery: str = ALL, **variables: str) -> None:
         self.machine = machine
-        self._process = machine.start("-m", "tests.mesh.program", machine.name, DISCOVERY)
+        self._process = machine.start("-m", "tests.mesh.program", machine.name, discovery, **variables)
         self.endpoints = self._read()
 
     def say(self, *words: str | int) -> Any:
@@ -65,14 +66,15 @@ class Running:
         return json.loads(line)
 
 
-def pair(inviter: Machine, joiner: Machine) -> None:
-    """Pair two machines as a person would, one command on each."""
+def pair(inviter: Machine, joiner: Machine, *, at: bool = False) -> None:
+    """Pair two machines as a person would, one command on each; `at`: the joiner is told the inviter's address."""
     inviting = inviter.start("-m", "zmesh", "invite", "--name", inviter.name, "--json")
     assert inviting.stdout is not None
     events: list[dict[str, Any]] = []
     while not events or "secret" not in events[-1]:
         events.append(json.loads(inviting.stdout.readline()))
-    joined = json.loads(joiner.zmesh("join", events[-1]["secret"], "--name", joiner.name, "--json"))
+    place = ["--at", inviter.address] if at else []
+    joined = json.loads(joiner.zmesh("join", events[-1]["secret"], *place, "--name", joiner.name, "--json"))
     output, errors = inviting.communicate(timeout=PATIENCE)
     assert inviting.returncode == 0, errors
     assert json.loads(output.splitlines()[-1]) == {
@@ -81,11 +83,11 @@ def pair(inviter: Machine, joiner: Machine) -> None:
 
 
 @contextlib.contextmanager
-def programs(*machines: Machine) -> Iterator[list[Running]]:
+def programs(*machines: Machine, discovery: str = ALL) -> Iterator[list[Running]]:
     """Run a program on each machine."""
     running: list[Running] = []
     try:
-        running.extend(Running(machine) for machine in machines)
+        running.extend(Running(machine, discovery) for machine in machines)
         yield running
     finally:
         for each in running:
@@ -99,14 +101,21 @@ def network(tmp_path: Path) -> Iterator[Lan]:
         yield made
 
 
-def test_two_pairings_join_three_machines_six_ways(network: Lan) -> None:
+@pytest.fixture(params=[ALL, WITHOUT_MULTICAST], ids=["mdns", "no-mdns"])
+def discovery(request: pytest.FixtureRequest) -> str:
+    """How the machines find each other."""
+    return str(request.param)
+
+
+def test_two_pairings_join_three_machines_six_ways(network: Lan, discovery: str) -> None:
     laptop, studio, tower = network.machines
-    pair(laptop, studio)
-    with programs(laptop, studio) as (one, two):
+    blind = discovery == WITHOUT_MULTICAST
+    pair(laptop, studio, at=blind)
+    with programs(laptop, studio, discovery=discovery) as (one, two):
         one.say("until", 1)
         assert one.say("ask", "box@studio") == "box@studio"
-        pair(studio, tower)  # the laptop hears of it from the studio
-        with programs(tower) as (three,):
+        pair(studio, tower, at=blind)  # the laptop hears of it from the studio
+        with programs(tower, discovery=discovery) as (three,):
             everybody = {"laptop": one, "studio": two, "tower": three}
             for running in everybody.values():
                 running.say("until", 2)
@@ -125,11 +134,12 @@ def test_two_pairings_join_three_machines_six_ways(network: Lan) -> None:
     assert [member["name"] for member in listed] == ["laptop", "studio", "tower"]
 
 
-def test_a_revoked_machine_is_shut_out_with_its_connections_open(network: Lan) -> None:
+def test_a_revoked_machine_is_shut_out_with_its_connections_open(network: Lan, discovery: str) -> None:
     laptop, studio, tower = network.machines
-    pair(laptop, studio)
-    pair(laptop, tower)
-    with programs(laptop, studio, tower) as (one, two, three):
+    blind = discovery == WITHOUT_MULTICAST
+    pair(laptop, studio, at=blind)
+    pair(laptop, tower, at=blind)
+    with programs(laptop, studio, tower, discovery=discovery) as (one, two, three):
         for running in (one, two, three):
             running.say("until", 2)
         laptop.zmesh("trust", "revoke", "tower", "--reason", "stolen")

@@ -50,18 +50,18 @@ def test_where_others_are_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch
     def chosen(asked: list[str] | None = None) -> tuple[str, ...]:
         return zmesh.Peer("studio", home=home, discovery=asked)._sources  # noqa: SLF001 - mDNS is not to be heard here
 
-    assert chosen() == DISCOVERY == ("rendezvous", "mdns")
+    assert chosen() == DISCOVERY == ("rendezvous", "static", "mdns")
     assert chosen([]) == ()
-    assert chosen(["mdns", "rendezvous", "mdns"]) == DISCOVERY
+    assert chosen(["mdns", "static", "rendezvous", "mdns"]) == DISCOVERY
     monkeypatch.setenv("ZMESH_DISCOVERY", "rendezvous")
     assert chosen() == ("rendezvous",)
     assert chosen(["mdns"]) == ("mdns",)
     monkeypatch.setenv("ZMESH_DISCOVERY", " mdns , rendezvous ")
-    assert chosen() == DISCOVERY
+    assert chosen() == ("rendezvous", "mdns")
     monkeypatch.setenv("ZMESH_DISCOVERY", "")
     assert chosen() == ()
     monkeypatch.setenv("ZMESH_DISCOVERY", "telepathy")
-    with pytest.raises(ValueError, match="'telepathy' is no source of addresses: choose among rendezvous, mdns"):
+    with pytest.raises(ValueError, match="'telepathy' is no source of addresses: choose among rendezvous, static, mdns"):
         chosen()
     with pytest.raises(TypeError, match=r"discovery: a list such as \['rendezvous'\], not 'mdns'"):
         chosen("mdns")  # type: ignore[arg-type]

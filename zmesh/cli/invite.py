@@ -15,9 +15,11 @@ from contextlib import AsyncExitStack
 
 import click
 
-from zmesh.errors import MeshError, PairingError, WaitTimeout
+from zmesh.discovery.rendezvous import running
+from zmesh.discovery.visits import DOOR
+from zmesh.errors import MeshError, PairingError, TrustError, WaitTimeout
 from zmesh.peer.duration import parse_ttl
-from zmesh.peer.home import device_key_path, home_directory, trust_path
+from zmesh.peer.home import device_key_path, home_directory, rendezvous_directory, trust_path
 from zmesh.protocol.address import check_name, is_name
 from zmesh.trust.device import Device, readable
 from zmesh.trust.door import Door
@@ -48,7 +50,12 @@ def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     "--expires", metavar="TIME", callback=_lifetime, help="How long it may be used: 10m for a code, 1d for a token."
 )
 @click.option("--name", help="What this machine is called, when it founds the mesh; its host name by default.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to wait for the other machine.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Where to wait for the other machine: at the door of this machine's peer by default, or its port.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what happens as JSON Lines.")
 def invite(*, token: bool, expires: float | None, name: str | None, port: int, as_json: bool) -> None:
     """Let another machine into the mesh: type what this prints there."""
@@ -82,26 +89,42 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
 
     async with AsyncExitStack() as stack:
         _end_with(signal.SIGTERM)
-        door = Door(store)
-        await door.open(port=port)
-        stack.push_async_callback(door.close)
+        port = await _door(store, port, stack)
         end = time.monotonic() + life
         secret = store.invite(life, token=token)
         stack.callback(_withdraw, store, secret)
         announcement = Announcement()
         stack.push_async_callback(announcement.close)
-        hint = f"with --at {host_name()}:{door.port}"
+        hint = f"with --at {host_name()}" + (f":{port}" if port != DOOR else "")
         try:
-            await announcement.show(frozenset({secret.nameplate}), door.port)
+            await announcement.show(frozenset({secret.nameplate}), port)
             hint = f"or, if it does not find this one, {hint}"
         except OSError as error:
             click.echo(
                 f"There is no multicast here ({error}), so the other machine needs this one's address.", err=True
             )
-        said = {"event": "invited", "secret": secret.text, "port": door.port, "expires_in": life}
+        said = {"event": "invited", "secret": secret.text, "port": port, "expires_in": life}
         _say(said, f"On the other machine, type:\n\n    zmesh join {secret.text}\n\n{hint}", as_json=as_json)
         await _until_used(store, secret, end, as_json=as_json)
-        await door.settle()  # its last message may be on the way
+
+
+async def _door(store: TrustStore, port: int, stack: AsyncExitStack) -> int:
+    """Return the port of the door: that of this machine's peer if it runs, or else one that is opened for now."""
+    here = [seen.door for seen in running(rendezvous_directory(home_directory(None))) if seen.door]
+    if not port and DOOR in here:
+        return DOOR
+    door = Door(store)
+    try:
+        await door.open(port=port or DOOR)
+    except TrustError:
+        if port:
+            raise
+        if here:
+            return here[0]
+        await door.open()
+    stack.push_async_callback(door.close)
+    stack.push_async_callback(door.settle)  # its last message may be on the way
+    return door.port
 
 
 def _end_with(number: signal.Signals) -> None:

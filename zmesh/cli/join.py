@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from zmesh.cli.invite import open_store, peer_name
+from zmesh.discovery.visits import DOOR, read_named
 from zmesh.errors import PairingError, WaitTimeout
 from zmesh.trust.device import Device, readable
 from zmesh.trust.invitation import CODE_ATTEMPTS, JOIN_VARIABLE, Secret, read_secret, take_token
@@ -20,26 +21,24 @@ from zmesh.trust.visitor import Unreachable, pair
 
 LISTEN: Final = 10.0  # seconds in which an inviter on this network is heard
 LONGEST: Final = 60.0  # seconds in which doors are tried: anybody can announce any number of them
-MAX_PORT: Final = 65535
-DIGITS: Final = 5
 
 
 def _place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
     """Read an address such as 192.0.2.7:40123."""
     if value is None:
         return None
-    host, _, port = value.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not bare or not (port.isascii() and port.isdigit()) or len(port) > DIGITS or not 0 < int(port) <= MAX_PORT:
-        text = f"{value!r} is no address: it looks like 192.0.2.7:40123 or [2001:db8::7]:40123"
-        raise click.BadParameter(text, ctx, param)
-    return bare, int(port)
+    try:
+        named = read_named(value, DOOR)
+    except ValueError:
+        text = f"{value!r} is no address: it looks like 192.0.2.7 or [2001:db8::7]:{DOOR}"
+        raise click.BadParameter(text, ctx, param) from None
+    return named.host, named.port
 
 
 @click.command()
 @click.argument("code", required=False)
 @click.option(
-    "--at", metavar="HOST:PORT", callback=_place, help="Where the other machine waits, if it is not found by itself."
+    "--at", metavar="HOST[:PORT]", callback=_place, help="Where the other machine waits, if it is not found by itself."
 )
 @click.option("--name", help="What this machine is called; its host name by default.")
 @click.option("--leave", is_flag=True, help="Leave the mesh that this machine is in.")
@@ -54,8 +53,8 @@ def join(*, code: str | None, at: tuple[str, int] | None, name: str | None, leav
     with open_store() as store:
         if store.mesh and not leave:
             raise PairingError("this machine is in a mesh already: with --leave it leaves that one and joins the other")
-        welcome = asyncio.run(pair_with(secret, store.device, called, at))
-        store.join(welcome.mesh, welcome.entries, leave=leave)
+        welcome, inviter = asyncio.run(pair_with(secret, store.device, called, at))
+        store.join(welcome.mesh, welcome.entries, leave=leave, inviter=inviter)
         _tell(store, as_json=as_json)
 
 
@@ -82,15 +81,20 @@ def _tell(store: TrustStore, *, as_json: bool) -> None:
     click.echo(f"The other machine must show this fingerprint:\n\n    {readable(me.device)}")
 
 
-async def pair_with(secret: Secret, device: Device, name: str, at: tuple[str, int] | None) -> Welcome:
+async def pair_with(
+    secret: Secret, device: Device, name: str, at: tuple[str, int] | None
+) -> tuple[Welcome, tuple[str, int]]:
     """Find the inviter, or take its address, and pair.
+
+    Returns:
+        What it says, and where its door is.
 
     Raises:
         WaitTimeout: It is not found.
         PairingError: It does not let this machine in.
     """
     if at is not None:
-        return await pair(*at, secret, device, name)
+        return await pair(*at, secret, device, name), at
     from zmesh.discovery.pairing import find  # noqa: PLC0415 - zeroconf takes 60 ms to load
 
     trouble: PairingError | None = None
@@ -99,7 +103,7 @@ async def pair_with(secret: Secret, device: Device, name: str, at: tuple[str, in
         async with contextlib.aclosing(find(secret.nameplate, LISTEN)) as doors:
             async for host, port in doors:
                 try:
-                    return await pair(host, port, secret, device, name)
+                    return await pair(host, port, secret, device, name), (host, port)
                 except PairingError as error:  # somebody else may have the same nameplate
                     trouble = error if trouble is None or not isinstance(error, Unreachable) else trouble
                     wrong += isinstance(error, Refusal) and error.reason == "code"

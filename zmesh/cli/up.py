@@ -9,12 +9,11 @@ import click
 
 from zmesh.cli.invite import open_store, peer_name
 from zmesh.cli.join import pair_with
+from zmesh.discovery.visits import PORT
 from zmesh.errors import MeshError, TransportError
 from zmesh.peer.peer import Peer
 from zmesh.trust.device import readable
 from zmesh.trust.invitation import take_token
-
-PORT = 7420  # the documented one, so that a firewall can be told; another is taken when it is not free
 
 
 @click.command()
@@ -30,8 +29,8 @@ def up(*, foreground: bool, name: str | None, port: int) -> None:
     token = take_token(os.environ)
     with open_store() as store:
         if token is not None and not store.mesh:
-            welcome = asyncio.run(pair_with(token, store.device, peer_name(name), None))
-            store.join(welcome.mesh, welcome.entries)
+            welcome, inviter = asyncio.run(pair_with(token, store.device, peer_name(name), None))
+            store.join(welcome.mesh, welcome.entries, inviter=inviter)
         me = store.me()
         called = me.name if me is not None and name is None else peer_name(name)
         click.echo(f"this device is {readable(store.device.id)}")

@@ -5,7 +5,7 @@ They change while a peer runs (Wi-Fi, VPN, containers), so this module must neve
 
 from ipaddress import IPv4Address, ip_address
 
-from zmesh.discovery.sighting import Endpoint
+from zmesh.discovery.sighting import Endpoint, parse_endpoint
 from zmesh.protocol.bounds import MAX_ENDPOINTS
 
 
@@ -37,3 +37,8 @@ def endpoints(port: int, *, ipv6: bool) -> tuple[str, ...]:
     ]
     texts = [str(Endpoint(ip, port)) for ip in (IPv4Address("127.0.0.1"), *far)]
     return tuple(dict.fromkeys(texts))[:MAX_ENDPOINTS]
+
+
+def far(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the endpoints that mean the same on other hosts: all but loopback, unless there is nothing else."""
+    return tuple(text for text in texts if not parse_endpoint(text).ip.is_loopback) or texts

@@ -103,4 +103,5 @@ def _merge(by_source: dict[str, Sighting]) -> Sighting:
     heads = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[:RESERVED]]
     tails = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[RESERVED:]]
     endpoints = tuple(dict.fromkeys(heads + tails))[:MAX_ENDPOINTS]
-    return replace(latest_first[0], endpoints=endpoints, source="+".join(sorted(by_source)))
+    door = next((sighting.door for sighting in latest_first if sighting.door), 0)
+    return replace(latest_first[0], endpoints=endpoints, source="+".join(sorted(by_source)), door=door)

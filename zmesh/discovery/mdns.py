@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.discovery import interfaces
-from zmesh.discovery.sighting import Endpoint, Sighting, parse_endpoint, store_id, store_text
+from zmesh.discovery.sighting import MAX_PORT, Endpoint, Sighting, parse_endpoint, store_id, store_text
 from zmesh.protocol.bounds import MAX_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _announcement(own: Sighting) -> "AsyncServiceInfo":
     far = [endpoint for endpoint in endpoints if not endpoint.ip.is_loopback] or endpoints
     port = far[0].port
     label = store_text(own.store)
-    properties = {"v": _VERSION, "id": label, "n": own.name, "d": own.device}
+    properties = {"v": _VERSION, "id": label, "n": own.name, "d": own.device, "o": str(own.door)}
     return AsyncServiceInfo(
         SERVICE,
         f"{label}.{SERVICE}",
@@ -264,7 +264,18 @@ def _sighting(info: "AsyncServiceInfo") -> Sighting:
     endpoints = [str(Endpoint(ip_address(address), info.port)) for address in info.parsed_addresses()]
     usable = tuple(endpoint for endpoint in endpoints if _is_usable(endpoint))[:MAX_ENDPOINTS]
     name, device = properties.get(b"n", b"").decode(), properties.get(b"d", b"").decode()
-    return Sighting(store, name, device, usable, "mdns")
+    return Sighting(store, name, device, usable, "mdns", _door(properties.get(b"o", b"0")))
+
+
+def _door(text: bytes) -> int:
+    """Read the door's port.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not text.isdigit() or len(text) > len(str(MAX_PORT)):
+        raise ValueError("its door has no port")
+    return int(text)
 
 
 def _is_usable(endpoint: str) -> bool:

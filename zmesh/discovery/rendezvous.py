@@ -125,6 +125,7 @@ class RendezvousSource:
             "name": own.name,
             "device": own.device,
             "endpoints": own.endpoints,
+            "door": own.door,
             "pid": os.getpid(),
             "place": self._place,
         }
@@ -188,7 +189,9 @@ class RendezvousSource:
             endpoints = tuple(content["endpoints"])
             if place != self._place:  # a container with the same home: its loopback is not ours
                 endpoints = tuple(e for e in endpoints if not parse_endpoint(e).ip.is_loopback)
-            sighting = Sighting(store, content["name"], content["device"], endpoints, "rendezvous")
+            sighting = Sighting(
+                store, content["name"], content["device"], endpoints, "rendezvous", content.get("door", 0)
+            )
         except FileNotFoundError:
             raise
         except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
@@ -218,6 +221,15 @@ class RendezvousSource:
                 self._directory,
                 MAX_FILES,
             )
+
+
+def running(directory: Path) -> list[Sighting]:
+    """Return what the running peers of this host say in the directory, without saying anything there."""
+    found: list[Sighting] = []
+    source = RendezvousSource(directory)
+    source._found = found.append  # noqa: SLF001 - of this module
+    source._guarded(source._scan)  # noqa: SLF001
+    return found
 
 
 def _prepare(directory: Path) -> None:

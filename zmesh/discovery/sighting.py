@@ -95,6 +95,7 @@ class Sighting:
         device: The id of the device it runs on.
         endpoints: 1 to 16 endpoints to dial, the likeliest first, in canonical form without repetition.
         source: Which source says so: "mdns", "rendezvous", ...
+        door: Port of its door (see `zmesh.trust.door`); 0 when it has none, or none is known.
 
     Raises:
         ValueError: Something in it breaks a rule; the text names it.
@@ -105,6 +106,7 @@ class Sighting:
     device: str
     endpoints: tuple[str, ...]
     source: str
+    door: int = 0
 
     def __post_init__(self) -> None:
         """Check every field, because whoever can reach this host can have written them."""
@@ -119,18 +121,19 @@ class Sighting:
             raise ValueError(f"{device!r:.80} is not a device id")
         if not isinstance(endpoints, tuple) or not 1 <= len(endpoints) <= MAX_ENDPOINTS:
             raise ValueError(f"a sighting has 1 to {MAX_ENDPOINTS} endpoints")
+        door: Any = self.door
+        if type(door) is not int or not 0 <= door <= MAX_PORT:
+            raise ValueError(f"a door's port is 1 to {MAX_PORT}, or 0 for none")
         canonical = tuple(dict.fromkeys(str(parse_endpoint(endpoint)) for endpoint in endpoints))
         object.__setattr__(self, "endpoints", canonical)
 
 
 class Source(Protocol):
-    """One way of being found and of finding others. Failing to start is a `trouble`, never an exception.
+    """One way of being found and of finding others. Failing to start is a `trouble`, never an exception."""
 
-    Attributes:
-        trouble: What keeps the source from working and what to do about it, or None.
-    """
-
-    trouble: str | None
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the source from working and what to do about it, or None."""
 
     async def start(self, own: Sighting, found: Callable[[Sighting], None]) -> None:
         """Announce `own` and report others by `found`, from the running loop, until stopped."""

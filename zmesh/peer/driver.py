@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
+from zmesh.discovery import interfaces
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
 from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
 from zmesh.peer.connection import failed_commit
@@ -111,7 +112,7 @@ class Driver:
             store=snapshot.store,
             name=name,
             device=self._device.id,
-            endpoints=link.endpoints,
+            endpoints=interfaces.far(link.endpoints),
             entropy=self.entropy,
             snapshot=snapshot,
             now=self._clock.now(),

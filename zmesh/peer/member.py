@@ -1,4 +1,4 @@
-"""A peer as a member of its mesh: passes on who is trusted, and follows when that changes.
+"""A peer as a member of its mesh: passes on who is trusted and where they are, and follows when that changes.
 
 Whoever is sighted is dialled only if the membership knows its device; whoever is revoked loses its links at once, and
 its connections with them. This module must never decide who is a member: the logs do.
@@ -6,41 +6,57 @@ its connections with them. This module must never decide who is a member: the lo
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
+from zmesh.discovery.address_book import AddressBook
 from zmesh.discovery.mdns import MdnsSource
-from zmesh.discovery.sighting import Sighting
+from zmesh.discovery.meeting import Meeting, Meetings
+from zmesh.discovery.sighting import Sighting, Source
+from zmesh.discovery.visits import Named, Visits
 from zmesh.errors import MeshError, TransportError, TrustError
 from zmesh.peer.driver import Driver
 from zmesh.peer.gate import Gate
 from zmesh.peer.trust_sync import TrustSync
 from zmesh.peer.zmq_link import ZmqLink
-from zmesh.protocol.effects import Exclude, Linked, Share, Sighted, Told
+from zmesh.protocol.effects import Exclude, Linked, Moved, Share, Sighted, Told
 from zmesh.protocol.frames import Have, Ops
 
+ADDRESSES: Final = b"addresses"
+"""Names the address records among what links carry about replicated logs."""
 _log = logging.getLogger("zmesh.trust")
 
 
 class Member:
-    """Joins a peer's gate, link, driver and discovery."""
+    """Joins a peer's gate, link, driver and discovery.
 
-    def __init__(self, gate: Gate, driver: Driver, link: ZmqLink) -> None:
-        """Take the parts; `start` sets them going."""
+    Attributes:
+        book: Where members are, as they sign it.
+        meetings: What its door answers, and what it asks at others.
+        visits: When others' doors are visited.
+    """
+
+    def __init__(self, gate: Gate, driver: Driver, link: ZmqLink, named: Iterable[Named] = ()) -> None:
+        """Take the parts, and addresses to visit; `start` sets them going."""
         self._gate, self._driver, self._link = gate, driver, link
         self._sync = TrustSync(gate, self._say, gate.look)
-        self._mdns: Sequence[MdnsSource] = ()
+        self.book = AddressBook(gate.store, lambda store, message: self._say(store, Ops(ADDRESSES, message)))
+        self.meetings = Meetings(gate.store, self.book, gate.look)
+        self.visits = Visits(self._visit, self._reached, named)
+        self._mdns: list[MdnsSource] = []
         self._rebinding: asyncio.Task[None] | None = None
         driver.on_linked = self._linked
         driver.on_told = self._told
 
-    def start(self, mdns: Sequence[MdnsSource]) -> None:
+    def start(self, sources: Iterable[Source]) -> None:
         """Follow the membership from now on.
 
         Args:
-            mdns: Sources that are to look again at whom they did not know.
+            sources: Of addresses; some are to look again at whom they did not know.
         """
-        self._mdns = mdns
+        self._mdns = [source for source in sources if isinstance(source, MdnsSource)]
+        self._name_inviter()
         self._gate.watch(self._changed)
 
     async def close(self) -> None:
@@ -55,6 +71,30 @@ class Member:
         if self._gate.knows(seen.device):
             with suppress(MeshError):  # the peer is being closed
                 self._driver.tell(Sighted(seen.store, seen.name, seen.device, seen.endpoints))
+            if "rendezvous" not in seen.source:  # on this host there are no strangers
+                self.visits.sighted(seen)
+
+    def moved(self, endpoints: tuple[str, ...]) -> None:
+        """This host's addresses have changed."""
+        with suppress(MeshError):
+            self._driver.tell(Moved(endpoints))
+
+    # --- doors elsewhere ---
+
+    async def _visit(self, host: str, door: int, dial: int) -> Meeting:
+        return await self.meetings.visit(host, door, dial=dial)
+
+    def _reached(self, store: bytes) -> bool:
+        node = self._driver.core.node
+        remote = node.remotes.get(store)
+        return store == node.store or (remote is not None and remote.up)
+
+    def _name_inviter(self) -> None:
+        """Where this device was invited there is a member, found by others or not."""
+        inviter = self._gate.store.inviter
+        if inviter is not None:
+            host, door = inviter
+            self.visits.name(Named(host, door - 1))
 
     # --- the logs ---
 
@@ -64,11 +104,15 @@ class Member:
 
     def _linked(self, effect: Linked) -> None:
         self._sync.linked(effect.store)
+        self.book.linked(effect.store)
 
     def _told(self, effect: Told) -> None:
         try:
-            self._sync.received(effect.store, effect.frame)
-        except TrustError as error:
+            if effect.frame.log != ADDRESSES:
+                self._sync.received(effect.store, effect.frame)
+            elif isinstance(effect.frame, Ops):
+                self.book.received(effect.store, effect.frame.content)
+        except (TrustError, ValueError) as error:
             _log.warning("%s sent of the membership: %s", self._gate.name_of(effect.device), error)
 
     def _changed(self, gone: frozenset[str]) -> None:
@@ -76,6 +120,9 @@ class Member:
         self._sync.spread()
         for source in self._mdns:
             source.recheck()
+        self.book.recheck()
+        self._name_inviter()
+        self.visits.hasten()
         for device in sorted(gone):
             _log.warning("%s (%s) is no member any more", self._gate.name_of(device), device)
             with suppress(MeshError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
+from zmesh.discovery.visits import Named, read_named
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
@@ -23,14 +24,17 @@ from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
 from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.effects import OpenMailbox
 from zmesh.trust.device import Device
+from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
 
-DISCOVERY: Final = ("rendezvous", "mdns")
-"""The sources of addresses, the most trusted one first."""
+DISCOVERY: Final = ("rendezvous", "static", "mdns")
+"""The sources of addresses, the most trusted one first: this host's directory; what was named, and what members tell
+each other; multicast. The addresses that the store remembers are dialled always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Peer:
         home: Path | str | None = None,
         bind: str = "tcp://*:*",
         discovery: Iterable[str] | None = None,
+        peers: Iterable[str] | None = None,
     ) -> None:
         """Describe a peer; nothing is opened before `start`.
 
@@ -83,6 +88,8 @@ class Peer:
             home: Directory of its state; None for `ZMESH_HOME`, or else the platform's place.
             bind: Where to listen; "*" as the port lets the system choose.
             discovery: Some of `DISCOVERY`; None for all, or for what `ZMESH_DISCOVERY` lists (separated by commas).
+            peers: Addresses of peers elsewhere, such as "tcp://192.0.2.7:7420" or a host name; None for what
+                `ZMESH_PEERS` lists (separated by commas).
 
         Raises:
             AddressError: The name breaks the grammar.
@@ -95,6 +102,7 @@ class Peer:
         self.home = home_directory(home)
         self._bind = bind
         self._sources = _sources(discovery)
+        self._peers = _named(peers)
         self._agents: dict[str, Agent] = {}
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
@@ -147,12 +155,17 @@ class Peer:
             stack.callback(link.shutdown)
             driver.run(snapshot, self.name, link)
             stack.push_async_callback(driver.close)
-            member = Member(gate, driver, link)
-            sources = self._make_sources(gate)
+            member = Member(gate, driver, link, self._peers)
+            sources = self._make_sources(gate, member)
+            own = Sighting(snapshot.store, self.name, device.id, link.endpoints, "own")
+            door = Door(gate.store, gate.look, meet=member.meetings.receive)
             discovery = Discovery(sources, member.sighted)
-            await discovery.start(Sighting(snapshot.store, self.name, device.id, link.endpoints, "own"))
-            stack.push_async_callback(discovery.stop)
-            member.start([source for source in sources if isinstance(source, MdnsSource)])
+            surroundings = Surroundings(
+                own, bind=self._bind, link=link, door=door, discovery=discovery, moved=member.moved
+            )
+            stack.push_async_callback(surroundings.stop)
+            await surroundings.start()
+            member.start(sources)
             stack.push_async_callback(member.close)
             self._driver, self._store, self._discovery = driver, store, discovery
             self._stack = stack.pop_all()
@@ -186,13 +199,13 @@ class Peer:
             bind=self._bind,
         )
 
-    def _make_sources(self, gate: Gate) -> Sequence[Source]:
-        sources: list[Source] = []
-        if "rendezvous" in self._sources:
-            sources.append(RendezvousSource(rendezvous_directory(self.home)))
-        if "mdns" in self._sources:
-            sources.append(MdnsSource(gate.knows))
-        return sources
+    def _make_sources(self, gate: Gate, member: Member) -> Sequence[Source]:
+        makers: dict[str, Callable[[], list[Source]]] = {
+            "rendezvous": lambda: [RendezvousSource(rendezvous_directory(self.home))],
+            "static": lambda: [member.book, member.visits],
+            "mdns": lambda: [MdnsSource(gate.knows)],
+        }
+        return [source for name in self._sources for source in makers[name]()]
 
     # --- agents ---
 
@@ -328,6 +341,14 @@ def _present(driver: Driver, address: Address) -> str | None:
     except (UnknownAgent, AmbiguousAddress):
         return None
     return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
+
+
+def _named(asked: Iterable[str] | None) -> tuple[Named, ...]:
+    listed = os.environ.get("ZMESH_PEERS", "")
+    texts = several(
+        asked if asked is not None else listed.replace(",", " ").split(), "peers", "['tcp://192.0.2.7:7420']"
+    )
+    return tuple([read_named(text) for text in texts])
 
 
 def _sources(asked: Iterable[str] | None) -> tuple[str, ...]:

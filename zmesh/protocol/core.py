@@ -31,6 +31,7 @@ from zmesh.protocol.effects import (
     Effect,
     Exclude,
     Expect,
+    Moved,
     Nack,
     OpenMailbox,
     Path,
@@ -268,6 +269,12 @@ class Core:
         if remote is not None and remote.device == command.device:
             self.node.act(remote, remote.link.sighted(command.endpoints, self.node.turn.now))
 
+    def _moved(self, command: Moved) -> None:
+        gone = not set(self.node.endpoints) <= set(command.endpoints)
+        self.node.endpoints = command.endpoints
+        for remote in self.node.remotes.values():
+            self.node.act(remote, remote.link.moved(self.node.turn.now, gone=gone))
+
     def _exclude(self, command: Exclude) -> None:
         for remote in self.node.remotes.values():
             if remote.device == command.device:
@@ -334,6 +341,7 @@ class Core:
         Nack: lambda core, command: core.node.inbox.leases.nack(command),
         CancelSend: _cancel,
         Sighted: _sighted,
+        Moved: _moved,
         Exclude: _exclude,
         Share: _share,
         Close: _close,

@@ -149,6 +149,13 @@ class Sighted:
 
 
 @record
+class Moved:
+    """This host's addresses have changed: others can dial us at these from now on."""
+
+    endpoints: tuple[str, ...]
+
+
+@record
 class Exclude:
     """A device is no member any more: end the links with its stores, and dial them no longer."""
 
@@ -182,6 +189,7 @@ Command = (
     | Nack
     | CancelSend
     | Sighted
+    | Moved
     | Exclude
     | Share
     | Close

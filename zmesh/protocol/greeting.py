@@ -68,7 +68,7 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         if remote.link.state is Link.GREETING:
             return  # the doubt of `_begin` has said its own HELLO under a new link id, or will in a moment
     node.act(remote, act)
-    node.act(remote, remote.link.sighted(frame.endpoints, now))
+    node.act(remote, remote.link.announced(frame.endpoints, now))
     if remote.up and not was_up:
         # After our HELLO, so that the other side knows our link when the first frames on it arrive.
         node.send_roster(remote)

@@ -71,6 +71,7 @@ class LinkMachine:
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
         self._entropy = entropy
+        self._announced: tuple[str, ...] = ()  # in their last HELLO
         self._dialled = ""
         self._dialled_at = LONG_AGO
         self._ready_at = LONG_AGO  # when the connection was last there anew
@@ -101,6 +102,27 @@ class LinkMachine:
         if self.state is not Link.IDLE and (not fresh or self._dialled in endpoints):
             return NOTHING
         self._wish = fresh or self._wish
+        self._since = now
+        self._redial.reset()
+        return self._dial_soon(now)
+
+    def announced(self, endpoints: tuple[str, ...], now: float) -> Act:
+        """Their HELLO says where they are: if they have left the address we dialled, we follow at once."""
+        before, self._announced = self._announced, endpoints
+        if self.state is Link.UP and self._dialled in before and self._dialled not in endpoints:
+            self._wish = next((each for each in endpoints if each not in before), endpoints[0] if endpoints else "")
+            self._learn(endpoints)
+            return self._dial_soon(now)
+        return self.sighted(endpoints, now)
+
+    def moved(self, now: float, *, gone: bool) -> Act:
+        """This host's addresses have changed: dial who is not linked, and if some are gone, everybody.
+
+        A connection from an address that is gone does not end, it only falls silent.
+        """
+        if not self.endpoints or (self.state is Link.UP and not gone):
+            return NOTHING
+        self._wish = self._kept
         self._since = now
         self._redial.reset()
         return self._dial_soon(now)

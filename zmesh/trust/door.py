@@ -1,20 +1,20 @@
 """The door: where machines that are no members yet may knock, apart from the socket that members use.
 
-It is a small TCP server that understands two things: pairing (see `pairing`), and membership entries shown by somebody
-whose certificate has not come round yet. Whatever knocks is a stranger: few connections at a time, small frames, little
-time; when the house is full, who has said nothing goes first. The door must never tell a stranger who is a member, and
-never believe anything that is not signed.
+It is a small TCP server that understands three things: pairing (see `pairing`), membership entries shown by somebody
+whose certificate has not come round yet, and the question of a member who lives here. Whatever knocks is a stranger:
+few connections at a time, small frames, little time; when the house is full, who has said nothing goes first. The door
+must never tell a stranger who is a member, and never believe anything that is not signed.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from zmesh.errors import PairingError, TrustError
-from zmesh.trust.frames import DONE, MAX_KNOCK, PAIR, PATIENCE, REFUSED, SHOW, receive, send, unpack_entries
+from zmesh.trust.frames import DONE, MAX_KNOCK, MEET, PAIR, PATIENCE, REFUSED, SHOW, receive, send, unpack_entries
 from zmesh.trust.pairing import Inviter, nameplate_of
 from zmesh.trust.refusal import Refusal
 from zmesh.trust.trust_store import TrustStore
@@ -24,6 +24,13 @@ MAX_SHOWN: Final = 256  # frames of one visit, 1 MiB: the logs that lead from th
 VISIT: Final = 3.0  # times the patience with one frame is what a whole visit may take
 _log = logging.getLogger("zmesh.trust")
 
+Meet = Callable[[bytes, str], Awaitable[bytes]]
+"""Answers a question (its bytes, and the address it came from) with bytes that a stranger cannot read, or a Refusal."""
+
+
+async def _nobody(_: bytes, __: str) -> bytes:
+    raise Refusal("stranger")
+
 
 class Door:
     """Serves one device's door.
@@ -32,10 +39,23 @@ class Door:
         port: Where it listens; 0 before `open`.
     """
 
-    def __init__(self, store: TrustStore, news: Callable[[], None] = lambda: None, patience: float = PATIENCE) -> None:
-        """Take the store that decides, what to call when it has changed, and the seconds to wait for a frame."""
+    def __init__(
+        self,
+        store: TrustStore,
+        news: Callable[[], None] = lambda: None,
+        patience: float = PATIENCE,
+        meet: Meet = _nobody,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            store: Decides about entries and invitations.
+            news: What to call when it has changed.
+            patience: Seconds to wait for a frame.
+            meet: Answers members; without it nobody is answered.
+        """
         self.port = 0
-        self._store, self._news, self._patience = store, news, patience
+        self._store, self._news, self._patience, self._meet = store, news, patience, meet
         self._server: asyncio.Server | None = None
         self._guests: dict[asyncio.Task[None], bool] = {}  # in order of arrival; True once they have said something
 
@@ -45,7 +65,7 @@ class Door:
         return len(self._guests)
 
     async def open(self, host: str | None = None, port: int = 0) -> None:
-        """Listen.
+        """Listen; at another port than before, if it listens already.
 
         Args:
             host: Address to listen at; None for all, of IPv4 and IPv6.
@@ -55,12 +75,15 @@ class Door:
             TrustError: The address cannot be used.
         """
         try:
-            self._server = await asyncio.start_server(self._visit, sock=_listen(host, port), limit=MAX_KNOCK)
+            server = await asyncio.start_server(self._visit, sock=_listen(host, port), limit=MAX_KNOCK)
         except OSError as error:
             raise TrustError(
                 f"cannot listen for pairing at port {port}: {error.strerror or error}; choose another with --port"
             ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        before, self._server = self._server, server
+        self.port = server.sockets[0].getsockname()[1]
+        if before is not None:
+            before.close()  # who is inside may stay
 
     async def settle(self) -> None:
         """Wait for the visits under way in which something was said, but not for long."""
@@ -122,10 +145,9 @@ class Door:
         kind, message = await receive(reader, MAX_KNOCK, self._patience)
         if kind == PAIR:
             await self._pair(task, message, reader, writer, where)
-        elif kind == SHOW:
-            await self._be_shown(task, message, reader, writer)
         else:
-            raise PairingError("what knocked does not speak zmesh's pairing")
+            question = await self._be_shown(task, (kind, message), reader, writer)
+            await send(writer, MEET, await self._meet(question, where), self._patience)
 
     async def _pair(
         self,
@@ -158,23 +180,37 @@ class Door:
         await send(writer, PAIR, run.accept(entries), self._patience)
 
     async def _be_shown(
-        self, task: asyncio.Task[None], message: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Take entries from a stranger, frame by frame: they prove themselves, or are nothing."""
+        self,
+        task: asyncio.Task[None],
+        first: tuple[bytes, bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bytes:
+        """Take entries from a stranger, frame by frame: they prove themselves, or are nothing.
+
+        Returns:
+            The question that follows them.
+        """
+        kind, message = first
         for _ in range(MAX_SHOWN):
-            try:
-                new = self._store.take(unpack_entries(message))
-            except TrustError as error:
-                raise Refusal("entries") from error
-            if new:
-                self._news()
+            if kind == MEET:
+                return message
+            if kind != SHOW:
+                raise PairingError("what knocked does not speak zmesh's pairing")
+            self._take(message)
             if task in self._guests:
                 self._guests[task] = True
             await send(writer, DONE, b"", self._patience)
             kind, message = await receive(reader, MAX_KNOCK, self._patience)
-            if kind != SHOW:
-                raise PairingError("what knocked does not speak zmesh's pairing")
         raise PairingError(f"membership entries in more than {MAX_SHOWN} frames")
+
+    def _take(self, message: bytes) -> None:
+        try:
+            new = self._store.take(unpack_entries(message))
+        except TrustError as error:
+            raise Refusal("entries") from error
+        if new:
+            self._news()
 
 
 def _listen(host: str | None, port: int) -> socket.socket:

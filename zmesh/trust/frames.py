@@ -15,7 +15,7 @@ from zmesh.trust.entry import Entry
 
 MAX_KNOCK: Final = 4096  # bytes of a frame from a stranger
 PATIENCE: Final = 10.0  # seconds for each frame: a person is not in this loop, only two programs
-PAIR, SHOW, DONE, REFUSED = b"P", b"S", b"D", b"R"
+PAIR, SHOW, MEET, DONE, REFUSED = b"P", b"S", b"M", b"D", b"R"
 _HEAD: Final = 5
 _ARRAY: Final = 5  # bytes at most before a list of entries
 

@@ -22,6 +22,7 @@ REASONS: Final = {
     "full": "that mesh has as many members as it can have",
     "version": "the two machines pair in different versions: upgrade zmesh on the older one",
     "entries": "that machine does not believe what it was shown: this device is no member of its mesh",
+    "stranger": "that machine does not know this device: pair the two with `zmesh invite` and `zmesh join`",
     "trouble": "that machine could not do it: see what it says there",
 }
 

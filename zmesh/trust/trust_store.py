@@ -29,6 +29,7 @@ from zmesh.trust.trust_file import TrustFile
 RECOVERY_BYTES: Final = 16  # 128 bits, 16 words
 MAX_WELCOME: Final = 1800  # entries that a joiner gets at once: in 1 MiB at 550 bytes each, the longest there are
 MESH: Final = "mesh"
+INVITER: Final = "inviter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,13 @@ class TrustStore:
     def mesh(self) -> bytes:
         """Id of the mesh this device is in; empty when it is in none."""
         return self._ledger.mesh
+
+    @property
+    def inviter(self) -> tuple[str, int] | None:
+        """Host and door's port where this device was invited; None when it has founded the mesh."""
+        rows = self._file.rows("SELECT value FROM meta WHERE key = ?", (INVITER,))
+        host, _, port = rows[0][0].rpartition(" ") if rows else ("", "", "")
+        return (host, int(port)) if host else None
 
     def me(self) -> Member | None:
         """Return this device as the mesh knows it."""
@@ -276,12 +284,15 @@ class TrustStore:
             log = self._ledger.logs.get(key.public, [])
             self._add([sign(key, self.mesh, log[-1] if log else None, revocation, _now())])
 
-    def join(self, mesh: bytes, entries: Iterable[Entry], *, leave: bool = False) -> None:
+    def join(
+        self, mesh: bytes, entries: Iterable[Entry], *, leave: bool = False, inviter: tuple[str, int] | None = None
+    ) -> None:
         """Take over the logs of a mesh that has just certified this device.
 
         Args:
             mesh: Its id.
             entries: What proves that this device is a member.
+            inviter: Host and port of the door at which that was done, to be found again there.
             leave: Leave the mesh it is in, if it is in one; when joining fails, nothing was left.
 
         Raises:
@@ -296,6 +307,8 @@ class TrustStore:
             if not self.membership.is_member(self.device.public):
                 why = changes.trouble or "something is missing"
                 raise TrustError(f"what the other side sent does not make this device a member: {why}")
+            if inviter is not None:
+                self._file.change("REPLACE INTO meta VALUES (?, ?)", (INVITER, f"{inviter[0]} {inviter[1]}"))
 
     def take(self, entries: Iterable[tuple[bytes, bytes]]) -> int:
         """Keep what others have signed, as far as it is of this mesh, follows what is there, and is signed.
@@ -369,7 +382,7 @@ class TrustStore:
 
     def _forget(self) -> None:
         self._file.change("DELETE FROM entry")
-        self._file.change("DELETE FROM meta WHERE key = ?", (MESH,))
+        self._file.change("DELETE FROM meta WHERE key IN (?, ?)", (MESH, INVITER))
         self.invitations.forget()
         self._ledger = Ledger(b"")
 

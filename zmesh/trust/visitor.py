@@ -1,4 +1,4 @@
-"""The side that knocks at a door: to pair, or to show that it is a member.
+"""The side that knocks at a door: to pair, to show that it is a member, or to ask as one.
 
 Whoever opens is a stranger until it has proved itself. This module must never show a word of what a stranger wrote, nor
 wait for it longer than its patience.
@@ -13,7 +13,7 @@ from typing import Final
 from zmesh.errors import PairingError
 from zmesh.trust.device import Device
 from zmesh.trust.entry import Entry
-from zmesh.trust.frames import DONE, PAIR, PATIENCE, REFUSED, SHOW, pack_entries, receive, send
+from zmesh.trust.frames import DONE, MEET, PAIR, PATIENCE, REFUSED, SHOW, pack_entries, receive, send
 from zmesh.trust.invitation import Secret
 from zmesh.trust.pairing import MAX_MESSAGE, Joiner, Welcome
 from zmesh.trust.refusal import Refusal
@@ -64,6 +64,28 @@ async def show(host: str, port: int, entries: Iterable[Entry], *, patience: floa
         for message in pack_entries(entries):
             await send(writer, SHOW, message, patience)
             await _answer(reader, DONE, patience)
+
+
+async def ask(
+    host: str, port: int, entries: Iterable[Entry], question: bytes, *, patience: float = PATIENCE
+) -> tuple[bytes, str]:
+    """Show membership entries at a member's door, and put a question there.
+
+    Returns:
+        The answer, and the numeric address it came from.
+
+    Raises:
+        Unreachable: Nobody answers there.
+        Refusal: This device is not believed there, or nobody who lives there knows it.
+        PairingError: Whoever is there does not speak as it should.
+    """
+    async with _connection(host, port, patience) as (reader, writer):
+        for message in pack_entries(entries):
+            await send(writer, SHOW, message, patience)
+            await _answer(reader, DONE, patience)
+        await send(writer, MEET, question, patience)
+        address = str((writer.get_extra_info("peername") or [host])[0])
+        return await _answer(reader, MEET, patience), address
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,163 @@
+"""Peer exchange: members tell each other where their peers can be dialled, by records that prove who says so.
+
+Each peer gives its own record to all it is linked with, all it knows to a link that has come up, and what is new to it
+to a few more. So who has lost everybody's address but one finds the others again. This module must never report what a
+device says that is no member, nor let an old record take the place of a newer one because it was passed on.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from zmesh.discovery.address_record import MAX_VERSION, AddressRecord, pack_records, sign_record, unpack_records
+from zmesh.discovery.sighting import Sighting
+from zmesh.protocol.bounds import MAX_LOG_BYTES, MAX_PEERS
+from zmesh.trust.trust_store import TrustStore
+
+RELAYS: Final = 3  # linked peers that are told of news: it reaches 1,000 in some seconds, and a mesh is not flooded
+_MS: Final = 1000
+
+Say = Callable[[bytes, bytes], None]
+"""Sends packed records to a store whose link is up; otherwise it does nothing."""
+
+
+class AddressBook:
+    """The source "exchange": own record, those of others, and who knows which of them.
+
+    Attributes:
+        trouble: None, always.
+    """
+
+    def __init__(self, store: TrustStore, say: Say) -> None:
+        """Take the membership and the way to the others."""
+        self.trouble: str | None = None
+        self._store, self._say = store, say
+        self._own: Sighting | None = None
+        self._found: Callable[[Sighting], None] = lambda _: None
+        self._record: AddressRecord | None = None
+        self._records: dict[bytes, AddressRecord] = {}
+        self._told: dict[bytes, dict[bytes, int]] = {}  # linked store: the version of each store's record it knows
+
+    async def start(self, own: Sighting, found: Callable[[Sighting], None]) -> None:
+        """Sign the own record, and report others from now on."""
+        self._own, self._found = own, found
+        self._sign()
+
+    async def update(self, own: Sighting) -> None:
+        """Sign a new record, and give it to all who are linked."""
+        self._own = own
+        self.renew()
+
+    async def stop(self) -> None:
+        """Report nothing more."""
+        self._found = lambda _: None
+        self._told.clear()
+
+    # --- the own record ---
+
+    @property
+    def record(self) -> AddressRecord | None:
+        """The own record; None while this device is no member of a mesh, or nothing was started."""
+        return self._record
+
+    def records(self) -> list[AddressRecord]:
+        """Return all records of members, the own one first."""
+        own = [self._record] if self._record is not None else []
+        return own + [record for record in self._records.values() if self._counts(record)]
+
+    def renew(self) -> None:
+        """The own addresses or the mesh have changed: sign anew, and tell all who are linked."""
+        self._sign()
+        for store in list(self._told):
+            self._bring(store, [self._record] if self._record is not None else [])
+
+    def _sign(self) -> None:
+        me = self._store.me()
+        before, own = self._record, self._own
+        self._record = None
+        if own is not None and me is not None and not me.revoked:
+            version = max(time.time_ns() * _MS // 10**9, before.version + 1 if before is not None else 1)
+            version = min(version, MAX_VERSION - 1)
+            self._record = sign_record(self._store.device, self._store.mesh, own, version)
+
+    # --- those of others ---
+
+    def linked(self, store: bytes) -> None:
+        """A link has come up: its peer is given all that is known."""
+        if len(self._told) >= MAX_PEERS:
+            self._told.pop(next(iter(self._told)))
+        self._told[store] = {}
+        self._bring(store, self.records())
+
+    def received(self, store: bytes, message: bytes) -> None:
+        """A linked peer has given records.
+
+        Raises:
+            ValueError: One of them is malformed or forged; those before it were kept.
+        """
+        news: list[AddressRecord] = []
+        known = self._told.setdefault(store, {}) if len(self._told) < MAX_PEERS else self._told.get(store, {})
+        try:
+            for record in unpack_records(message, MAX_PEERS):
+                known[record.sighting.store] = record.version
+                if self.take(record, direct=record.sighting.store == store):
+                    news.append(record)
+        finally:
+            self._relay(news, but=store)
+
+    def take(self, record: AddressRecord, *, direct: bool = False) -> bool:
+        """Keep and report a record, if it is of a member and newer than what is known.
+
+        Args:
+            record: Whoever has passed it on.
+            direct: It comes from its own peer, whose clock may have gone back.
+
+        Returns:
+            True when it was news.
+        """
+        store = record.sighting.store
+        known = self._records.get(store)
+        if (self._own is not None and store == self._own.store) or not self._counts(record):
+            return False
+        if known is not None and (known.payload == record.payload or (known.version >= record.version and not direct)):
+            return False
+        if known is None and len(self._records) >= MAX_PEERS:
+            self._records.pop(next(iter(self._records)))
+        self._records.pop(store, None)
+        self._records[store] = record
+        self._found(record.sighting)
+        return True
+
+    def report(self, sighting: Sighting) -> None:
+        """Report what was found out about a member's addresses otherwise."""
+        self._found(sighting)
+
+    def recheck(self) -> None:
+        """The membership has changed: report again what is of members, and forget the rest."""
+        if (self._record.mesh if self._record is not None else b"") != self._store.mesh:
+            self.renew()
+        self._records = {store: record for store, record in self._records.items() if self._counts(record)}
+        for record in self._records.values():
+            self._found(record.sighting)
+
+    def _counts(self, record: AddressRecord) -> bool:
+        return record.mesh == self._store.mesh and self._store.membership.is_member(record.public)
+
+    # --- passing on ---
+
+    def _relay(self, news: list[AddressRecord], but: bytes) -> None:
+        others = [store for store in self._told if store != but]
+        for store in random.sample(others, min(RELAYS, len(others))):
+            self._bring(store, news)
+
+    def _bring(self, store: bytes, records: list[AddressRecord]) -> None:
+        known = self._told[store]
+        lacking = [
+            record
+            for record in records
+            if record.sighting.store != store and known.get(record.sighting.store, 0) < record.version
+        ]
+        known |= {record.sighting.store: record.version for record in lacking}
+        for message in pack_records(lacking, MAX_LOG_BYTES):
+            self._say(store, message)

@@ -1,0 +1,192 @@
+"""Meeting a member at its door: each shows that it is one, and says where its peers can be dialled.
+
+This is how members find each other without multicast, and how one learns of a member it has never heard of. The
+question is open, as the membership entries before it are; the answer is sealed to the device that asks, so a stranger
+who repeats somebody's question has nothing of it. This module must never answer who is no member, nor believe an
+answer of one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+from zmesh.discovery.address_book import AddressBook
+from zmesh.discovery.address_record import AddressRecord, dialled, pack_records, read_record, unpack_records
+from zmesh.discovery.sighting import MAX_PORT
+from zmesh.errors import PairingError, TrustError
+from zmesh.protocol.bounds import MAX_PEERS
+from zmesh.trust.device import curve_key
+from zmesh.trust.frames import pack_entries, unpack_entries
+from zmesh.trust.refusal import Refusal
+from zmesh.trust.trust_store import TrustStore
+from zmesh.trust.visitor import ask
+
+MAX_LINEAGE: Final = 512 * 1024  # bytes of entries in an answer, half of what a visitor takes
+MAX_RECORDS: Final = 384 * 1024  # bytes of records in an answer: those of 1,000 peers
+TRY_PATIENCE: Final = 2.0  # seconds to connect back to who asks
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What a visit has brought.
+
+    Attributes:
+        store: Id of the store that lives there.
+        device: Its device.
+        name: Its name.
+        skew: Seconds its clock is ahead of ours, give or take the time of the visit.
+        back: How a connection back to us went: "reached", "refused", "silence", or "" when none was asked for.
+        seen: The address under which it saw us.
+    """
+
+    store: bytes
+    device: str
+    name: str
+    skew: float
+    back: str
+    seen: str
+
+
+class Meetings:
+    """Both sides of meetings, for one peer."""
+
+    def __init__(self, store: TrustStore, book: AddressBook, news: Callable[[], None]) -> None:
+        """Take the membership, the address book, and what to call when the membership has changed."""
+        self._store, self._book, self._news = store, book, news
+
+    # --- at our own door ---
+
+    async def receive(self, question: bytes, where: str) -> bytes:
+        """Answer who knocks.
+
+        Args:
+            question: Of a stranger.
+            where: The address it came from.
+
+        Raises:
+            Refusal: It is no member, or this device is none.
+            PairingError: The question is malformed.
+        """
+        guest, port = _read_question(question)
+        own = self._book.record
+        member = self._store.membership.members.get(guest.public)
+        if own is None or guest.mesh != own.mesh or member is None:
+            raise Refusal("stranger")
+        if member.revoked:
+            raise Refusal("revoked")
+        back = await _try(where, port) if port else ""
+        self._book.take(guest, direct=True)
+        answer = self._answer(guest, own, back, where)
+        return own.public + bytes(_box(self._store, guest.public).encrypt(answer))
+
+    def _answer(self, guest: AddressRecord, own: AddressRecord, back: str, where: str) -> bytes:
+        others = [record for record in self._book.records() if record.sighting.store != guest.sighting.store]
+        entries = next(iter(pack_entries(self._store.lineage(own.public), MAX_LINEAGE)), b"")
+        records = next(iter(pack_records(others, MAX_RECORDS)), b"")  # the own one is the first
+        packed: bytes = msgpack.packb([_FORMAT, entries, records, time.time_ns() // 10**6, back, where])
+        return packed
+
+    # --- at a door elsewhere ---
+
+    async def visit(self, host: str, door: int, *, dial: int = 0, back: int = 0) -> Meeting:
+        """Visit a door, and take in what its peer says: who it is, and where it and others can be dialled.
+
+        Args:
+            host: Name or address.
+            door: Port of the door.
+            dial: Port of the peer at that address, where this is known; else the port it names is taken.
+            back: Port at this host that it is to connect back to, 0 for none.
+
+        Raises:
+            Unreachable: Nobody answers there.
+            Refusal: This device is no member there.
+            PairingError: Whoever answers is no member, or does not speak as it should.
+        """
+        own = self._book.record
+        if own is None:
+            raise PairingError("this device is in no mesh yet: found one with `zmesh invite`, or join one")
+        question = msgpack.packb([_FORMAT, own.payload, own.signature, back])
+        asked = time.time()
+        answer, address = await ask(host, door, self._store.lineage(own.public), question)
+        entries, records, now, tried, seen = self._open(answer)
+        self._believe(entries)
+        meeting = self._learn(answer[:32], records, address, dial)
+        return Meeting(*meeting, skew=now / 1000 - (asked + time.time()) / 2, back=tried, seen=seen)
+
+    def _open(self, answer: bytes) -> tuple[bytes, bytes, int, str, str]:
+        from nacl.exceptions import CryptoError  # noqa: PLC0415 - 30 ms that only those who meet need
+
+        try:
+            plain = _box(self._store, answer[:32]).decrypt(answer[32:])
+            fields = msgpack.unpackb(plain, max_map_len=0, max_ext_len=0)
+        except (CryptoError, ValueError, TypeError, RecursionError, TrustError):
+            raise PairingError("what answers there is no zmesh peer that knows this device") from None
+        kinds = (int, bytes, bytes, int, str, str)
+        if not isinstance(fields, list) or [type(value) for value in fields[:6]] != list(kinds):
+            raise PairingError("the peer there speaks another version: upgrade zmesh on the older machine")
+        return fields[1], fields[2], fields[3], fields[4][:20], fields[5][:64]
+
+    def _believe(self, entries: bytes) -> None:
+        try:
+            if entries and self._store.take(unpack_entries(entries)):
+                self._news()
+        except TrustError as error:
+            raise PairingError(f"what the peer there shows of its membership is not to be believed: {error}") from error
+
+    def _learn(self, public: bytes, records: bytes, address: str, dial: int) -> tuple[bytes, str, str]:
+        """Take in the records; the first is that of the peer itself."""
+        if not self._store.membership.is_member(public):
+            raise PairingError("what answers there is no member of this device's mesh")
+        try:
+            first, *others = unpack_records(records, MAX_PEERS)
+        except ValueError as error:
+            raise PairingError(f"the peer there does not say where it can be dialled: {error}") from error
+        if first.public != public:
+            raise PairingError("the peer there shows another one's address")
+        sighting = first.sighting
+        self._book.take(first, direct=True)
+        self._book.report(dialled(sighting, address, dial))
+        for record in others:
+            self._book.take(record)
+        return sighting.store, sighting.device, sighting.name
+
+
+def _read_question(question: bytes) -> tuple[AddressRecord, int]:
+    try:
+        fields = msgpack.unpackb(question, max_map_len=0, max_ext_len=0)
+        form, payload, signature, port = fields[:4]
+        if form != _FORMAT or {type(payload), type(signature)} != {bytes} or type(port) is not int:
+            raise ValueError("its form is not known here")  # noqa: TRY301 - garbage is garbage
+        if not 0 <= port <= MAX_PORT:
+            raise ValueError("it names no port")  # noqa: TRY301
+        return read_record(payload, signature), port
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PairingError(f"a question at the door cannot be read: {error}") from None
+
+
+def _box(store: TrustStore, public: bytes) -> Any:
+    from nacl.public import Box, PrivateKey, PublicKey  # noqa: PLC0415 - see `Meetings._open`
+
+    return Box(PrivateKey(store.device.curve_secret), PublicKey(curve_key(public)))
+
+
+async def _try(host: str, port: int) -> str:
+    """Connect to a port, and hang up."""
+    try:
+        async with asyncio.timeout(TRY_PATIENCE):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return "refused"
+    except (OSError, TimeoutError):
+        return "silence"
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(TRY_PATIENCE):
+            await writer.wait_closed()
+    return "reached"
