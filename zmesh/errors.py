@@ -46,6 +46,10 @@ class PeerRunning(MeshError):  # noqa: N818 - the public name in the design
         self.pid = pid
 
 
+class ConfigurationError(MeshError):
+    """Something in the configuration file is wrong; the message names the file and the key or line."""
+
+
 class StoreError(MeshError):
     """The store could not be opened, read or written; the message names the file and the cause."""
 

@@ -12,7 +12,7 @@ import pytest
 import zmesh
 from tests.conftest import LOCAL, new_peer, take, two_agents
 from tests.waiting import until
-from zmesh.peer.peer import DISCOVERY
+from zmesh.peer.configuration import DISCOVERY
 
 SOON = 20.0
 
@@ -61,7 +61,9 @@ def test_where_others_are_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ZMESH_DISCOVERY", "")
     assert chosen() == ()
     monkeypatch.setenv("ZMESH_DISCOVERY", "telepathy")
-    with pytest.raises(ValueError, match="'telepathy' is no source of addresses: choose among rendezvous, static, mdns"):
+    with pytest.raises(
+        ValueError, match="'telepathy' is no source of addresses: choose among rendezvous, static, mdns"
+    ):
         chosen()
     with pytest.raises(TypeError, match=r"discovery: a list such as \['rendezvous'\], not 'mdns'"):
         chosen("mdns")  # type: ignore[arg-type]

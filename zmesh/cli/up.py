@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterable
 
 import click
 
@@ -11,6 +12,8 @@ from zmesh.cli.invite import open_store, peer_name
 from zmesh.cli.join import pair_with
 from zmesh.discovery.visits import PORT
 from zmesh.errors import MeshError, TransportError
+from zmesh.peer.configuration import load_configuration
+from zmesh.peer.home import home_directory
 from zmesh.peer.peer import Peer
 from zmesh.trust.device import readable
 from zmesh.trust.invitation import take_token
@@ -19,13 +22,18 @@ from zmesh.trust.invitation import take_token
 @click.command()
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, which is the only way there is yet.")
 @click.option("--name", help="What the peer is called: the device's name in the mesh, or the host's, by default.")
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Where to listen.")
-def up(*, foreground: bool, name: str | None, port: int) -> None:
+@click.option(
+    "--port", type=click.IntRange(1, 65534), help=f"Where to listen, {PORT} by default; the door is at the next port."
+)
+@click.option("--peer", "peers", multiple=True, metavar="ADDRESS", help="Where another peer is, if it is not found.")
+def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str, ...]) -> None:
     """Host this machine's peer until it is interrupted."""
     if not foreground:
         raise click.UsageError("say --foreground: a peer in the background is not there yet")
     if sys.platform == "win32":
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+    configuration = load_configuration(home_directory(None))
+    name = name or configuration.name or None
     token = take_token(os.environ)
     with open_store() as store:
         if token is not None and not store.mesh:
@@ -34,16 +42,19 @@ def up(*, foreground: bool, name: str | None, port: int) -> None:
         me = store.me()
         called = me.name if me is not None and name is None else peer_name(name)
         click.echo(f"this device is {readable(store.device.id)}")
-    asyncio.run(_host(called, port))
+    asyncio.run(_host(called, port or configuration.port, peers or None))
 
 
-async def _host(name: str, port: int) -> None:
-    peer = Peer(name, bind=f"tcp://*:{port}")
+async def _host(name: str, port: int, peers: Iterable[str] | None) -> None:
+    try:
+        peer = Peer(name, bind=f"tcp://*:{port}", peers=peers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     try:
         await peer.start()
     except TransportError as error:
         click.echo(f"{error}; another port is taken", err=True)
-        peer = Peer(name)
+        peer = Peer(name, peers=peers)
         await peer.start()
     try:
         click.echo(f"{name} is up at {', '.join(peer.endpoints)}")

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
@@ -18,6 +18,7 @@ from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
 from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
+from zmesh.peer.configuration import DISCOVERY, load_configuration
 from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
@@ -31,10 +32,6 @@ from zmesh.protocol.effects import OpenMailbox
 from zmesh.trust.device import Device
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
-
-DISCOVERY: Final = ("rendezvous", "static", "mdns")
-"""The sources of addresses, the most trusted one first: this host's directory; what was named, and what members tell
-each other; multicast. The addresses that the store remembers are dialled always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +84,25 @@ class Peer:
             name: 1 to 63 letters, digits, '.', '_' or '-'. The same name and home is the same peer, mail and all.
             home: Directory of its state; None for `ZMESH_HOME`, or else the platform's place.
             bind: Where to listen; "*" as the port lets the system choose.
-            discovery: Some of `DISCOVERY`; None for all, or for what `ZMESH_DISCOVERY` lists (separated by commas).
+            discovery: Some of `DISCOVERY`; None for what `ZMESH_DISCOVERY` lists (separated by commas), or the
+                configuration, or else all.
             peers: Addresses of peers elsewhere, such as "tcp://192.0.2.7:7420" or a host name; None for what
-                `ZMESH_PEERS` lists (separated by commas).
+                `ZMESH_PEERS` lists (separated by commas), or the configuration.
 
         Raises:
             AddressError: The name breaks the grammar.
             TypeError, ValueError: An argument is wrong; a source of addresses is none.
             StoreError: The home cannot be made.
+            ConfigurationError: Something in the configuration file is wrong.
         """
         self.name = checked_name(name, "peer name")
         if not isinstance(bind, str):
             raise TypeError(f"bind is an endpoint such as 'tcp://*:*', not {brief(bind)}")
         self.home = home_directory(home)
         self._bind = bind
-        self._sources = _sources(discovery)
-        self._peers = _named(peers)
+        configuration = load_configuration(self.home)
+        self._sources = _sources(discovery, configuration.discovery)
+        self._peers = _named(peers, configuration.peers)
         self._agents: dict[str, Agent] = {}
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
@@ -343,18 +343,17 @@ def _present(driver: Driver, address: Address) -> str | None:
     return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
 
 
-def _named(asked: Iterable[str] | None) -> tuple[Named, ...]:
-    listed = os.environ.get("ZMESH_PEERS", "")
-    texts = several(
-        asked if asked is not None else listed.replace(",", " ").split(), "peers", "['tcp://192.0.2.7:7420']"
-    )
-    return tuple([read_named(text) for text in texts])
+def _named(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[Named, ...]:
+    if asked is None:
+        listed = os.environ.get("ZMESH_PEERS")
+        asked = configured if listed is None else listed.replace(",", " ").split()
+    return tuple([read_named(text) for text in several(asked, "peers", "['tcp://192.0.2.7:7420']")])
 
 
-def _sources(asked: Iterable[str] | None) -> tuple[str, ...]:
+def _sources(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[str, ...]:
     if asked is None:
         listed = os.environ.get("ZMESH_DISCOVERY")
-        asked = DISCOVERY if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
+        asked = configured if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
     chosen = several(asked, "discovery", "['rendezvous']")
     for name in chosen:
         if name not in DISCOVERY:

@@ -1,0 +1,98 @@
+"""The configuration: one TOML file in the home, `config.toml`, which need not be there.
+
+What a program says goes before the environment, and that before the file. This module must never take a value it does
+not understand for the default: a slip in the file is an error that names the line or the key.
+"""
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from zmesh.discovery.sighting import MAX_PORT
+from zmesh.discovery.visits import MAX_NAMED, PORT, read_named
+from zmesh.errors import ConfigurationError
+from zmesh.protocol.address import is_name
+
+FILE: Final = "config.toml"
+MAX_BYTES: Final = 64 * 1024  # of the file: everything there is to say has a few lines
+DISCOVERY: Final = ("rendezvous", "static", "mdns")
+"""The sources of addresses, the most trusted one first: this host's directory; what was named, and what members tell
+each other; multicast. The addresses that the store remembers are dialled always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the file says.
+
+    Attributes:
+        name: What this machine's peer is called; empty for the device's name in the mesh, or the host's.
+        port: Where this machine's peer listens; its door is at the next one.
+        peers: Addresses of peers elsewhere.
+        discovery: Sources of addresses, of `DISCOVERY`.
+    """
+
+    name: str = ""
+    port: int = PORT
+    peers: tuple[str, ...] = ()
+    discovery: tuple[str, ...] = DISCOVERY
+
+
+def load_configuration(home: Path) -> Configuration:
+    """Read the file in a home; without one, everything is as it is by default.
+
+    Raises:
+        ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
+    """
+    path = home / FILE
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return Configuration()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(text) > MAX_BYTES:
+        raise ConfigurationError(f"{path} is longer than {MAX_BYTES} bytes")
+    try:
+        return _checked(tomllib.loads(text.decode()))
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _checked(said: dict[str, Any]) -> Configuration:
+    for key, value in said.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            near = difflib.get_close_matches(key, _CHECKS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_CHECKS)}"
+            raise ValueError(f"{key!r} is no setting: {hint}")
+        check(key, value)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return Configuration(**values)
+
+
+def _check_name(key: str, value: object) -> None:
+    if not is_name(value):
+        raise ValueError(f"{key} = {value!r:.80} is no peer name: 1 to 63 letters, digits, '.', '_' or '-'")
+
+
+def _check_port(key: str, value: object) -> None:
+    if type(value) is not int or not 0 < value < MAX_PORT:
+        raise ValueError(f"{key} = {value!r:.80} is no port: 1 to {MAX_PORT - 1}, and the next one is the door's")
+
+
+def _check_peers(key: str, value: object) -> None:
+    if not isinstance(value, list) or len(value) > MAX_NAMED:
+        raise ValueError(f'{key} is a list of at most {MAX_NAMED} addresses, such as ["tcp://192.0.2.7:{PORT}"]')
+    for each in value:
+        read_named(each)
+
+
+def _check_discovery(key: str, value: object) -> None:
+    if not isinstance(value, list) or not set(map(str, value)) <= set(DISCOVERY):
+        raise ValueError(f"{key} is a list of some of {', '.join(DISCOVERY)}")
+
+
+_CHECKS: Final = {"name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery}
