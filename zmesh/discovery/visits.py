@@ -118,9 +118,9 @@ class Visits:
     async def start(self, own: Sighting, found: Callable[[Sighting], None]) -> None:  # noqa: ARG002 - see Source
         """Begin to visit; what is found is reported by who visits."""
         self._loop = asyncio.get_running_loop()
+        self._runner = self._loop.create_task(self._run())
         for each in self._named:
             self.name(each)
-        self._runner = self._loop.create_task(self._run())
 
     async def update(self, own: Sighting) -> None:  # noqa: ARG002 - see Source
         """This host is elsewhere: visit everybody who is not linked now."""
@@ -139,7 +139,9 @@ class Visits:
     # --- places ---
 
     def name(self, named: Named) -> None:
-        """Visit an address from now on."""
+        """Visit an address from now on; nothing is visited before the start and after the end."""
+        if self._runner is None:
+            return
         if len(self._places) < MAX_NAMED + MAX_PEERS and named not in self._places:
             self._places[named] = _Place((named.host,), named.port + 1, named.port, self._loop.time())
             self._news.set()
