@@ -31,6 +31,7 @@ from zmesh.protocol.frames import (
     Ping,
     Reset,
 )
+from zmesh.protocol.ownership import NONCE_BYTES, store_of
 
 DEVICE = "device-mallory"
 HUGE = (1 << 63) - 100
@@ -43,7 +44,7 @@ class Mallory:
         self._random = world.random("mallory")
         self._network = network
         self._processes = processes
-        self._store = self._random.randbytes(16)
+        self._store = store_of(DEVICE, self._random.randbytes(NONCE_BYTES))
         self._links: dict[int, tuple[int, bytes, bytes]] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self.done = 0
@@ -178,12 +179,7 @@ class Mallory:
         return ids
 
     def _say(self, victim: Process, parts: list[bytes]) -> None:
-        """Send on a connection of its own; but it never is the first to claim a store: who is, owns it."""
-        frame = _read(parts)
-        if isinstance(frame, Hello):
-            known = {peer.store for peer in victim.disk.model.snapshot().peers}
-            if any(process.store == frame.store and frame.store not in known for process in self._processes):
-                return
+        """Send on a connection of its own."""
         victim.receive(parts, DEVICE, self._path())
 
     def _path(self) -> bytes:
