@@ -13,6 +13,7 @@ import pytest
 
 from zmesh.cli.demo import Sending, Verdict, _judge
 from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.trust.device import Device
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 100
@@ -78,8 +79,9 @@ def test_keep_keeps_the_stores_and_no_process(kept: tuple[str, Path]) -> None:
     assert f"The stores are kept in {home}\n" in shown
     assert sorted(path.parent.name for path in home.glob("peers/*/store.db")) == ["laptop", "studio"]
     assert processes_with(str(home)) == []
+    device = Device.load_or_create(home / "device.key")
     for peer in ("laptop", "studio"):
-        store = SqliteStore(home / "peers" / peer)
+        store = SqliteStore(home / "peers" / peer, device.id)
         store.open()  # nobody holds its lock, and it is whole
         store.close()
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.stores import store_of
 from zmesh.discovery import ladder
 from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.sighting import Sighting
 from zmesh.protocol.bounds import MAX_ENDPOINTS
 
-OWN = Sighting(b"own store 16 byt", "own", "a" * 32, ("tcp://127.0.0.1:1",), "own")
+OWN = Sighting(store_of("a" * 32, 0), "own", "a" * 32, ("tcp://127.0.0.1:1",), "own")
 
 
 class Fake:
@@ -43,7 +44,8 @@ class Fake:
 
 
 def sighting(source: str, *ports: int, store: int = 2, name: str = "peer") -> Sighting:
-    return Sighting(bytes([store]) * 16, name, "a" * 32, tuple(f"tcp://192.0.2.1:{port}" for port in ports), source)
+    endpoints = tuple(f"tcp://192.0.2.1:{port}" for port in ports)
+    return Sighting(store_of("a" * 32, store), name, "a" * 32, endpoints, source)
 
 
 def ports(found: Sighting) -> list[int]:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores import store_of
 from zmesh.discovery.mdns import MAX_TXT, SERVICE, _announcement, _sighting
 from zmesh.discovery.sighting import Sighting, store_text
 
 ROOT = Path(__file__).parents[2]
+STORE = store_of("a" * 32, 1)
 PEER = """
 import asyncio, json, logging, sys, time
 from zmesh.discovery.mdns import MdnsSource
@@ -57,7 +59,8 @@ class Peer:
     def __init__(
         self, enter: list[str], name: str, device: str = "a" * 32, endpoint: str = "tcp://127.0.0.1:7000"
     ) -> None:
-        command = [*enter, sys.executable, "-c", PEER, secrets.token_hex(16), name, device, endpoint]
+        store = store_of(device, secrets.randbits(64))
+        command = [*enter, sys.executable, "-c", PEER, store.hex(), name, device, endpoint]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -179,7 +182,7 @@ def test_a_network_that_comes_later_is_used(enter: list[str]) -> None:
 
 def own(**changes: object) -> Sighting:
     fields: dict[str, object] = {
-        "store": bytes(range(16)),
+        "store": STORE,
         "name": "n" * 63,
         "device": "a" * 32,
         "endpoints": ("tcp://127.0.0.1:7000", "tcp://192.0.2.1:7000", "tcp://[fd00::2]:7000"),
@@ -204,9 +207,10 @@ def test_what_is_announced_is_what_is_read_without_the_loopback() -> None:
         {"properties": {"v": "1", "id": None, "n": None, "d": None}},
         {"properties": b"\xff\xff\xff"},
         {"properties": b"\x05n=\xff\xfe\xfd"},
-        {"properties": {"v": "1", "id": store_text(bytes(range(16))), "n": "n", "d": "a" * 32, "x": "x" * 180}},
-        {"properties": {"v": "1", "id": store_text(bytes(range(16))), "n": b"\xff", "d": "a" * 32}},
-        {"properties": {"v": "2", "id": store_text(bytes(range(16))), "n": "n", "d": "a" * 32}},
+        {"properties": {"v": "1", "id": store_text(STORE), "n": "n", "d": "a" * 32, "x": "x" * 180}},
+        {"properties": {"v": "1", "id": store_text(STORE), "n": b"\xff", "d": "a" * 32}},
+        {"properties": {"v": "1", "id": store_text(STORE), "n": "n", "d": "b" * 32}},
+        {"properties": {"v": "2", "id": store_text(STORE), "n": "n", "d": "a" * 32}},
         {"name": f"someone.{SERVICE}"},
         {"addresses": []},
         {"addresses": [b"\0\0\0\0", b"\xe0\0\0\xfb", b"\xff\xff\xff\xff", b"\xfe\x80" + bytes(14)]},

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores import store_of
 from tests.waiting import until
 from zmesh.discovery import rendezvous
 from zmesh.discovery.rendezvous import ABANDONED_AFTER, MAX_BYTES, SCAN_INTERVAL, RendezvousSource
@@ -21,11 +22,12 @@ from zmesh.discovery.sighting import Sighting, store_text
 CHILD = """
 import asyncio, sys
 from pathlib import Path
+from tests.stores import store_of
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting
 
 async def main():
-    own = Sighting(bytes([9]) * 16, "child", "a" * 32, ("tcp://127.0.0.1:9",), "own")
+    own = Sighting(store_of("a" * 32, 9), "child", "a" * 32, ("tcp://127.0.0.1:9",), "own")
     await RendezvousSource(Path(sys.argv[1])).start(own, lambda found: print(found.name, flush=True))
     await asyncio.sleep(60)
 
@@ -34,7 +36,7 @@ asyncio.run(main())
 
 
 def peer(number: int, port: int = 7000) -> Sighting:
-    return Sighting(bytes([number]) * 16, f"peer{number}", "a" * 32, (f"tcp://127.0.0.1:{port}",), "own")
+    return Sighting(store_of("a" * 32, number), f"peer{number}", "a" * 32, (f"tcp://127.0.0.1:{port}",), "own")
 
 
 def path_of(directory: Path, sighting: Sighting) -> Path:
@@ -178,6 +180,7 @@ def test_a_process_of_another_container_is_asked_nothing_and_dialled_at_far_addr
         {"store": store_text(bytes(16))},
         {"name": "Not A Name"},
         {"device": None},
+        {"device": "b" * 32},
         {"endpoints": "tcp://127.0.0.1:1"},
         {"endpoints": ["tcp://localhost:1"]},
         {"endpoints": []},

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from tests.stores import store_of
 from zmesh.discovery.sighting import Sighting, parse_endpoint, store_id, store_text
 from zmesh.protocol.bounds import MAX_ENDPOINTS
 
-STORE = bytes(range(16))
+DEVICE = "a" * 32
+STORE = store_of(DEVICE, 1)
 GOOD: dict[str, Any] = {
     "store": STORE,
     "name": "studio",
-    "device": "a" * 32,
+    "device": DEVICE,
     "endpoints": ("tcp://192.0.2.1:7000",),
     "source": "test",
 }
@@ -35,6 +37,9 @@ def test_endpoints_become_canonical_and_lose_repetitions() -> None:
         {"store": bytes(15)},
         {"store": "a" * 16},
         {"store": None},
+        {"store": bytes(16)},
+        {"store": store_of("b" * 32, 1)},
+        {"device": "b" * 32},
         {"name": ""},
         {"name": "a" * 64},
         {"name": "two words"},

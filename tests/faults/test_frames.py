@@ -8,15 +8,18 @@ import pytest
 
 import zmesh
 from tests.faults.support import PATIENCE, Outsider, all_stored, collect, knows, make_peer, meet, peers, run, send_all
+from tests.stores import store_of
 from tests.storm.processes import disk_directory
+from tests.trust.support import DEVICES, bring_in
 from tests.waiting import until
+from zmesh.peer.home import device_key_path, trust_path
 from zmesh.protocol.bounds import CLASSES, LINK_ID_BYTES, MAX_BODY, MAX_FRAME, NO_ID
 from zmesh.protocol.codec import HEADER_BYTES, decode, encode
 from zmesh.protocol.frames import Bye, Cursor, Hello
 from zmesh.trust.device import Device
+from zmesh.trust.trust_store import TrustStore
 
 LINK = b"L" * LINK_ID_BYTES
-STORE = b"store of nobody!"
 
 GARBAGE: dict[str, list[bytes]] = {
     "nothing": [b""],
@@ -32,7 +35,7 @@ GARBAGE: dict[str, list[bytes]] = {
 }
 
 
-def hello(low: int, high: int, *, name: str = "newer", store: bytes = STORE) -> list[bytes]:
+def hello(store: bytes, low: int, high: int, *, name: str = "newer") -> list[bytes]:
     """Make the HELLO of a peer that speaks these versions."""
     cursors = (Cursor(0, NO_ID),) * CLASSES
     frame = Hello(low, high, store, name, ("tcp://127.0.0.1:9",), b"", False, 0, cursors, (0,) * CLASSES)  # noqa: FBT003
@@ -96,7 +99,7 @@ def test_a_peer_of_a_newer_version_is_told_so(home: Path, caplog: pytest.LogCapt
             device = Device.load_or_create(home / "device.key")
             for version in (1, 99):  # a HELLO is readable whatever version its header is of
                 with Outsider(device, device, a.endpoints[0]) as outsider:
-                    first, *rest = hello(99, 99)
+                    first, *rest = hello(store_of(device.id, 1), 99, 99)
                     assert len(first) > HEADER_BYTES
                     await outsider.send([first[:2] + bytes([version]) + first[3:], *rest])
                     link, frame = decode(await outsider.receive())
@@ -113,7 +116,7 @@ def test_a_peer_that_speaks_our_version_among_others_is_welcome(home: Path) -> N
         async with peers(home, "a") as (a,):
             device = Device.load_or_create(home / "device.key")
             with Outsider(device, device, a.endpoints[0]) as outsider:
-                await outsider.send(hello(1, 99))
+                await outsider.send(hello(store_of(device.id, 1), 1, 99))
                 await until(lambda: [info.name for info in a.peers()] == ["newer"], PATIENCE, "the newcomer is known")
 
     run(test)
@@ -145,3 +148,44 @@ def test_another_device_is_never_let_in(home: Path) -> None:
 
     with disk_directory("zmesh-other-") as other:
         run(lambda: test(other))
+
+
+def found_mesh(*homes: Path) -> None:
+    """Make each home a device of one mesh, all of which look into one directory for each other."""
+    stores = []
+    for home, device in zip(homes, DEVICES, strict=False):
+        device_key_path(home).write_bytes(device.seed)
+        device_key_path(home).chmod(0o600)
+        stores.append(TrustStore(trust_path(home), device))
+    (homes[0] / "rendezvous").mkdir(mode=0o700)
+    stores[0].found("ada")
+    for home, store in zip(homes[1:], stores[1:], strict=True):
+        (home / "rendezvous").symlink_to(homes[0] / "rendezvous")
+        bring_in(stores[0], store)
+    for store in stores:
+        store.close()
+
+
+def test_a_member_cannot_take_the_store_of_one_that_was_not_heard_yet(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(bob: Path, eve: Path) -> None:
+        found_mesh(home, bob, eve)
+        async with make_peer("b", bob) as b:
+            store = b.driver.core.node.store
+        async with make_peer("a", home) as a:
+            sender = await a.agent("sender")
+            with Outsider(DEVICES[2], DEVICES[0], a.endpoints[0]) as outsider:
+                await outsider.send(hello(store, 1, 1, name="b"))
+                await until(lambda: "forged-store" in caplog.text, PATIENCE, "the claim is refused")
+            assert f"'b' of device {DEVICES[2].id} claims store" in caplog.text
+            assert a.peers() == []
+            async with make_peer("b", bob) as b:
+                receiver = await b.agent("receiver")
+                await meet(a, "receiver@b")
+                assert [remote.store for remote in a.driver.core.node.remotes.values()] == [store]
+                await all_stored([await sender.send("receiver@b", "for the owner")])
+                assert [message.body for message in await collect(receiver, 1)] == ["for the owner"]
+
+    with disk_directory("zmesh-bob-") as bob, disk_directory("zmesh-eve-") as eve:
+        run(lambda: test(bob, eve))

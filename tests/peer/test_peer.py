@@ -13,6 +13,7 @@ import zmesh
 from tests.conftest import LOCAL, new_peer, take, two_agents
 from tests.waiting import until
 from zmesh.peer.configuration import DISCOVERY
+from zmesh.protocol.ownership import owns
 
 SOON = 20.0
 
@@ -124,6 +125,22 @@ def test_the_same_name_and_home_is_the_same_peer(home: Path) -> None:
     assert len(first) == 26
     assert endpoints
     assert (home / "peers" / "studio" / "store.db").exists()
+
+
+def test_a_peer_whose_device_has_a_new_key_is_another_one_with_the_same_mail(home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("studio", home) as studio:
+            before, old_device = studio.driver.core.node.store, studio.driver.core.node.device
+            code = await studio.agent("code")
+            await code.send("code", "kept")
+        (home / "device.key").unlink()
+        async with new_peer("studio", home) as studio:
+            node = studio.driver.core.node
+            assert (owns(old_device, before), owns(node.device, before)) == (True, False)
+            assert owns(node.device, node.store)
+            assert (await take(await studio.agent("code"))).body == "kept"
+
+    asyncio.run(scenario())
 
 
 def test_a_peer_object_can_be_started_again(home: Path) -> None:

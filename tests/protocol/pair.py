@@ -40,6 +40,7 @@ from zmesh.protocol.effects import (
     Transmit,
 )
 from zmesh.protocol.frames import Data, Frame, Outcome
+from zmesh.protocol.ownership import store_of
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received
 
@@ -72,7 +73,7 @@ class Node:
 
     def __init__(self, world: World, name: str, store: bytes | None = None, device: str = DEVICE) -> None:
         self.world, self.name, self.device = world, name, device
-        self.store = store or name.encode().ljust(16, b"\0")
+        self.store = store or store_of(device, name.encode().ljust(8, b"\0"))
         self.endpoint = f"tcp://127.0.0.1:{5000 + len(world.nodes)}"
         self.disk = StoreModel()
         self.failing = ""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.protocol.pair import DEVICE, Node, World, two
+from tests.stores import store_of
 from zmesh.errors import LeaseLost, MeshFull
 from zmesh.protocol import core as module
 from zmesh.protocol.bounds import MAX_EPOCH
@@ -510,10 +511,21 @@ def test_a_sighting_of_ourselves_or_of_another_device_is_none() -> None:
     assert a.remote(b).link.endpoints == before
 
 
+def test_a_sighting_of_a_store_that_nobody_has_seen_needs_its_owner() -> None:
+    world = World()
+    a, b = world.add("a"), world.add("b")
+    a.command(Sighted(b.store, "b", "e" * 32, ("tcp://192.0.2.1:1",)))
+    assert a.core.node.remotes == {}
+    assert a.disk.snapshot().peers == ()
+    world.meet(a, b)
+    world.run(1.0)
+    assert a.remote(b).up
+
+
 def test_a_sighting_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     _, a, b = two()
     monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
-    a.command(Sighted(b"x" * 16, "x", DEVICE, ()))
+    a.command(Sighted(store_of(DEVICE, 1), "x", DEVICE, ()))
     assert list(a.core.node.remotes) == [b.store]
 
 
@@ -545,7 +557,7 @@ def test_a_device_that_is_no_member_any_more_is_hung_up_on_and_dialled_no_longer
 def test_closing_says_goodbye_to_those_who_listen() -> None:
     world, a, b = two()
     b.command(Untake(1))
-    a.command(Sighted(b"x" * 16, "x", DEVICE, ("tcp://192.0.2.1:1",)))
+    a.command(Sighted(store_of(DEVICE, 1), "x", DEVICE, ("tcp://192.0.2.1:1",)))
     a.command(Close())
     world.settle()
     assert [target for _, target, frame in world.log if isinstance(frame, Bye)] == ["b"]

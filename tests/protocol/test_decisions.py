@@ -87,6 +87,32 @@ def test_decision_1_links_a_store_stays_with_its_device() -> None:
     assert b.bodies == [b"genuine"]
 
 
+@pytest.mark.parametrize("how", ["a HELLO", "a sighting", "both"])
+def test_decision_1_links_a_store_is_claimed_in_vain_before_its_owner_is_heard(how: str) -> None:
+    world = World()
+    a, b = world.add("a"), world.add("b")
+    a.open("me")
+    b.open("inbox")
+    b.listen("inbox")
+    if how != "a HELLO":
+        a.command(Sighted(b.store, b.name, OTHER_DEVICE, ("tcp://192.0.2.66:1",)))
+    forger = world.add("b", store=b.store, device=OTHER_DEVICE)
+    if how != "a sighting":
+        b.kill()
+        forger.command(Sighted(a.store, a.name, a.device, (a.endpoint,)))
+        world.run(5.0)
+        assert a.audits("forged-store")
+        b.start()
+        b.listen("inbox")
+    forger.kill()
+    assert a.core.node.remotes == {}
+    world.meet(a, b)
+    ident = a.send("inbox@b", b"for the owner")
+    world.run(5.0)
+    assert b.bodies == [b"for the owner"]
+    assert a.receipt(ident) is Sent.STORED
+
+
 def test_decision_1_links_a_sender_is_of_the_peer_that_sent_it() -> None:
     """What an envelope says of its sender is compared with the peer that CURVE knows."""
     world, a, b = two()
@@ -384,7 +410,7 @@ def test_decision_5_rollback_a_copy_of_a_store_takes_a_new_id() -> None:
     world, a, b = two()
     first = a.send("inbox@b", b"original")
     world.run(1.0)
-    copy = world.add("a2", store=b"copy of a".ljust(16, b"\0"), device=OTHER_DEVICE)
+    copy = world.add("a2", device=OTHER_DEVICE)
     copy.open("me")
     world.meet(copy, b)
     second = copy.send("inbox@b", b"copied", ident=first)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.protocol.pair import DEVICE, Node, World, losing, two
+from tests.stores import store_of
+from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
 from zmesh.protocol.effects import Sighted
@@ -14,7 +16,7 @@ from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Sent
 
 NORMAL = Priority.NORMAL
-STRANGER = b"s".ljust(16, b"\0")
+STRANGER = store_of(DEVICE, 1)
 LINK = b"link of "
 
 
@@ -55,7 +57,19 @@ def test_a_store_of_another_device_is_refused() -> None:
     assert a.remote(b).up
 
 
-def test_a_store_whose_device_is_not_known_belongs_to_the_first_that_says_hello() -> None:
+def test_a_store_that_nobody_has_seen_is_refused_to_a_device_that_does_not_own_it() -> None:
+    world, a = alone()
+    world.inject(a, encode(LINK, hello()), "e" * 32, b"path")
+    claim = f"'s' of device {'e' * 32} claims store {store_text(STRANGER)[:8]}"
+    assert a.audits("forged-store") == [
+        f"forged-store: {claim}, which belongs to another device: it is refused",
+    ]
+    assert (a.core.node.remotes, a.core.node.by_link, a.disk.snapshot().peers) == ({}, {}, ())
+    world.inject(a, encode(LINK, hello()), DEVICE, b"path")
+    assert a.core.node.remotes[STRANGER].device == DEVICE
+
+
+def test_a_store_whose_device_is_not_known_belongs_to_its_owner_and_no_other() -> None:
     """Its streams survived on disk, the row that names its device did not."""
     world, a, b = two()
     a.send("inbox@b")
@@ -63,6 +77,8 @@ def test_a_store_whose_device_is_not_known_belongs_to_the_first_that_says_hello(
     b.kill()
     a.disk._peers.clear()  # noqa: SLF001
     a.restart()
+    assert a.remote(b).device == ""
+    world.inject(a, encode(LINK, hello(store=b.store)), "e" * 32, b"path")
     assert a.remote(b).device == ""
     b.start()
     b.command(Sighted(a.store, a.name, a.device, (a.endpoint,)))

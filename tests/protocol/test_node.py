@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.protocol.pair import World, losing, two
+from tests.protocol.pair import DEVICE, World, losing, two
+from tests.stores import store_of
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
 from zmesh.protocol.effects import Close, Dial, Hangup, Sighted
@@ -11,6 +12,8 @@ from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.states import Link, Received, Sent
+
+X, Y = store_of(DEVICE, 1), store_of(DEVICE, 2)
 
 # --- restore ---
 
@@ -35,7 +38,7 @@ def test_the_store_unseen_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "MAX_PEERS", 2)
     world = World()
     a = world.add("a")
-    stores = [bytes([n]) * 16 for n in range(1, 5)]
+    stores = [store_of(DEVICE, n) for n in range(1, 5)]
     for store in stores[:2]:
         world.now += 1.0
         a.command(Sighted(store, "x", a.device, ("tcp://192.0.2.1:1",)))
@@ -46,13 +49,20 @@ def test_the_store_unseen_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch
     assert [peer.store for peer in a.disk.snapshot().peers] == stores[1:3]
 
 
+def test_a_second_device_that_owns_a_store_is_not_admitted_to_it() -> None:
+    """Whoever has searched for such a key gains nothing where the owner is known."""
+    _, a, b = two()
+    assert a.core.node.admit(b.store, "e" * 32, "b") is None
+    assert a.remote(b).device == b.device
+
+
 def test_nobody_who_is_owed_anything_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     world, a, b = two()
     monkeypatch.setattr(module, "MAX_PEERS", 1)
     b.kill()
     a.send("inbox@b")
     world.run(60.0)
-    a.command(Sighted(b"x" * 16, "x", a.device, ()))
+    a.command(Sighted(X, "x", a.device, ()))
     assert list(a.core.node.remotes) == [b.store]
     assert any("too-many-peers" in notice.text for notice in a.notices)
 
@@ -97,13 +107,13 @@ def test_a_store_that_was_forgotten_while_a_commit_was_under_way_stays_forgotten
     world = World()
     a = world.add("a")
     a.holding = True
-    a.command(Sighted(b"x" * 16, "x", a.device, ()))
-    forgotten = a.core.node.remotes[b"x" * 16]
-    a.command(Sighted(b"y" * 16, "y", a.device, ()))
+    a.command(Sighted(X, "x", a.device, ()))
+    forgotten = a.core.node.remotes[X]
+    a.command(Sighted(Y, "y", a.device, ()))
     a.core.node.touch(forgotten)
     assert a.core.node.touched == {}
     a.commit_held()
-    assert [peer.store for peer in a.disk.snapshot().peers] == [b"y" * 16]
+    assert [peer.store for peer in a.disk.snapshot().peers] == [Y]
     assert world.now
 
 

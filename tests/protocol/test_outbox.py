@@ -14,7 +14,6 @@ from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent
 
 ID = b"i" * 16
-B = b"b".ljust(16, b"\0")
 
 
 def command(**changes: object) -> Send:
@@ -435,12 +434,12 @@ def test_a_store_that_contradicts_itself_loses_nothing() -> None:
     envelope = a.core.node.outbox.waiting[1].envelope
     a.disk.apply([
         PutMailbox("me", "", ()),
-        PutPeer(B, "b", b.device, (b.endpoint,), 0, (), 0.0),
-        OutStreamRow(B, 2, 1, 5, 0, 1, NO_ID),
-        put(2, B, 1, 1),
-        put(3, B, 7, 3),
+        PutPeer(b.store, "b", b.device, (b.endpoint,), 0, (), 0.0),
+        OutStreamRow(b.store, 2, 1, 5, 0, 1, NO_ID),
+        put(2, b.store, 1, 1),
+        put(3, b.store, 7, 3),
         put(4, b"nobody".ljust(16), 1, 1),
-        put(5, B, 1, 3),
+        put(5, b.store, 1, 3),
     ])  # fmt: skip
     a.restart()
     assert [type(row) for row in a.disk.snapshot().outs] == [OutRow] * 5

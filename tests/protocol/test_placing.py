@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.protocol.pair import Node, World, two
+from tests.protocol.pair import DEVICE, Node, World, two
+from tests.stores import store_of
 from zmesh.errors import AmbiguousAddress
 from zmesh.protocol.effects import CancelSend, OpenMailbox
 from zmesh.protocol.states import Sent
@@ -17,7 +18,7 @@ def test_a_message_for_two_peers_of_one_name_waits_until_there_is_one() -> None:
     world = World()
     a = world.add("a")
     ident = a.send("inbox@b")
-    one, other = (world.add("b", store=bytes([number]) * 16) for number in (1, 2))
+    one, other = (world.add("b", store=store_of(DEVICE, number)) for number in (1, 2))
     world.meet(a, one, other)
     world.run(5.0)
     with pytest.raises(AmbiguousAddress):

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from tests.simulator.disk import Disk
 from tests.simulator.model import StoreModel
-from zmesh.protocol import greeting, intake
+from zmesh.protocol import core, greeting, intake
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import CancelSend, Progress, Settled
@@ -433,6 +433,13 @@ def lease_shared(stack: ExitStack) -> None:
         return deliver
 
     swap(stack, Leases, "deliver", new)
+
+
+@fault
+def forged_store_accepted(stack: ExitStack) -> None:
+    """A store belongs to whoever claims it first."""
+    for module in (core, greeting):
+        swap(stack, module, "owns", lambda _: lambda _device, _store: True)
 
 
 @fault

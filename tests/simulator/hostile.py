@@ -11,6 +11,7 @@ from tests.simulator.process import Process
 from tests.simulator.world import World
 from zmesh.protocol.bounds import CLASSES, LINK_ID_BYTES, NO_ID
 from zmesh.protocol.codec import decode, encode
+from zmesh.protocol.effects import Sighted
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import (
@@ -31,8 +32,10 @@ from zmesh.protocol.frames import (
     Ping,
     Reset,
 )
+from zmesh.protocol.ownership import NONCE_BYTES, store_of
 
 DEVICE = "device-mallory"
+ENDPOINT = "tcp://10.6.6.6:666"
 HUGE = (1 << 63) - 100
 
 
@@ -43,7 +46,7 @@ class Mallory:
         self._random = world.random("mallory")
         self._network = network
         self._processes = processes
-        self._store = self._random.randbytes(16)
+        self._store = store_of(DEVICE, self._random.randbytes(NONCE_BYTES))
         self._links: dict[int, tuple[int, bytes, bytes]] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self.done = 0
@@ -55,7 +58,7 @@ class Mallory:
             return
         self.done += 1
         self._random.choice(
-            (self._noise, self._replay, self._hijack, self._answer, self._frame, self._frame, self._frame, self._frame)
+            (self._noise, self._replay, self._hijack, self._announce, self._answer, *[self._frame] * 4)
         )(victim)
 
     # --- without a link ---
@@ -90,6 +93,11 @@ class Mallory:
         other = self._random.choice(self._processes)
         hello = self._hello(other.store, other.name)
         self._say(victim, encode(self._random.randbytes(LINK_ID_BYTES), hello))
+
+    def _announce(self, victim: Process) -> None:
+        """Say that a store of another device is found at an address of its own."""
+        other = self._random.choice(self._processes)
+        victim.command(Sighted(other.store, other.name, DEVICE, (ENDPOINT,)))
 
     def _answer(self, victim: Process) -> None:
         """Nonsense, or a RESET of a link that never was, on the victim's own connection."""
@@ -159,7 +167,7 @@ class Mallory:
             proto_max=1,
             store=store,
             name=name,
-            endpoints=("tcp://10.6.6.6:666",),
+            endpoints=(ENDPOINT,),
             echo=random.choice((b"", random.randbytes(LINK_ID_BYTES))),
             up=random.random() < 0.5,
             epoch=random.choice((0, 1, HUGE)),
@@ -178,12 +186,7 @@ class Mallory:
         return ids
 
     def _say(self, victim: Process, parts: list[bytes]) -> None:
-        """Send on a connection of its own; but it never is the first to claim a store: who is, owns it."""
-        frame = _read(parts)
-        if isinstance(frame, Hello):
-            known = {peer.store for peer in victim.disk.model.snapshot().peers}
-            if any(process.store == frame.store and frame.store not in known for process in self._processes):
-                return
+        """Send on a connection of its own."""
         victim.receive(parts, DEVICE, self._path())
 
     def _path(self) -> bytes:

@@ -29,6 +29,7 @@ from zmesh.protocol.effects import (
     Transmit,
 )
 from zmesh.protocol.journal import Written
+from zmesh.protocol.ownership import NONCE_BYTES, store_of
 
 if TYPE_CHECKING:
     from tests.simulator.app import App
@@ -57,9 +58,9 @@ class Process:
         world, plan = network.world, network.plan
         random = world.random(f"process/{index}")
         self.index = index
-        self.store = random.randbytes(16)
         self.name = ("alpha", "bravo", "carol", "delta")[index]
         self.device = f"device-{plan.devices[index]}"
+        self.store = store_of(self.device, random.randbytes(NONCE_BYTES))
         self.endpoint = ""
         self.up = self.paused = False
         self.reading = True

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.store.support import driven, put_out
+from tests.store.support import DEVICE, driven, put_out
 from zmesh.errors import StoreError
 from zmesh.peer.sqlite_store import SqliteStore
 
@@ -56,7 +56,7 @@ def make(directory: Path) -> None:
 def read_only(directory: Path) -> None:
     """Open a store that was made before the file system became read-only."""
     try:
-        SqliteStore(directory).open()
+        SqliteStore(directory, DEVICE).open()
     except StoreError as error:
         assert "Read-only file system" in str(error), error  # noqa: PT017 - this is no test function
         assert str(directory) in str(error), error  # noqa: PT017

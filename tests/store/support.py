@@ -16,6 +16,7 @@ from zmesh.protocol.states import Sent
 
 PATIENCE = 30.0  # seconds; a store that takes longer hangs
 DEST = b"D" * 16
+DEVICE = "d" * 32
 
 
 class Recorder:
@@ -112,9 +113,9 @@ class Driven:
 
 
 @contextlib.contextmanager
-def driven(directory: Path, **options: Any) -> Iterator[Driven]:
+def driven(directory: Path, device: str = DEVICE, **options: Any) -> Iterator[Driven]:
     """Open and start a store, and close it at the end."""
-    store = SqliteStore(directory, **options)
+    store = SqliteStore(directory, device, **options)
     it = Driven(store)
     try:
         yield it

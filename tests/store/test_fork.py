@@ -16,10 +16,10 @@ from zmesh.peer.lock_file import LockFile
 FORKING = """
 import os, sys
 from pathlib import Path
-from tests.store.support import Driven, put_out
+from tests.store.support import DEVICE, Driven, put_out
 from zmesh.peer.sqlite_store import SqliteStore
 
-it = Driven(SqliteStore(Path(sys.argv[1])))
+it = Driven(SqliteStore(Path(sys.argv[1]), DEVICE))
 it.commit(put_out(1))
 child = os.fork()
 if child == 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.support import driven, end_out, put_out
+from tests.store.support import DEVICE, driven, end_out, put_out
 from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection, sqlite_connect
 from zmesh.peer.sqlite_store import SqliteStore
@@ -70,4 +70,4 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreError, match=r"cannot write .*store\.lock: Permission denied.*ZMESH_HOME"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 WRITER = """
 import os, sys
 from pathlib import Path
-from tests.store.support import put_in, put_out, end_out
+from tests.store.support import DEVICE, put_in, put_out, end_out
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.protocol.effects import Persist
 import threading
@@ -26,7 +26,7 @@ class Teller:
         self.room.release()
     def failed(self, token, reason): os._exit(3)
 
-store, teller = SqliteStore(Path(sys.argv[1])), Teller()
+store, teller = SqliteStore(Path(sys.argv[1]), DEVICE), Teller()
 row = store.open().next_out
 store.start(lambda tell: tell(), teller)
 while True:

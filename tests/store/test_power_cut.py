@@ -14,7 +14,7 @@ import pytest
 
 from tests.simulator.model import StoreModel
 from tests.store.power_cut import Machine
-from tests.store.support import Driven
+from tests.store.support import DEVICE, Driven
 from zmesh.errors import StoreError
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.protocol.journal import EndOut, InStreamRow, Op, OutStreamRow, PutIn, PutOut, SetIn, Snapshot
@@ -40,7 +40,7 @@ class Life:
 
     def turn(self) -> None:
         """Boot, look at what is there, work until the power goes."""
-        store = SqliteStore(self.directory, connect=self.machine.connect, machine=MACHINE)
+        store = SqliteStore(self.directory, DEVICE, connect=self.machine.connect, machine=MACHINE)
         it = Driven(store)
         try:
             self.check(it.snapshot)
@@ -150,7 +150,7 @@ def test_a_cut_at_any_moment_of_its_making_leaves_a_store_that_opens() -> None:
         cut += 1
         with life(f"making{cut}", full=True) as it:
             it.machine.disk.cut_in(cut)
-            store = SqliteStore(it.directory, connect=it.machine.connect, machine=MACHINE)
+            store = SqliteStore(it.directory, DEVICE, connect=it.machine.connect, machine=MACHINE)
             try:
                 store.open()
                 finished = not it.machine.disk.dark

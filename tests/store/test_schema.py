@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.support import driven, put_in, put_out
+from tests.store.support import DEVICE, driven, put_in, put_out
 from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection, Row, SqliteConnection, sqlite_connect
 from zmesh.peer.schema import APPLICATION_ID, INCREMENTAL, MIGRATIONS, configure, migrate, pragma
@@ -56,7 +56,7 @@ class NoSync(SqliteConnection):
 @pytest.mark.parametrize(("kind", "setting"), [(NoWal, "journal_mode=wal"), (NoSync, "synchronous=2")])
 def test_a_setting_that_does_not_hold_is_an_error(tmp_path: Path, kind: type[SqliteConnection], setting: str) -> None:
     with pytest.raises(StoreError, match=rf"store\.db: SQLite does not keep {setting}.*local disk"):
-        SqliteStore(tmp_path, connect=kind).open()
+        SqliteStore(tmp_path, DEVICE, connect=kind).open()
 
 
 def test_migrations_keep_what_was_there(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_migrations_keep_what_was_there(tmp_path: Path) -> None:
     assert connection.execute("SELECT * FROM inbody") == before[1]
     connection.close()
     with pytest.raises(StoreError, match=rf"store\.db is of schema version {len(newer)}, made by a newer zmesh"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_garbage_is_not_a_store_and_is_left_alone(tmp_path: Path) -> None:
     path.write_bytes(b"these are not the pages you are looking for" * 1000)
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"store\.db is not a zmesh store\. Move it away"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()
     assert path.read_bytes() == before
 
 
@@ -128,7 +128,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     other.close()
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"store\.db is the database of another program"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()
     assert path.read_bytes() == before
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
         data[page : page + 64] = bytes(64)
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"store\.db is damaged .*backup"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()
 
 
 def test_a_store_in_use_by_another_program(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_store_in_use_by_another_program(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match=r"store\.db is in use by another program"):
-        SqliteStore(tmp_path).open()
+        SqliteStore(tmp_path, DEVICE).open()
     other.close()
     with driven(tmp_path) as it:
         assert len(it.snapshot.outs) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.support import PATIENCE, Driven, Recorder, driven, end_out, ident, put_in, put_out
+from tests.store.support import DEVICE, PATIENCE, Driven, Recorder, driven, end_out, ident, put_in, put_out
 from zmesh.errors import PeerRunning, StoreError
 from zmesh.peer.connection import Connection
 from zmesh.peer.sqlite_store import ReceiptRow, SqliteStore
@@ -22,9 +22,9 @@ from zmesh.protocol.states import Sent
 FORGETFUL = """
 import os, sys
 from pathlib import Path
-from tests.store.support import Driven, put_out
+from tests.store.support import DEVICE, Driven, put_out
 from zmesh.peer.sqlite_store import SqliteStore
-it = Driven(SqliteStore(Path(sys.argv[1])))
+it = Driven(SqliteStore(Path(sys.argv[1]), DEVICE))
 for row in range(1, 1001):
     it.submit(put_out(row))
 """
@@ -106,7 +106,7 @@ def test_a_batch_has_bounds(tmp_path: Path) -> None:
 
 def test_the_loop_is_posted_to(tmp_path: Path) -> None:
     async def main() -> None:
-        store, recorder, heard = SqliteStore(tmp_path), Recorder(), asyncio.Event()
+        store, recorder, heard = SqliteStore(tmp_path, DEVICE), Recorder(), asyncio.Event()
         store.open()
         loop = asyncio.get_running_loop()
         recorder.committed = lambda *_: heard.set()  # type: ignore[method-assign]
@@ -122,7 +122,7 @@ def test_the_loop_is_posted_to(tmp_path: Path) -> None:
 def test_a_closed_loop_does_not_stop_the_writer(tmp_path: Path) -> None:
     loop = asyncio.new_event_loop()
     loop.close()
-    store = SqliteStore(tmp_path)
+    store = SqliteStore(tmp_path, DEVICE)
     store.open()
     store.start(loop.call_soon_threadsafe, Recorder())
     store.submit(Persist(1, 1, (put_out(1),)))
@@ -154,7 +154,7 @@ def test_after_close_there_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_wrong_order_is_a_clear_error(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path)
+    store = SqliteStore(tmp_path, DEVICE)
     with pytest.raises(StoreError, match="is not open"):
         store.start(Recorder().post, Recorder())
     with pytest.raises(StoreError, match="is not started"):
@@ -163,13 +163,13 @@ def test_the_wrong_order_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="opened before"):
         store.open()
     store.close()
-    SqliteStore(tmp_path).close()
+    SqliteStore(tmp_path, DEVICE).close()
 
 
 def test_two_peers_of_one_process_do_not_share_a_store(tmp_path: Path) -> None:
     with driven(tmp_path) as it:
         with pytest.raises(PeerRunning, match=rf"process {os.getpid()} already runs the peer"):
-            SqliteStore(tmp_path).open()
+            SqliteStore(tmp_path, DEVICE).open()
         it.commit(put_out(1))
 
 
@@ -177,13 +177,13 @@ def test_a_store_that_did_not_open_leaves_no_lock(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"garbage" * 5000)
     for _ in range(2):
         with pytest.raises(StoreError, match="is not a zmesh store"):
-            SqliteStore(tmp_path).open()
+            SqliteStore(tmp_path, DEVICE).open()
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot write .*file/peer: Not a directory.*ZMESH_HOME"):
-        SqliteStore(tmp_path / "file" / "peer").open()
+        SqliteStore(tmp_path / "file" / "peer", DEVICE).open()
 
 
 def test_a_bug_in_the_writer_is_logged_and_releases_the_store(
@@ -229,9 +229,9 @@ def test_a_program_that_forgets_to_close_ends_and_keeps_what_it_submitted(tmp_pa
 
 
 def test_a_store_that_is_forgotten_unstarted_can_be_opened_again(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path)
+    store = SqliteStore(tmp_path, DEVICE)
     first = store.open()
     store.close()
-    again = Driven(SqliteStore(tmp_path))
+    again = Driven(SqliteStore(tmp_path, DEVICE))
     assert again.snapshot == first
     again.store.close()

@@ -1,4 +1,4 @@
-"""A store's id is its own: copies and stores on other machines take a new one, and keep their mail."""
+"""A store's id is its own: a copy, or a store whose machine or device has changed, takes a new one; its mail stays."""
 
 import logging
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.support import DEST, driven, end_out, put_in, put_out
+from tests.store.support import DEST, DEVICE, driven, end_out, put_in, put_out
 from zmesh.peer import store_identity
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.store_identity import machine_name
@@ -20,6 +20,7 @@ from zmesh.protocol.journal import (
     PutPeer,
     SetIn,
 )
+from zmesh.protocol.ownership import owns
 from zmesh.protocol.states import Received, Sent
 
 PEER = PutPeer(DEST, "studio", "device", ("tcp://10.0.0.2:7666",), 3, (), 5.0)
@@ -48,11 +49,19 @@ def fill(directory: Path) -> bytes:
         return it.snapshot.store
 
 
-def check_adopted(directory: Path, old: bytes, machine: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "zmesh.peer"), driven(directory, machine=machine) as it:
+def check_adopted(
+    directory: Path,
+    old: bytes,
+    why: str,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    machine: str = "here",
+    device: str = DEVICE,
+) -> None:
+    with caplog.at_level(logging.WARNING, "zmesh.peer"), driven(directory, device, machine=machine) as it:
         snapshot = it.snapshot
         assert it.store.adopted
-        assert len(snapshot.store) == 16
+        assert owns(device, snapshot.store)
         assert snapshot.store != old
         assert [(out.row, out.state, out.dest, out.epoch, out.number) for out in snapshot.outs] == [
             (row, Sent.WAITING, b"", epoch, 0) for row, epoch in ((3, 2), (4, 2), (5, 0), (6, 0), (7, 2))
@@ -60,7 +69,7 @@ def check_adopted(directory: Path, old: bytes, machine: str, why: str, caplog: p
         assert [out.envelope for out in snapshot.outs] == [b"envelope"] * 5
         [(state, detail)] = it.ask("SELECT state, detail FROM outbox WHERE row = 2")
         assert state == Sent.LOST, "nobody has said that it did not arrive"
-        assert detail == "it was expiring when the store was copied: it may have arrived"
+        assert detail == "it was expiring when the store took a new id: it may have arrived"
         assert it.ask("SELECT row FROM outbody ORDER BY row") == [(row,) for row in range(3, 8)]
         assert [received.row for received in snapshot.ins] == [1]
         assert (snapshot.out_streams, snapshot.in_streams) == ((), ())
@@ -72,13 +81,14 @@ def check_adopted(directory: Path, old: bytes, machine: str, why: str, caplog: p
         assert old.hex() in text
         assert why in text
     assert why in caplog.text
-    with driven(directory, machine=machine) as it:
+    with driven(directory, device, machine=machine) as it:
         assert not it.store.adopted, "the second start changes nothing any more"
         assert it.snapshot == snapshot
 
 
 def test_a_store_keeps_its_id(tmp_path: Path) -> None:
     old = fill(tmp_path)
+    assert owns(DEVICE, old)
     with driven(tmp_path, machine="here") as it:
         assert it.snapshot.store == old
         assert not it.store.adopted
@@ -88,14 +98,25 @@ def test_a_store_keeps_its_id(tmp_path: Path) -> None:
 def test_a_copy_takes_a_new_id_and_keeps_its_mail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     old = fill(tmp_path / "original")
     shutil.copytree(tmp_path / "original", tmp_path / "copy")
-    check_adopted(tmp_path / "copy", old, "here", "a copy of the file", caplog)
+    check_adopted(tmp_path / "copy", old, "a copy of the file", caplog)
     with driven(tmp_path / "original", machine="here") as it:
         assert it.snapshot.store == old
 
 
 def test_a_store_on_another_machine_takes_a_new_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     old = fill(tmp_path)
-    check_adopted(tmp_path, old, "there", "on another machine", caplog)
+    check_adopted(tmp_path, old, "on another machine", caplog, machine="there")
+
+
+def test_a_store_whose_device_has_a_new_key_takes_a_new_id_and_keeps_its_mail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = fill(tmp_path)
+    check_adopted(tmp_path, old, "made with another device key", caplog, device="e" * 32)
+
+
+def test_two_stores_of_a_device_have_two_ids(tmp_path: Path) -> None:
+    assert fill(tmp_path / "one") != fill(tmp_path / "other")
 
 
 def test_a_moved_directory_is_no_copy(tmp_path: Path) -> None:
@@ -125,7 +146,7 @@ def test_own_values_in_meta_stay(tmp_path: Path) -> None:
         assert it.store.meta["clock"] == b"13"
         with pytest.raises(ValueError, match="'store' belongs to the store"):
             it.store.put_meta("store", b"x" * 16)
-    store = SqliteStore(tmp_path)
+    store = SqliteStore(tmp_path, DEVICE)
     store.open()
     assert store.meta["clock"] == b"13"
     store.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.simulator.model import StoreModel
-from tests.store.support import PATIENCE, Driven, Flaky
+from tests.store.support import DEVICE, PATIENCE, Driven, Flaky
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.store_reader import read_bodies, read_messages, read_snapshot
 from zmesh.protocol.frames import AgentRecord
@@ -103,7 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model = StoreModel(self.it.snapshot.store)
 
     def open(self) -> None:
-        self.it = Driven(SqliteStore(self.directory, connect=self.flaky))
+        self.it = Driven(SqliteStore(self.directory, DEVICE, connect=self.flaky))
 
     @rule(group=groups)
     def commit(self, group: list[list[Op]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from zmesh.protocol.address import is_name, store_text
 from zmesh.protocol.bounds import ID_BYTES, MAX_DEVICE, MAX_ENDPOINT, MAX_ENDPOINTS
+from zmesh.protocol.ownership import owns
 
 __all__ = ["Endpoint", "Sighting", "Source", "parse_endpoint", "store_id", "store_text"]
 
@@ -92,7 +93,7 @@ class Sighting:
     Attributes:
         store: The store's id, 16 bytes.
         name: The peer's name.
-        device: The id of the device it runs on.
+        device: The id of the device it runs on, which is the one it was made on.
         endpoints: 1 to 16 endpoints to dial, the likeliest first, in canonical form without repetition.
         source: Which source says so: "mdns", "rendezvous", ...
         door: Port of its door (see `zmesh.trust.door`); 0 when it has none, or none is known.
@@ -119,6 +120,8 @@ class Sighting:
             raise ValueError(f"{self.name!r:.80} is not a peer name")
         if not isinstance(device, str) or len(device) > MAX_DEVICE or not _DEVICE.match(device):
             raise ValueError(f"{device!r:.80} is not a device id")
+        if not owns(device, store):
+            raise ValueError(f"the store {store_text(store)} does not belong to the device {device}")
         if not isinstance(endpoints, tuple) or not 1 <= len(endpoints) <= MAX_ENDPOINTS:
             raise ValueError(f"a sighting has 1 to {MAX_ENDPOINTS} endpoints")
         door: Any = self.door

@@ -143,7 +143,7 @@ class Peer:
         async with AsyncExitStack() as stack:
             loop = asyncio.get_running_loop()
             device = Device.load_or_create(device_key_path(self.home))
-            store = SqliteStore(peer_directory(self.home, self.name))
+            store = SqliteStore(peer_directory(self.home, self.name), device.id)
             snapshot = await loop.run_in_executor(None, store.open)
             stack.push_async_callback(loop.run_in_executor, None, store.close)
             clock = StoreClock(saved_clock(store.meta), machine_clocks())

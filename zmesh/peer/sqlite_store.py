@@ -68,13 +68,14 @@ class SqliteStore:
     """One peer's store.
 
     Attributes:
-        adopted: True when `open` found a copy, or a store of another machine, and gave it a new id.
+        adopted: True when `open` found a copy, or a store of another machine or device, and gave it a new id.
         meta: Small named values, as of `open` and of every `put_meta` that is done.
     """
 
     def __init__(
         self,
         directory: Path,
+        device: str,
         *,
         connect: Connect = sqlite_connect,
         machine: str | None = None,
@@ -84,6 +85,7 @@ class SqliteStore:
 
         Args:
             directory: Where store.db and store.lock are; made if it is missing.
+            device: The id of the device that it is opened on. A store of another device takes a new id.
             connect: Opens the database.
             machine: Names the machine; None for the real one.
             keep: Ended messages kept per direction.
@@ -93,6 +95,7 @@ class SqliteStore:
         self.path = directory / "store.db"
         self._pid = os.getpid()
         self._connect = connect
+        self._device = device
         self._machine = machine
         self._lock = LockFile(directory / "store.lock")
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -134,7 +137,7 @@ class SqliteStore:
         configure(connection, self.path)
         quick_check(connection, self.path)
         migrate(connection, self.path)
-        where = place(self.path, self._machine)
+        where = place(self.path, self._machine, self._device)
         connection.execute("BEGIN IMMEDIATE")
         self.meta, self.adopted = settle(connection, self.path, where)
         connection.execute("COMMIT")

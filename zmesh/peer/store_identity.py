@@ -1,8 +1,9 @@
-"""Who this store is: a random id, the file and the machine it belongs to, and what becomes of it as a copy.
+"""Who this store is: its id, the file, machine and device it belongs to, and what becomes of it when those change.
 
 Two stores with one id would issue the same numbers for different messages. So a store whose file or machine is not the
 one it was made on becomes another one, with streams of its own; its mail is kept. It must never keep the old id "to be
-nice": the original may still be running.
+nice": the original may still be running. The same is done when its device has a new key: its id names the old one, and
+no peer would believe it.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Final
 
 from zmesh.peer.commands import LIVE
 from zmesh.peer.connection import Connection
-from zmesh.protocol.bounds import ID_BYTES
+from zmesh.protocol.ownership import NONCE_BYTES, owns, store_of
 from zmesh.protocol.states import Sent
 
 _log = logging.getLogger("zmesh.peer")
@@ -24,9 +25,9 @@ _MACHINE_ID: Final = Path("/etc/machine-id")
 STORE, CREATED, FILE, MACHINE = "store", "created", "file", "machine"
 RESERVED: Final = frozenset({STORE, CREATED, FILE, MACHINE})
 
-_EXPIRING_THEN: Final = "it was expiring when the store was copied: it may have arrived"
+_EXPIRING_THEN: Final = "it was expiring when the store took a new id: it may have arrived"
 
-# What an adopted store forgets: everything that belongs to streams between the old id and others.
+# What a store with a new id forgets: everything that belongs to streams between the old id and others.
 _FORGET: Final = (
     "DELETE FROM out_stream",
     "DELETE FROM in_stream",
@@ -48,10 +49,12 @@ class Place:
     Attributes:
         file: The file's number on its file system; 0 where there is none.
         machine: Names the machine, hashed.
+        device: The id of the device.
     """
 
     file: int
     machine: bytes
+    device: str
 
     def differs(self, meta: dict[str, bytes]) -> list[str]:
         """Say what is not as it was when the store got its id."""
@@ -60,6 +63,8 @@ class Place:
             differences.append("it is a copy of the file that it was")
         if meta[MACHINE] != self.machine:
             differences.append("it is on another machine")
+        if not owns(self.device, meta[STORE]):
+            differences.append("it was made with another device key")
         return differences
 
 
@@ -72,15 +77,16 @@ def machine_name() -> str:
     return name or f"node-{uuid.getnode():012x}"
 
 
-def place(path: Path, machine: str | None) -> Place:
+def place(path: Path, machine: str | None, device: str) -> Place:
     """Return where the store at `path` is.
 
     Args:
         path: The database file.
         machine: Names the machine; None for the real one. It is kept only as a hash.
+        device: The id of the device.
     """
     named = machine_name() if machine is None else machine
-    return Place(path.stat().st_ino, hashlib.sha256(b"zmesh store\0" + named.encode()).digest())
+    return Place(path.stat().st_ino, hashlib.sha256(b"zmesh store\0" + named.encode()).digest(), device)
 
 
 def read_meta(connection: Connection) -> dict[str, bytes]:
@@ -122,7 +128,8 @@ def settle(connection: Connection, path: Path, where: Place) -> tuple[dict[str, 
     if not new and not differences:
         return meta, False
     today = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    fresh = {STORE: secrets.token_bytes(ID_BYTES), FILE: b"%d" % where.file, MACHINE: where.machine}
+    ident = store_of(where.device, secrets.token_bytes(NONCE_BYTES))
+    fresh = {STORE: ident, FILE: b"%d" % where.file, MACHINE: where.machine}
     if new:
         fresh[CREATED] = today.encode()
     else:

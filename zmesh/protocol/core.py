@@ -50,6 +50,7 @@ from zmesh.protocol.greeting import on_hello
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
 from zmesh.protocol.node import Node
+from zmesh.protocol.ownership import owns
 from zmesh.protocol.pump import Pump
 from zmesh.protocol.remote import Remote
 
@@ -263,10 +264,10 @@ class Core:
             self.node.touch(remote)
 
     def _sighted(self, command: Sighted) -> None:
-        if command.store == self.node.store:
+        if command.store == self.node.store or not owns(command.device, command.store):
             return
         remote = self.node.admit(command.store, command.device, command.name)
-        if remote is not None and remote.device == command.device:
+        if remote is not None:
             self.node.act(remote, remote.link.sighted(command.endpoints, self.node.turn.now))
 
     def _moved(self, command: Moved) -> None:

@@ -14,6 +14,7 @@ from zmesh.protocol.frames import Bye, Cursor, Gone, Hello
 from zmesh.protocol.journal import LoseOut
 from zmesh.protocol.node import Node
 from zmesh.protocol.out_stream import OutStream
+from zmesh.protocol.ownership import owns
 from zmesh.protocol.record import record
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Link
@@ -40,7 +41,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     """Take in a HELLO.
 
     Raises:
-        ProtocolError: `forged-store`: the store belongs to another device; `bad-epoch`: there are no so high ones.
+        ProtocolError: `forged-store`: the store is not one of the device that CURVE established; `bad-epoch`: there
+            are no so high ones.
     """
     now = node.turn.now
     if frame.proto_min > PROTOCOL_MAX or frame.proto_max < PROTOCOL_MIN:
@@ -50,13 +52,11 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         return  # our own address under a stale name
     if frame.epoch > MAX_EPOCH:
         raise ProtocolError("bad-epoch", f"{frame.name!r} claims epoch {frame.epoch}, beyond {MAX_EPOCH}")
-    known = node.remotes.get(frame.store)
-    if known is not None and not known.device:
-        known.device = device
-    if known is not None and known.device != device:
-        text = f"{frame.name!r} claims store {store_text(frame.store)[:8]}, which belongs to another device"
+    if not owns(device, frame.store):
+        short = store_text(frame.store)[:8]
+        text = f"{frame.name!r} of device {device} claims store {short}, which belongs to another device: it is refused"
         raise ProtocolError("forged-store", text)
-    remote = known or node.admit(frame.store, device, frame.name)
+    remote = node.admit(frame.store, device, frame.name)
     if remote is None:
         return
     remote.trouble = ""

@@ -104,10 +104,15 @@ class Node:
         return remote
 
     def admit(self, store: bytes, device: str, name: str) -> Remote | None:
-        """Return the record of a store, made if there is room; None when all places are taken by busy ones."""
+        """Return the record of a store that its device owns, made if there is room.
+
+        None when all places are taken by busy ones, or when the record names another device. Two devices own one store
+        only if somebody has searched 2^64 keys for the second; even that one is not believed where the first is known.
+        """
         remote = self.remotes.get(store)
         if remote is not None:
-            return remote
+            remote.device = remote.device or device  # empty if its row was lost
+            return remote if remote.device == device else None
         if len(self.remotes) >= MAX_PEERS and not self._make_room():
             self.say("warning", device, "too-many-peers", f"{name!r} is ignored: {MAX_PEERS} peers are known already")
             return None

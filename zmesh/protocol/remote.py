@@ -60,7 +60,7 @@ class Remote:
 
     Attributes:
         store: Its id.
-        device: The device it belongs to, as CURVE established it; empty until its first HELLO when the store forgot.
+        device: The device it belongs to (`ownership.owns`); empty when the store forgot it, until it is heard of.
         name: Its peer name.
         link: Our link to it.
         roster: Its mailboxes; `fresh` is the version received on the present link.

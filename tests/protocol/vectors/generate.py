@@ -40,6 +40,7 @@ from zmesh.protocol.frames import (
     Reset,
     Unknown,
 )
+from zmesh.protocol.ownership import owns, store_of
 
 HERE = Path(__file__).parent
 EXACT_IN_A_DOUBLE = 1 << 53
@@ -279,7 +280,7 @@ REFUSED: dict[str, tuple[str, list[bytes]]] = {
     "peers with a page beyond the pages": ("bad-field", [head(8, pack(1, 1, 1, []))]),
 }
 
-# --- envelopes and addresses ------------------------------------------------------------------------------------------
+# --- envelopes, addresses and stores ----------------------------------------------------------------------------------
 
 GOOD = ("inbox", "code@studio", "chat", b"", b"", 0, False)
 ENVELOPES: dict[str, bytes] = {
@@ -309,6 +310,14 @@ ENVELOPES: dict[str, bytes] = {
     "a reply_to that is a text": pack(*GOOD[:4], "x" * 16, *GOOD[5:]),
     "a time before 1970": pack(*GOOD[:5], -1, GOOD[6]),
     "a number for the body's form": pack(*GOOD[:6], 1),
+}
+DEVICE = "abcdefghijklmnopqrstuvwxyz234567"
+STORE = store_of(DEVICE, bytes(range(8)))
+STORES: dict[str, tuple[str, bytes]] = {
+    "a store of its device": (DEVICE, STORE),
+    "the same nonce on another device": (DEVICE[::-1], store_of(DEVICE[::-1], STORE[:8])),
+    "a store of another device": (DEVICE[::-1], STORE),
+    "another nonce": (DEVICE, bytes(8) + STORE[8:]),
 }
 ADDRESSES = [
     "browser",
@@ -365,6 +374,10 @@ def documents() -> dict[str, str]:
         "refused.json": [{"name": n, "parts": as_json(tuple(p)), "error": e} for n, (e, p) in REFUSED.items()],
         "envelopes.json": [envelope_vector(n, data) for n, data in ENVELOPES.items()],
         "addresses.json": [address_vector(text) for text in ADDRESSES],
+        "stores.json": [
+            {"name": n, "device": device, "store": store.hex(), "owned": owns(device, store)}
+            for n, (device, store) in STORES.items()
+        ],
     }
     return {name: json.dumps(vectors, indent=1) + "\n" for name, vectors in files.items()}
 
