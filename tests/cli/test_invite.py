@@ -11,7 +11,6 @@ import pytest
 from tests.cli.commands import Machine, network
 from zmesh.trust.device import readable
 
-
 MAY = ["chat", "task", "inject"]
 
 
