@@ -20,7 +20,7 @@ ALIASES = frozenset({"PriorityName"})
 VERBS = {
     "Agent": {"ask", "detach", "inbox", "keep", "poll", "receipt", "send"},
     "Message": {"done", "nack", "reply"},
-    "Peer": {"agent", "close", "peers", "start", "wait_for"},
+    "Peer": {"agent", "allows", "close", "peers", "start", "wait_for"},
     "PeerInfo": set[str](),
     "Receipt": {"cancel", "handled", "stored"},
 }

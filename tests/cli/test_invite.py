@@ -11,6 +11,8 @@ import pytest
 from tests.cli.commands import Machine, network
 from zmesh.trust.device import readable
 
+MAY = ["chat", "task", "inject"]
+
 
 @pytest.fixture(scope="module")
 def enter() -> Iterator[tuple[str, ...]]:
@@ -45,9 +47,11 @@ def test_a_code_lets_one_machine_in_which_is_found_by_itself(ada: Machine, bob: 
         invited = inviting.event("invited")
         assert invited["expires_in"] == 600
         joined = bob.json("join", invited["secret"], "--name", "bob")
-        assert inviting.event("joined") == {"event": "joined", "name": "bob", "device": joined["device"]}
+        assert inviting.event("joined") == {"event": "joined", "name": "bob", "device": joined["device"], "may": MAY}
         assert inviting.end() == (0, "")
-    assert joined == {"mesh": founded["mesh"], "name": "bob", "device": joined["device"], "members": ["ada", "bob"]}
+    assert joined == {
+        "mesh": founded["mesh"], "name": "bob", "device": joined["device"], "members": ["ada", "bob"], "may": MAY,
+    }  # fmt: skip
     assert open_ones(ada) == []
     with ada.start("invite", "--json") as again:
         again.event("invited")
@@ -70,6 +74,8 @@ def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> N
         device = bob.json("trust", "show")["device"]
         assert readable(device) in ended.stdout
         assert any(readable(device) in line for line in inviting.lines)
+        assert "Each of them may chat and task and inject here, but not exec or file.write" in ended.stdout
+        assert any("bob may chat and task and inject here, but not exec" in line for line in inviting.lines)
 
 
 def test_a_token_lets_a_machine_in_from_its_environment(ada: Machine, bob: Machine) -> None:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from tests.protocol.pair import Node, World, losing, two
+from tests.protocol.pair import DEVICE, Node, World, losing, two
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, STORE_RETRY, WINDOW_MESSAGES
 from zmesh.protocol.codec import MAGIC, encode
+from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import (
     Ack,
     Bye,
@@ -26,6 +27,7 @@ from zmesh.protocol.frames import (
     Ping,
     Unknown,
 )
+from zmesh.protocol.guard import Refusal
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent
@@ -150,6 +152,97 @@ def test_a_higher_epoch_begins_at_once_and_a_lower_one_is_ignored() -> None:
     assert (stream.cursor, stream.gap) == (1, False)
     say(world, a, b, Ping(6, (0,) * 5, (0,) * 5, 1))
     assert b.remote(a).source_epoch == 6
+
+
+# --- the guard ---
+
+
+class Strict:
+    """Takes small messages, and a few of them; remembers what it was asked."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.asked: list[tuple[str, str, int]] = []
+        self.charged: list[tuple[str, int, float]] = []
+
+    def refusal(self, device: str, envelope: Envelope, size: int) -> Refusal | None:
+        self.asked.append((device, envelope.sender, size))
+        return ("denied", "too big for my taste") if size > 5 else None
+
+    def charge(self, device: str, size: int, now: float) -> Refusal | None:
+        if not self.left:
+            return "rate-limited", "later"
+        self.left -= 1
+        self.charged.append((device, size, now))
+        return None
+
+
+def guarded(left: int, device: str = "o" * 32) -> tuple[World, Node, Node, Strict]:
+    """As `two`, of two devices, b with a guard."""
+    world = World()
+    a, b = world.add("a", device=device), world.add("b")
+    a.open("me")
+    b.open("inbox")
+    guard = Strict(left)
+    b.core.node.guard = guard
+    world.meet(a, b)
+    world.run(1.0)
+    b.listen("inbox")
+    return world, a, b, guard
+
+
+def test_what_the_guard_refuses_ends_with_its_words_and_the_rest_goes_on() -> None:
+    world, a, b, guard = guarded(9)
+    big, small = a.send("inbox@b", b"much too big"), a.send("inbox@b", b"small")
+    world.run(2.0)
+    assert (a.receipt(big), a.receipt(small)) == (Sent.REFUSED, Sent.STORED)
+    assert [p.detail for p in a.progress if p.id == big] == ["denied: too big for my taste"]
+    assert b.bodies == [b"small"]
+    assert guard.asked == [(a.device, "me@a", 12), (a.device, "me@a", 5)]
+    assert [charge[:2] for charge in guard.charged] == [(a.device, 5)], "what is refused is not counted"
+    assert ["too big for my taste" in text for text in b.audits("denied")] == [True]
+
+
+def test_what_comes_too_fast_comes_again_later_and_nothing_is_lost() -> None:
+    world, a, b, guard = guarded(2)
+    idents = [a.send("inbox@b", bytes([n])) for n in range(5)]
+    world.run(0.4)
+    assert sorted(b.bodies) == [b"\0", b"\1"]
+    assert {p.detail for p in a.progress if p.state is Sent.QUEUED} == {"rate-limited: later"}
+    urgent = a.send("inbox@b", b"!", priority=Priority.CRITICAL)
+    guard.left = 1
+    world.run(0.05)
+    assert b.bodies[2:] == [b"!"], "the stream is not stalled by what waits"
+    guard.left = 99
+    world.run(30.0)
+    assert sorted(b.bodies) == [b"\0", b"\1", b"\2", b"\3", b"\4", b"!"]
+    assert {a.receipt(ident) for ident in (*idents, urgent)} == {Sent.STORED}
+
+
+def test_what_its_mailbox_refuses_is_not_counted() -> None:
+    world, a, b, guard = guarded(9)
+    b.core.node.inbox.mailboxes["inbox"].size = 1 << 40
+    a.send("inbox@b")
+    world.run(0.2)
+    assert len(guard.asked) == 1
+    assert guard.charged == []
+
+
+def test_of_its_own_device_the_guard_is_not_asked() -> None:
+    world, a, b, guard = guarded(0, device=DEVICE)
+    ident = a.send("inbox@b", b"as big as it likes")
+    world.run(1.0)
+    assert a.receipt(ident) is Sent.STORED
+    assert (guard.asked, guard.charged, b.bodies) == ([], [], [b"as big as it likes"])
+
+
+def test_a_copy_that_comes_again_is_not_counted_again() -> None:
+    world, a, b, guard = guarded(9)
+    a.send("inbox@b", b"once")
+    world.run(2.0)
+    (frame,) = (frame for frame in world.frames(Data, "a") if isinstance(frame, Data))
+    say(world, a, b, frame)
+    assert len(guard.asked) == len(guard.charged) == 1
 
 
 # --- ACK ---

@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import World, forgotten, losing, offline, two
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol import outbox as module
-from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID
+from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID, RATE_BURST, REQUEUE_MAX
 from zmesh.protocol.effects import CancelSend, Send
 from zmesh.protocol.frames import Ack, Data, Ending
 from zmesh.protocol.journal import EndOut, OutRow, OutStreamRow, PutMailbox, PutOut, PutPeer
@@ -217,6 +217,27 @@ def test_endings_are_final_unless_they_are_temporary(code: str, state: Sent, det
     assert a.progress[-1].dest == b.store
 
 
+@pytest.mark.parametrize(
+    ("code", "state", "most"),
+    [
+        ("unknown-mailbox", Sent.WAITING, REQUEUE_MAX),
+        ("mailbox-full", Sent.QUEUED, REQUEUE_MAX),
+        ("rate-limited", Sent.QUEUED, RATE_BURST),
+    ],
+)
+def test_a_temporary_refusal_is_told_with_its_reason_and_tried_again(code: str, state: Sent, most: float) -> None:
+    _, a, b = offline()
+    ident = a.send("inbox@b")
+    box = a.core.node.outbox
+    message = a.remote(b).outs[Priority.NORMAL].entries.pop(1)
+    message.refusals = 20
+    box.settle(a.remote(b), [Settlement(1, message, Ending(2, 1, code, "why"))])
+    a.flush()
+    assert a.receipt(ident) is state
+    assert (a.progress[-1].state, a.progress[-1].detail, a.progress[-1].dest) == (state, f"{code}: why", b.store)
+    assert box.expiry.timer() == box._turn.now + most  # noqa: SLF001 - when it is tried again
+
+
 def test_what_became_of_a_stored_message_is_told_after_its_commit() -> None:
     world, a, b = two()
     ident = a.send("inbox@b")
@@ -340,7 +361,7 @@ def test_an_outcome_proves_what_our_disk_has_forgotten(monkeypatch: pytest.Monke
     world.drop.clear()
     world.run(10.0)
     assert a.receipt(ident) is Sent.HANDLED
-    assert a.states(ident) == [Sent.STORED, Sent.HANDLED]
+    assert [state for state in a.states(ident) if state is not Sent.QUEUED] == [Sent.STORED, Sent.HANDLED]
     assert ident not in a.core.node.outbox.by_id
 
 

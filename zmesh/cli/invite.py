@@ -23,6 +23,7 @@ from zmesh.peer.home import device_key_path, home_directory, rendezvous_director
 from zmesh.protocol.address import check_name, is_name
 from zmesh.trust.device import Device, readable
 from zmesh.trust.door import Door
+from zmesh.trust.grants import CAPABILITIES, allows
 from zmesh.trust.invitation import CODE_LIFE, MAX_CODE_LIFE, MAX_TOKEN_LIFE, TOKEN_LIFE, Secret
 from zmesh.trust.invitations import Invitation
 from zmesh.trust.trust_store import TrustStore
@@ -161,9 +162,11 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     store.refresh()
     member = store.membership.by_device(stands.used)
     called = member.name if member else "?"
+    may = rights(store, stands.used)
     _say(
-        {"event": "joined", "name": called, "device": stands.used},
-        f"{called} is a member now. It must show this fingerprint there:\n\n    {readable(stands.used)}",
+        {"event": "joined", "name": called, "device": stands.used, "may": may},
+        f"{called} is a member now. It must show this fingerprint there:\n\n    {readable(stands.used)}\n\n"
+        f"{in_words(called, may)}",
         as_json=as_json,
     )
 
@@ -193,6 +196,21 @@ def open_store() -> TrustStore:
     """Open the trust store of this user."""
     home = home_directory(None)
     return TrustStore(trust_path(home), Device.load_or_create(device_key_path(home)))
+
+
+def rights(store: TrustStore, device: str) -> list[str]:
+    """Return what a device may do here; `EVERYBODY` stands for a member about whom nothing is said."""
+    now = time.time()
+    return [name for name in CAPABILITIES if allows(store.grants.rules, name, device, "", now)]
+
+
+def in_words(who: str, may: list[str]) -> str:
+    """Say what somebody may do here, and how to change that."""
+    never = [name for name in CAPABILITIES if name not in may]
+    return (
+        f"{who} may {' and '.join(may) or 'do nothing'} here, but not {' or '.join(never) or 'more'}; see `zmesh grant "
+        "list`, and change it with `zmesh grant` (for one, `zmesh grant inject NAME --deny`)."
+    )
 
 
 def peer_name(name: str | None) -> str:

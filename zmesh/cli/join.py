@@ -9,10 +9,11 @@ from typing import Final
 
 import click
 
-from zmesh.cli.invite import open_store, peer_name
+from zmesh.cli.invite import in_words, open_store, peer_name, rights
 from zmesh.discovery.visits import DOOR, read_named
 from zmesh.errors import PairingError, WaitTimeout
 from zmesh.trust.device import Device, readable
+from zmesh.trust.grants import EVERYBODY
 from zmesh.trust.invitation import CODE_ATTEMPTS, JOIN_VARIABLE, Secret, read_secret, take_token
 from zmesh.trust.pairing import Welcome
 from zmesh.trust.refusal import Refusal
@@ -73,12 +74,15 @@ def _tell(store: TrustStore, *, as_json: bool) -> None:
     me = store.me()
     assert me is not None
     names = [member.name for member in store.membership.members.values() if not member.revoked]
+    may = rights(store, EVERYBODY)
     if as_json:
-        click.echo(json.dumps({"mesh": store.mesh.hex(), "name": me.name, "device": me.device, "members": names}))
+        joined = {"mesh": store.mesh.hex(), "name": me.name, "device": me.device, "members": names, "may": may}
+        click.echo(json.dumps(joined))
         return
     others = [member.name for member in store.membership.members.values() if member != me and not member.revoked]
     click.echo(f"{me.name} is a member now, with {', '.join(others)}.")
-    click.echo(f"The other machine must show this fingerprint:\n\n    {readable(me.device)}")
+    click.echo(f"The other machine must show this fingerprint:\n\n    {readable(me.device)}\n")
+    click.echo(in_words("Each of them", may))
 
 
 async def pair_with(

@@ -16,6 +16,7 @@ TIMED_OUT: Final = 3
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "bench": ("zmesh.cli.bench.command:bench", "Measure this machine's mesh, alone or beside NATS JetStream."),
+    "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
     "up": ("zmesh.cli.up:up", "Host this machine's peer."),

@@ -13,6 +13,7 @@ import click
 from zmesh.cli.invite import open_store
 from zmesh.errors import DeviceKeyError, MeshError, TrustError
 from zmesh.protocol.address import check_name
+from zmesh.protocol.directory import near_names
 from zmesh.trust.device import fingerprint, read_device, readable
 from zmesh.trust.entry import Certificate, Entry, Genesis, Joining, Rename, Revocation
 from zmesh.trust.membership import Member
@@ -71,7 +72,7 @@ def list_(*, as_json: bool) -> None:
 def log(*, who: str, as_json: bool) -> None:
     """List what a device has signed: WHO is its name or its id."""
     with open_store() as store:
-        member = _find(store, who)
+        member = find_member(store, who)
         entries, membership = store.log(member.public), store.membership
     honoured = len(member.honoured(entries))
     if as_json:
@@ -102,7 +103,7 @@ def revoke(*, who: str, reason: str, last: int | None, nothing: bool, recovery: 
     if nothing and last is not None:
         raise click.UsageError("--all and --last contradict each other")
     with open_store() as store:
-        member = _find(store, who)
+        member = find_member(store, who)
         revocation = store.revocation(member.public, 0 if nothing else last, reason)
         if recovery:
             phrase = click.prompt("Recovery phrase", hide_input=True, err=True)
@@ -126,7 +127,7 @@ def rename(*, who: str, name: str, as_json: bool) -> None:
     except MeshError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from error
     with open_store() as store:
-        member = _find(store, who)
+        member = find_member(store, who)
         if not store.membership.may_revoke(store.device.public, member.public):
             raise TrustError(f"{member.name} was not invited by this device: it can rename itself")
         if any(other.public != member.public for other in store.membership.by_name(called)):
@@ -163,7 +164,7 @@ def _not_yours(store: TrustStore, member: Member) -> str:
     return f"{member.name} was not invited by this device: {inviter.name}, or who invited that, may revoke it"
 
 
-def _find(store: TrustStore, who: str) -> Member:
+def find_member(store: TrustStore, who: str) -> Member:
     """Return the member that somebody means; who is not revoked comes first.
 
     Raises:
@@ -184,7 +185,9 @@ def _find(store: TrustStore, who: str) -> Member:
     found = [member for member in found if not member.revoked] or found
     if len(found) != 1:
         several = ", ".join(f"{member.name} {readable(member.device)}" for member in found)
-        raise TrustError(f"{who!r} is {f'several: {several}' if found else 'no member: see zmesh trust list'}")
+        near = near_names(who.strip().lower(), (member.name for member in store.membership.members.values()))
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise TrustError(f"{who!r} is {f'several: {several}' if found else f'no member{hint}: see zmesh trust list'}")
     return found[0]
 
 

@@ -17,6 +17,7 @@ from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
 from zmesh.peer.connection import failed_commit
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.peer.gate import Gate
+from zmesh.peer.guard import MemberGuard
 from zmesh.peer.place import Place
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
@@ -63,6 +64,7 @@ class Driver:
         link: The ZeroMQ link.
         place: The process and the event loop it runs in.
         entropy: Randomness for ids.
+        guard: What other devices may send.
         observers: Who wants to know about which message, by message id; gone when nobody holds them any more.
     """
 
@@ -81,6 +83,7 @@ class Driver:
         self.core: Core
         self.link: ZmqLink
         self._store, self._clock, self._device, self._gate = store, clock, device, gate
+        self.guard = MemberGuard(gate)
         self.on_linked: Callable[[Linked], None] = _ignore
         self.on_told: Callable[[Told], None] = _ignore
         self._loop = asyncio.get_running_loop()
@@ -116,6 +119,7 @@ class Driver:
             entropy=self.entropy,
             snapshot=snapshot,
             now=self._clock.now(),
+            guard=self.guard,
         )
         self._soon()
 

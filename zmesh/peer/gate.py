@@ -25,11 +25,12 @@ class Gate:
 
     Attributes:
         store: The membership logs.
+        own: Id of this device.
     """
 
     def __init__(self, device: Device, store: TrustStore) -> None:
         """Take the device and its logs."""
-        self.store = store
+        self.store, self.own = store, device.id
         self._device = device
         self._own = Admission.member(device.id)
         self._task: asyncio.Task[None] | None = None

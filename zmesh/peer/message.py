@@ -81,6 +81,11 @@ class Message:
         """The sender's full address, store included: answers go there and nowhere else."""
         return f"{self.sender}~{store_text(self._delivery.source)}"
 
+    @property
+    def store(self) -> bytes:
+        """Id of the store it came from, 16 bytes."""
+        return self._delivery.source
+
     def done(self, reply: Any = None, *, type: str = REPLY_TYPE) -> Awaitable[None]:  # noqa: A002 - the public name
         """Finish the message, and answer it in the same transaction.
 

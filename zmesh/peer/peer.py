@@ -24,6 +24,7 @@ from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
+from zmesh.peer.message import Message
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
@@ -277,6 +278,26 @@ class Peer:
             near = ", ".join(sorted(f"{name}@{peer.name}" for peer in self.peers() for name in peer.agents)[:10])
             raise WaitTimeout(f"{parsed} is not there after {seconds:g} s; there are: {near or 'no agents'}") from None
         return found
+
+    def allows(self, capability: str, message: Message) -> bool:
+        """Say whether the sender of a message may do something here, as `zmesh grant` tells it.
+
+        Whatever pushes into a running session asks this for `inject` first. What a message needs by its type was
+        asked when it came. Agents of this device may do everything.
+
+        Args:
+            capability: chat, task, inject, exec or file.write.
+            message: As it was received by an agent of this peer.
+
+        Raises:
+            TrustError: There is no such capability.
+            PeerClosed, WrongLoop: The peer is not running.
+        """
+        driver = self.driver
+        node = driver.core.node
+        remote = node.remotes.get(message.store)
+        device = node.device if message.store == node.store else remote.device if remote is not None else ""
+        return driver.guard.allows(capability, device, message.sender.partition("@")[0])
 
     @property
     def driver(self) -> Driver:

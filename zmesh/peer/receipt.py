@@ -33,7 +33,7 @@ class Receipt:
         id: The message's id, 16 bytes.
         address: `agent@peer` it was resolved to when it was sent.
         warning: What the sender should know, such as that nobody has this mailbox yet; empty when all is well.
-        detail: Why it ended as it did, in words.
+        detail: Why it ended as it did, or was refused for now, in words.
     """
 
     def __init__(self, driver: "Driver", ident: bytes, address: str, state: Sent) -> None:

@@ -65,6 +65,9 @@ QUOTA_MESSAGES: Final = 200_000  # un-ended outgoing messages per peer, twice th
 QUOTA_BYTES: Final = 512 * MIB  # of their bodies
 MAILBOX_MESSAGES: Final = 20_000  # un-ended messages of one mailbox
 MAILBOX_BYTES: Final = 128 * MIB
+RATE_MESSAGES: Final = 20_000.0  # a second from one other device: several times what a peer can store
+RATE_BYTES: Final = 100.0 * MIB  # a second, of their bodies: what a gigabit carries, so only a flood meets it
+RATE_BURST: Final = 10.0  # seconds whose worth may come at once: a backlog that drains when two machines meet again
 MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
 KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go.
 #                              As many outcomes are kept for a store that does not come for them

@@ -47,6 +47,7 @@ from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
 from zmesh.protocol.greeting import on_hello
+from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
 from zmesh.protocol.node import Node
@@ -70,6 +71,7 @@ class Core:
         entropy: Entropy,
         snapshot: Snapshot,
         now: float,
+        guard: Guard = UNGUARDED,
     ) -> None:
         """Go on where the store ended.
 
@@ -81,8 +83,11 @@ class Core:
             entropy: Source of link ids and jitter.
             snapshot: What the store kept.
             now: Seconds on the store's clock.
+            guard: What other devices may send.
         """
-        self.node = Node(store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now)
+        self.node = Node(
+            store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now, guard=guard
+        )
         self._pump = Pump(self.node)
         self.node.restore(snapshot)
         self._resets: dict[Path, float] = {}

@@ -86,10 +86,15 @@ class Expiry:
 
     # --- another chance ---
 
-    def requeue(self, message: OutMessage) -> None:
-        """A message was refused for now: it gets another number, or looks for its mailbox again, after a while."""
+    def requeue(self, message: OutMessage, most: float = REQUEUE_MAX) -> None:
+        """A message was refused for now: it gets another number, or looks for its mailbox again, after a while.
+
+        Args:
+            message: Which one.
+            most: Seconds; it waits no longer, however often it was refused.
+        """
         message.refusals += 1
-        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, REQUEUE_MAX)
+        delay = delay_of(message.refusals - 1, REQUEUE_FIRST, most)
         self._parked.add(self._turn.now + delay, message.row)
 
     def requeue_now(self, message: OutMessage) -> None:

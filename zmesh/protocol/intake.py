@@ -12,6 +12,7 @@ from zmesh.protocol.effects import Told
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
+from zmesh.protocol.guard import Refusal
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import DropEndings, DropOutcomes, InRow, PutEnding
 from zmesh.protocol.node import Node
@@ -78,13 +79,28 @@ def _store(node: Node, remote: Remote, stream: InStream, item: Item) -> Ending |
         _check_sender(node, remote, envelope)
     except ProtocolError as error:
         return Ending(stream.klass, number, error.code, error.text[:200])
-    refusal = node.inbox.refusal(envelope.to, len(item.body))
+    refusal = _refusal(node, remote, envelope, len(item.body))
     if refusal is not None:
         return Ending(stream.klass, number, *refusal)
     deadline = None if item.ttl_ms is None else node.turn.now + item.ttl_ms / 1000
     row = InRow(0, item.id, remote.store, envelope.to, stream.klass, 0, 0.0, deadline, len(item.body))
     node.inbox.arrive(row, remote.device, item.envelope, item.body, envelope)
     return None
+
+
+def _refusal(node: Node, remote: Remote, envelope: Envelope, size: int) -> Refusal | None:
+    """Say why a message is not taken; only what is taken is counted against the sender's rates."""
+    if remote.device == node.device:
+        return node.inbox.refusal(envelope.to, size)
+    refusal = node.guard.refusal(remote.device, envelope, size)
+    if refusal is None:
+        refusal = node.inbox.refusal(envelope.to, size)
+        if refusal is not None:
+            return refusal
+        refusal = node.guard.charge(remote.device, size, node.turn.now)
+    if refusal is not None:
+        node.say("warning", remote.device, refusal[0], f"to {node.describe(remote)}: {refusal[1]}", audit=True)
+    return refusal
 
 
 def _check_sender(node: Node, remote: Remote, envelope: Envelope) -> None:

@@ -16,6 +16,7 @@ from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.frames import Frame, Hello, Peers
+from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.journal import DropOutcomes, DropPeer, FateOut, Snapshot
 from zmesh.protocol.link import Act
@@ -36,6 +37,7 @@ class Node:
 
     Attributes:
         store, name, device, endpoints: Who we are, and where we can be dialled.
+        guard: Asked about each message of another device.
         turn: The journal.
         remotes: Other stores, by id.
         by_link: Other stores by (device, their link id).
@@ -48,10 +50,19 @@ class Node:
     """
 
     def __init__(
-        self, *, store: bytes, name: str, device: str, endpoints: tuple[str, ...], entropy: Entropy, now: float
+        self,
+        *,
+        store: bytes,
+        name: str,
+        device: str,
+        endpoints: tuple[str, ...],
+        entropy: Entropy,
+        now: float,
+        guard: Guard = UNGUARDED,
     ) -> None:
         """Begin empty; `restore` fills it."""
         self.store, self.name, self.device, self.endpoints = store, name, device, endpoints
+        self.guard = guard
         self.turn = Turn(entropy, now)
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}

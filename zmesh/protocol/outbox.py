@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
-from zmesh.protocol.bounds import ID_BYTES, MAX_BODY, MAX_NAME, MAX_TTL, NO_ID, QUOTA_BYTES, QUOTA_MESSAGES
+from zmesh.protocol.bounds import (
+    ID_BYTES,
+    MAX_BODY,
+    MAX_NAME,
+    MAX_TTL,
+    NO_ID,
+    QUOTA_BYTES,
+    QUOTA_MESSAGES,
+    RATE_BURST,
+    REQUEUE_MAX,
+)
 from zmesh.protocol.directory import Resolved, waiting_warning
 from zmesh.protocol.effects import Failed, Progress, Send, Settled
 from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
@@ -28,7 +38,7 @@ NOWHERE = b""
 FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
 """Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
 
-_TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full"}
+_TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full", "rate-limited": "rate limited"}
 
 Arrive = Callable[[Send, bytes, str, bytes, float | None], None]
 """Puts a message into a mailbox of this store: (command, envelope, mailbox, own store, deadline)."""
@@ -251,8 +261,10 @@ class Outbox:
             return
         # A temporary refusal: the message gets a new number later.
         message.number = 0
-        self.expiry.requeue(message)
+        # The bucket over there is full after RATE_BURST: who waits for longer gets less than the rate.
+        self.expiry.requeue(message, RATE_BURST if ending.code == "rate-limited" else REQUEUE_MAX)
         self.messages.owe_number(message)
+        self._turn.emit(Progress(message.id, message.state, f"{ending.code}: {ending.text}", remote.store))
 
     def awaits_cursor(self, dest: bytes, ids: Iterable[bytes]) -> bool:
         """Say whether any of these messages to `dest` is not settled yet: the ACK was lost, and comes again.

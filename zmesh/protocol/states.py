@@ -65,6 +65,7 @@ SENDER: Final[Table[Sent]] = {
         "refused": Sent.REFUSED,
         "no such mailbox": Sent.WAITING,
         "mailbox full": Sent.QUEUED,
+        "rate limited": Sent.QUEUED,
         "skipped": Sent.EXPIRED,
     },
     Sent.SENT: {
@@ -73,6 +74,7 @@ SENDER: Final[Table[Sent]] = {
         "refused": Sent.REFUSED,
         "no such mailbox": Sent.WAITING,
         "mailbox full": Sent.QUEUED,
+        "rate limited": Sent.QUEUED,
         "ttl, maybe sent": Sent.EXPIRING,
         "skipped": Sent.EXPIRED,
     },
@@ -84,6 +86,7 @@ SENDER: Final[Table[Sent]] = {
         "refused": Sent.EXPIRED,
         "no such mailbox": Sent.EXPIRED,
         "mailbox full": Sent.EXPIRED,
+        "rate limited": Sent.EXPIRED,
     },
     Sent.STORED: {
         "handled": Sent.HANDLED,

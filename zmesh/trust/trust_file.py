@@ -1,4 +1,4 @@
-"""The SQLite file under the membership logs and the invitations: opened safely, changed by one process at a time.
+"""The SQLite file under the membership logs, invitations and grants: opened safely, changed by one process at a time.
 
 All peers of a device share the file. This module must never open one that other users can read or change, nor let an
 error of SQLite out that does not name the file and the way out.
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from zmesh.errors import TrustError
 
-VERSION: Final = 1  # of the schema
+VERSION: Final = 2  # of the schema; 2: grants and limits
 BUSY: Final = 5.0  # seconds to wait for another process that writes; it writes a few rows
 _SCHEMA: Final = f"""
     BEGIN IMMEDIATE;
@@ -24,6 +24,10 @@ _SCHEMA: Final = f"""
         signature BLOB NOT NULL, PRIMARY KEY (author, seq)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS invitation (secret TEXT PRIMARY KEY, nameplate TEXT NOT NULL, expires REAL NOT NULL,
         attempts INTEGER NOT NULL, failed INTEGER NOT NULL, used TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS "grant" (capability TEXT NOT NULL, device TEXT NOT NULL, agent TEXT NOT NULL,
+        allow INTEGER NOT NULL, until REAL, at REAL NOT NULL, PRIMARY KEY (capability, device, agent)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS peer_limit (device TEXT PRIMARY KEY, messages REAL NOT NULL, octets REAL NOT NULL,
+        size INTEGER NOT NULL) WITHOUT ROWID;
     PRAGMA user_version = {VERSION};
     COMMIT;
 """

@@ -18,6 +18,7 @@ from typing import Final, Self
 from zmesh.errors import TrustError
 from zmesh.trust.device import Device
 from zmesh.trust.entry import NO_HASH, Body, Certificate, Entry, Revocation, read, sign, sign_genesis
+from zmesh.trust.grants import Grants
 from zmesh.trust.invitation import Secret
 from zmesh.trust.invitations import Invitations
 from zmesh.trust.ledger import MAX_ENTRIES, Changes, Known, Ledger, Verdict
@@ -53,6 +54,7 @@ class TrustStore:
         device: Own keys.
         path: The file.
         invitations: Those of this device.
+        grants: What others may do here, as of the last `refresh` or change.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -64,6 +66,7 @@ class TrustStore:
         self.device, self.path = device, path
         self._file = TrustFile(path)
         self.invitations = Invitations(self._file)
+        self.grants = Grants(self._file)
         self._version = -1
         self._ledger = Ledger(b"")
         try:
@@ -104,6 +107,7 @@ class TrustStore:
 
     def _load(self) -> None:
         """Read the file; signatures that were checked once are not checked again."""
+        self.grants.load()
         mesh = self._file.rows("SELECT value FROM meta WHERE key = ?", (MESH,))
         rows = self._file.rows("SELECT payload, signature FROM entry ORDER BY author, seq")
         seen = self._ledger.seen()
@@ -343,7 +347,7 @@ class TrustStore:
         return changes.added
 
     def leave(self) -> None:
-        """Forget the mesh, its members and all invitations; the device key stays."""
+        """Forget the mesh, its members, all invitations, grants and limits; the device key stays."""
         with self._write():
             self._forget()
 
@@ -384,6 +388,8 @@ class TrustStore:
         self._file.change("DELETE FROM entry")
         self._file.change("DELETE FROM meta WHERE key IN (?, ?)", (MESH, INVITER))
         self.invitations.forget()
+        if self.mesh:  # what was set before joining the first one is meant for it
+            self.grants.forget()
         self._ledger = Ledger(b"")
 
     @contextlib.contextmanager
