@@ -4,5 +4,5 @@ from zmesh.protocol import ownership
 
 
 def store_of(device: str, number: int) -> bytes:
-    """Return the id of a store of this device; ids of small numbers differ in their first byte."""
+    """Return the id of a store of this device; ids of small numbers differ in their last eight bytes."""
     return ownership.store_of(device, number.to_bytes(ownership.NONCE_BYTES, "little"))

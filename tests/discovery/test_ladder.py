@@ -10,7 +10,7 @@ from tests.stores import store_of
 from zmesh.discovery import ladder
 from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.sighting import Sighting
-from zmesh.protocol.bounds import MAX_ENDPOINTS
+from zmesh.protocol.bounds import MAX_ENDPOINTS, MAX_STORES
 
 OWN = Sighting(store_of("a" * 32, 0), "own", "a" * 32, ("tcp://127.0.0.1:1",), "own")
 
@@ -168,3 +168,16 @@ def test_the_number_of_stores_is_bounded_and_said(
 
     run([one], test)
     assert caplog.text.count("more than 3 peers") == 1
+
+
+def test_what_is_announced_in_one_devices_name_leaves_places_for_others() -> None:
+    source = Fake()
+
+    async def test(_: Discovery, seen: list[Sighting]) -> None:
+        for number in range(MAX_STORES + 10):
+            source.say(Sighting(store_of("z" * 32, number), "x", "z" * 32, ("tcp://192.0.2.1:1",), "mdns"))
+        assert len(seen) == MAX_STORES
+        source.say(Sighting(store_of("y" * 32, 1), "y", "y" * 32, ("tcp://192.0.2.2:1",), "mdns"))
+        assert seen[-1].name == "y"
+
+    run([source], test)

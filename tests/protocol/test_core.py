@@ -524,7 +524,7 @@ def test_a_sighting_of_a_store_that_nobody_has_seen_needs_its_owner() -> None:
 
 def test_a_sighting_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     _, a, b = two()
-    monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
+    monkeypatch.setattr("zmesh.protocol.admission.MAX_PEERS", 1)
     a.command(Sighted(store_of(DEVICE, 1), "x", DEVICE, ()))
     assert list(a.core.node.remotes) == [b.store]
 

@@ -89,7 +89,7 @@ def test_a_store_whose_device_is_not_known_belongs_to_its_owner_and_no_other() -
 
 def test_nobody_is_admitted_when_all_places_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     world, a, _ = two()
-    monkeypatch.setattr("zmesh.protocol.node.MAX_PEERS", 1)
+    monkeypatch.setattr("zmesh.protocol.admission.MAX_PEERS", 1)
     world.inject(a, encode(LINK, hello()), DEVICE, b"path")
     assert STRANGER not in a.core.node.remotes
 

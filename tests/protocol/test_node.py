@@ -4,6 +4,7 @@ import pytest
 
 from tests.protocol.pair import DEVICE, World, losing, two
 from tests.stores import store_of
+from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
 from zmesh.protocol.effects import Close, Dial, Hangup, Sighted
@@ -34,76 +35,17 @@ def test_a_restarted_peer_dials_whom_it_knows_and_goes_on() -> None:
 # --- other stores ---
 
 
-def test_the_store_unseen_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PEERS", 2)
-    world = World()
-    a = world.add("a")
-    stores = [store_of(DEVICE, n) for n in range(1, 5)]
-    for store in stores[:2]:
-        world.now += 1.0
-        a.command(Sighted(store, "x", a.device, ("tcp://192.0.2.1:1",)))
-    world.now += 1.0
-    assert a.core.node.admit(stores[1], a.device, "x") is a.core.node.remotes[stores[1]]
-    a.command(Sighted(stores[2], "x", a.device, ()))
-    assert list(a.core.node.remotes) == stores[1:3]
-    assert [peer.store for peer in a.disk.snapshot().peers] == stores[1:3]
-
-
 def test_a_second_device_that_owns_a_store_is_not_admitted_to_it() -> None:
     """Whoever has searched for such a key gains nothing where the owner is known."""
     _, a, b = two()
-    assert a.core.node.admit(b.store, "e" * 32, "b") is None
+    assert a.core.node.admit(b.store, "e" * 32, "b", greets=True) is None
     assert a.remote(b).device == b.device
-
-
-def test_nobody_who_is_owed_anything_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, a, b = two()
-    monkeypatch.setattr(module, "MAX_PEERS", 1)
-    b.kill()
-    a.send("inbox@b")
-    world.run(60.0)
-    a.command(Sighted(X, "x", a.device, ()))
-    assert list(a.core.node.remotes) == [b.store]
-    assert any("too-many-peers" in notice.text for notice in a.notices)
-
-
-def test_who_has_not_heard_what_became_of_its_mail_makes_room_after_those_who_have(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Short-lived peers that are gone for good must not hold their places for ever."""
-    world = World()
-    a = world.add("a")
-    a.open("inbox")
-    a.listen("inbox")
-    jobs = [world.add(f"job{number}") for number in range(3)]
-    for job in jobs:
-        job.open("me")
-        world.meet(a, job)
-        world.run(1.0)
-        if job is not jobs[1]:
-            job.send("inbox@a")
-            world.run(1.0)
-        job.kill()
-        if job is not jobs[1]:
-            a.done()
-    world.run(60.0)
-    monkeypatch.setattr(module, "MAX_PEERS", 3)
-    assert [remote.outcomes.pending for remote in a.core.node.remotes.values()] == [True, False, True]
-    for number in range(2):
-        new = world.add(f"new{number}")
-        new.open("me")
-        world.meet(a, new)
-        world.run(5.0)
-        assert a.remote(new).up
-        names = {remote.name for remote in a.core.node.remotes.values()}
-        assert names == ({"job2", "new0", "new1"} if number else {"job0", "job2", "new0"})
-    assert {row.dest for row in a.disk.snapshot().outcomes} == {jobs[2].store}
 
 
 def test_a_store_that_was_forgotten_while_a_commit_was_under_way_stays_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_PEERS", 1)
+    monkeypatch.setattr(admission, "MAX_PEERS", 1)
     world = World()
     a = world.add("a")
     a.holding = True

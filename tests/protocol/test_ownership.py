@@ -19,7 +19,7 @@ NONCES = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 def test_a_device_owns_what_it_made(device: str, nonce: bytes) -> None:
     store = store_of(device, nonce)
     assert len(store) == ID_BYTES
-    assert store[:NONCE_BYTES] == nonce
+    assert store[-NONCE_BYTES:] == nonce
     assert owns(device, store)
 
 

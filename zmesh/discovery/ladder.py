@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.protocol.bounds import MAX_ENDPOINTS, MAX_PEERS
+from zmesh.protocol.bounds import MAX_ENDPOINTS, MAX_PEERS, MAX_STORES
 
 RESERVED: Final = MAX_ENDPOINTS // 4  # first endpoints of each source that the lies of another cannot push out
 _log = logging.getLogger("zmesh.discovery")
@@ -73,7 +73,7 @@ class Discovery:
         """Merge one sighting; tell about it if the picture changed."""
         if self._own is None or sighting.store == self._own.store:
             return
-        if sighting.store not in self._by_source and len(self._by_source) >= MAX_PEERS:
+        if sighting.store not in self._by_source and self._is_full(sighting.device):
             self._log_full()
             return
         by_source = self._by_source.setdefault(sighting.store, {})
@@ -86,6 +86,12 @@ class Discovery:
             self._reported[sighting.store] = merged
             self._tell(merged)
 
+    def _is_full(self, device: str) -> bool:
+        """Say whether there is no place for one more store of a device: anybody can announce stores in its name."""
+        of_device = sum(seen.device == device for seen in self._reported.values())
+        own = self._own is not None and device == self._own.device
+        return len(self._by_source) >= MAX_PEERS or (of_device >= MAX_STORES and not own)
+
     def _tell(self, merged: Sighting) -> None:
         try:
             self._found(merged)
@@ -95,7 +101,11 @@ class Discovery:
     def _log_full(self) -> None:
         if not self._full_logged:
             self._full_logged = True
-            _log.warning("more than %d peers are announced around here; the later ones are ignored", MAX_PEERS)
+            _log.warning(
+                "more than %d peers, or %d of one device, are announced around here; the later ones are ignored",
+                MAX_PEERS,
+                MAX_STORES,
+            )
 
 
 def _merge(by_source: dict[str, Sighting]) -> Sighting:

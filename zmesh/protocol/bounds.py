@@ -69,6 +69,8 @@ RATE_MESSAGES: Final = 20_000.0  # a second from one other device: several times
 RATE_BYTES: Final = 100.0 * MIB  # a second, of their bodies: what a gigabit carries, so only a flood meets it
 RATE_BURST: Final = 10.0  # seconds whose worth may come at once: a backlog that drains when two machines meet again
 MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
+MAX_STORES: Final = 64  # of them of one other device: its machine's peer, and those of programs
+NEW_STORES_PER_SECOND: Final = 1.0  # of one other device, after the first `MAX_STORES`: each is dialled at once
 KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go.
 #                              As many outcomes are kept for a store that does not come for them
 

@@ -271,7 +271,7 @@ class Core:
     def _sighted(self, command: Sighted) -> None:
         if command.store == self.node.store or not owns(command.device, command.store):
             return
-        remote = self.node.admit(command.store, command.device, command.name)
+        remote = self.node.admit(command.store, command.device, command.name, greets=False)
         if remote is not None:
             self.node.act(remote, remote.link.sighted(command.endpoints, self.node.turn.now))
 

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, MAX_PEERS, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
+from zmesh.protocol.admission import Admission
+from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
 from zmesh.protocol.codec import encode
 from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.directory import Entry, Resolved, resolve
@@ -73,6 +74,7 @@ class Node:
         self.touched: dict[bytes, Remote] = {}
         self.changes = 0
         self.placing = Placing(self)
+        self.admission = Admission(self)
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
         self._fetches: deque[Fetched] = deque()
@@ -114,8 +116,8 @@ class Node:
         self.changed()
         return remote
 
-    def admit(self, store: bytes, device: str, name: str) -> Remote | None:
-        """Return the record of a store that its device owns, made if there is room.
+    def admit(self, store: bytes, device: str, name: str, *, greets: bool) -> Remote | None:
+        """Return the record of a store that its device owns, made if there is room; see `admission`.
 
         None when all places are taken by busy ones, or when the record names another device. Two devices own one store
         only if somebody has searched 2^64 keys for the second; even that one is not believed where the first is known.
@@ -124,8 +126,7 @@ class Node:
         if remote is not None:
             remote.device = remote.device or device  # empty if its row was lost
             return remote if remote.device == device else None
-        if len(self.remotes) >= MAX_PEERS and not self._make_room():
-            self.say("warning", device, "too-many-peers", f"{name!r} is ignored: {MAX_PEERS} peers are known already")
+        if not self.admission.place(device, name, greets=greets):
             return None
         remote = self._new_remote(store, device, name)
         self.remember(remote)
@@ -136,17 +137,12 @@ class Node:
         remote.dirty = True
         self.touch(remote)
 
-    def _make_room(self) -> bool:
-        # Whoever has not heard our outcomes comes second; but who has gone for good must not hold a place for ever.
-        idle = [remote for remote in self.remotes.values() if not remote.up and not remote.queued]
-        if not idle:
-            return False
-        oldest = min(idle, key=lambda remote: (remote.outcomes.pending, remote.link.heard))
-        del self.remotes[oldest.store]
-        self.touched.pop(oldest.store, None)
-        self.end_link(oldest, delay=NEVER)
-        self.turn.persist(DropPeer(oldest.store))
-        return True
+    def forget(self, remote: Remote) -> None:
+        """Forget a store, and all that was owed to it."""
+        del self.remotes[remote.store]
+        self.touched.pop(remote.store, None)
+        self.end_link(remote, delay=NEVER)
+        self.turn.persist(DropPeer(remote.store))
 
     def end_link(self, remote: Remote, delay: float = BYE_REDIAL) -> None:
         """Give up the link to a store: its frames count no longer, and it is dialled again after `delay` seconds."""

@@ -16,7 +16,9 @@ _PREFIX: Final = b"zmesh store"  # no hash over anything else is one over this
 
 
 def store_of(device: str, nonce: bytes) -> bytes:
-    """Return the id of a store: the nonce, and the hash that binds it to the device.
+    """Return the id of a store: the hash that binds it to the device, and the nonce.
+
+    The hash comes first, because people tell namesakes apart by the first characters of the id.
 
     Args:
         device: The id of the device it is made on.
@@ -27,9 +29,9 @@ def store_of(device: str, nonce: bytes) -> bytes:
     """
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"a store's nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
-    return nonce + blake2b(_PREFIX + nonce + device.encode()).digest()[:TAG_BYTES]
+    return blake2b(_PREFIX + nonce + device.encode()).digest()[:TAG_BYTES] + nonce
 
 
 def owns(device: str, store: bytes) -> bool:
     """Say whether the store with this id (16 bytes) was made on this device."""
-    return len(store) == ID_BYTES and store_of(device, store[:NONCE_BYTES]) == store
+    return len(store) == ID_BYTES and store_of(device, store[TAG_BYTES:]) == store

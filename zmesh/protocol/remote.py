@@ -73,6 +73,7 @@ class Remote:
         dirty: The store's row about it is behind.
         queued: Number and bytes of un-ended messages to it, for the quota.
         trouble: Why nothing moves, for people; empty when all is well.
+        greeted: It has said HELLO, now or before: it is more than hearsay.
     """
 
     def __init__(self, store: bytes, device: str, name: str, entropy: Entropy, now: float) -> None:
@@ -97,6 +98,7 @@ class Remote:
         self.queued = 0
         self.queued_bytes = 0
         self.trouble = ""
+        self.greeted = False
 
     # --- restoring ---
 
@@ -112,6 +114,7 @@ class Remote:
         if peer is not None:
             self.link.endpoints = peer.endpoints
             self.roster = Roster(peer.roster, peer.agents)
+            self.greeted = peer.roster > 0
         for out in outs:
             self.epoch = out.epoch
             self.outs[out.klass] = OutStream(out.klass, out)

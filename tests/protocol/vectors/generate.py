@@ -315,9 +315,9 @@ DEVICE = "abcdefghijklmnopqrstuvwxyz234567"
 STORE = store_of(DEVICE, bytes(range(8)))
 STORES: dict[str, tuple[str, bytes]] = {
     "a store of its device": (DEVICE, STORE),
-    "the same nonce on another device": (DEVICE[::-1], store_of(DEVICE[::-1], STORE[:8])),
+    "the same nonce on another device": (DEVICE[::-1], store_of(DEVICE[::-1], STORE[8:])),
     "a store of another device": (DEVICE[::-1], STORE),
-    "another nonce": (DEVICE, bytes(8) + STORE[8:]),
+    "another nonce": (DEVICE, STORE[:8] + bytes(8)),
 }
 ADDRESSES = [
     "browser",
