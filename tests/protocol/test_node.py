@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import World, losing, two
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
-from zmesh.protocol.effects import Close, Dial, Hangup, Sighted
+from zmesh.protocol.effects import Close, Dial, Hangup, Persist, Sighted
 from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
@@ -218,9 +218,12 @@ def test_when_a_store_was_heard_last_is_kept_once_it_is_gone() -> None:
     world, a, b = two()
     writes: list[PutPeer] = []
     commit = a.commit
-    a.commit = lambda effect: (  # type: ignore[method-assign]
-        writes.extend(op for op in effect.ops if isinstance(op, PutPeer)), commit(effect)
-    )[1]  # fmt: skip
+
+    def watched(effect: Persist) -> None:
+        writes.extend(op for op in effect.ops if isinstance(op, PutPeer))
+        commit(effect)
+
+    a.commit = watched  # type: ignore[method-assign]
     world.run(20.0)
     heard = a.remote(b).link.heard
     b.kill()

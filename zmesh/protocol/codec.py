@@ -79,7 +79,6 @@ _ENDPOINT: Final = re.compile(r"tcp://[^\s/@]+:[0-9]{1,5}")  # others are of a l
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _AGENT_FIELDS: Final = 4  # of an agent, at least
-_ABSENT: Final = (None, None, None, None, "", None, "", None)  # stands for fields of an agent that are not there
 
 Fields = list[Any]
 _Encoded = tuple[Kind, tuple[Any, ...]]
@@ -380,17 +379,17 @@ def _agents(value: object) -> tuple[AgentRecord, ...]:
 def _agent(value: object) -> AgentRecord:
     if not isinstance(value, list) or len(value) < _AGENT_FIELDS:
         raise _bad(f"an entry of agents has not {_AGENT_FIELDS} fields")
-    row = [*value, *_ABSENT[len(value) :]]
-    name, role, capabilities, attached, project, status, reach, since = row[: len(_ABSENT)]
+    absent = ("", IDLE if value[3] is True else AWAY, "", None)  # in place of the later fields, if they are not there
+    row = [*value, *absent[len(value) - _AGENT_FIELDS :]]
+    name, role, capabilities, attached, project, status, reach, since = row[: _AGENT_FIELDS + len(absent)]
     words = [_text(c, "a capability", MAX_NAME) for c in _sequence(capabilities, "capabilities", MAX_CAPABILITIES)]
-    there = _flag(attached, "attached")
     return AgentRecord(
         name=_name(name, "an agent"),
         role=_text(role, "a role", MAX_NAME),
         capabilities=tuple(words),
-        attached=there,
+        attached=_flag(attached, "attached"),
         project=_text(project, "a project", MAX_NAME),
-        status=(IDLE if there else AWAY) if status is None else _word(status, "a status"),
+        status=_word(status, "a status"),
         reach="" if reach == "" else _word(reach, "a way to reach an agent"),
         since_ms=None if since is None else _number(since, "a time since"),
     )
