@@ -9,7 +9,7 @@ from zmesh.protocol import own_roster as module
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, ROSTER_GAP, STATUS_LASTS
 from zmesh.protocol.deadlines import NEVER
 from zmesh.protocol.effects import Attach, Detach, SetStatus
-from zmesh.protocol.frames import AgentRecord, Changes, Peers
+from zmesh.protocol.frames import Changes, Data, Peers
 from zmesh.protocol.journal import InRow, PutMailbox
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
@@ -227,13 +227,14 @@ def test_who_works_on_a_message_is_busy_for_others_within_a_second_and_idle_agai
 
 def test_a_lease_that_came_to_nothing_leaves_nobody_busy() -> None:
     world, a, b = two()
-    b.failing = "disk full"
+    b.holding = True
     a.send("inbox@b")
-    world.run(STATUS_LASTS / 2)
-    assert b.core.node.inbox.mailboxes["inbox"].record == AgentRecord(
-        "inbox", attached=True, status="idle", reach="program"
-    )
-    world.run(2.0)
+    world.run(0.9)
+    assert a.remote(b).roster.agents["inbox"].status == "busy"
+    world.drop.append(losing(Data, a))
+    b.failing = "disk full"
+    b.commit_held()
+    world.run(0.9)
     assert a.remote(b).roster.agents["inbox"].status == "idle"
 
 
