@@ -2,8 +2,8 @@
 
 An agent has one Ed25519 key per store it lives on. The key follows from the device's: nothing is kept, the same agent
 always has the same one, and a store that takes a new id (a copy) has new ones, so that two stores never sign as one
-author. This module must never make a key known to depend on the device's in another way than through its hash, nor
-accept a certificate that was made for something else.
+author. This module must never sign with one key for two purposes without a domain that tells them apart, nor accept a
+certificate that was made for something else.
 
 The bytes that are signed are canonical msgpack, and are passed on as they are.
 """
