@@ -14,13 +14,14 @@ from zmesh import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 
-CLASSES = frozenset({"Agent", "Message", "Peer", "PeerInfo", "Receipt"})
-ALIASES = frozenset({"PriorityName"})
+CLASSES = frozenset({"Agent", "AgentInfo", "Message", "Peer", "PeerInfo", "Receipt"})
+ALIASES = frozenset({"PriorityName", "StatusName"})
 """Names for use in annotations."""
 VERBS = {
-    "Agent": {"ask", "detach", "inbox", "keep", "poll", "receipt", "send"},
+    "Agent": {"ask", "detach", "inbox", "keep", "poll", "receipt", "send", "status"},
+    "AgentInfo": set[str](),
     "Message": {"done", "nack", "reply"},
-    "Peer": {"agent", "allows", "close", "peers", "start", "wait_for"},
+    "Peer": {"agent", "agents", "allows", "close", "peers", "start", "wait_for"},
     "PeerInfo": set[str](),
     "Receipt": {"cancel", "handled", "stored"},
 }

@@ -42,16 +42,18 @@ from zmesh.errors import (
 
 if TYPE_CHECKING:
     from zmesh.peer.agent import Agent
-    from zmesh.peer.arguments import PriorityName
+    from zmesh.peer.arguments import PriorityName, StatusName
     from zmesh.peer.message import Message
     from zmesh.peer.peer import Peer, PeerInfo
     from zmesh.peer.receipt import Receipt
+    from zmesh.peer.roster import AgentInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AddressError",
     "Agent",
+    "AgentInfo",
     "AmbiguousAddress",
     "BodyError",
     "BodyTooLarge",
@@ -74,6 +76,7 @@ __all__ = [
     "PeerRunning",
     "PriorityName",
     "Receipt",
+    "StatusName",
     "StoreError",
     "StoreFull",
     "TransportError",
@@ -86,11 +89,13 @@ __all__ = [
 
 _HOMES = {
     "Agent": "zmesh.peer.agent",
+    "AgentInfo": "zmesh.peer.roster",
     "Message": "zmesh.peer.message",
     "Peer": "zmesh.peer.peer",
     "PeerInfo": "zmesh.peer.peer",
     "PriorityName": "zmesh.peer.arguments",
     "Receipt": "zmesh.peer.receipt",
+    "StatusName": "zmesh.peer.arguments",
 }
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.protocol.vectors import generate
 from zmesh.errors import AddressError
-from zmesh.protocol.address import Address, check_name, is_name, store_text
-from zmesh.protocol.bounds import ID_BYTES, MAX_NAME
+from zmesh.protocol.address import Address, check_name, is_name, is_word, store_text
+from zmesh.protocol.bounds import ID_BYTES, MAX_NAME, MAX_WORD
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 FIRST = string.ascii_lowercase + string.digits
@@ -143,3 +143,14 @@ def test_a_vector_is_read_as_it_says(vector: dict[str, Any]) -> None:
         address = Address.parse(vector["text"])
         assert address == Address(vector["agent"], vector["peer"], vector["store"])
         assert str(address) == vector["canonical"]
+
+
+@unhurried
+@given(st.builds(str.__add__, st.sampled_from(string.ascii_lowercase), st.text(string.ascii_lowercase + "-")))
+def test_a_word_is_short_and_of_small_letters(text: str) -> None:
+    assert is_word(text) == (len(text) <= MAX_WORD)
+
+
+@pytest.mark.parametrize("text", ["", "-", "Busy", "busy ", "busy\n", "bu sy", "busy2", "\u00e4", None, b"busy"])
+def test_what_is_no_word(text: object) -> None:
+    assert not is_word(text)

@@ -59,6 +59,8 @@ def test_the_versions_are_a_range_of_one_octet() -> None:
         ("AGENTS_PER_PAGE", "MAX_ARRAY"),
         ("MAX_ENVELOPE", "MAX_ARRAYS"),
         ("OUTCOMES_WINDOW", "KEPT_ENDED"),
+        ("MAX_WORD", "MAX_NAME"),
+        ("ROSTER_GAP", "STATUS_LASTS"),
     ],
 )
 def test_one_bound_does_not_exceed_the_other(less: str, more: str) -> None:
@@ -67,6 +69,10 @@ def test_one_bound_does_not_exceed_the_other(less: str, more: str) -> None:
 
 def test_two_pings_are_missed_before_a_link_is_silent() -> None:
     assert 2 * bounds.IDLE_PING < bounds.SILENCE
+
+
+def test_a_change_is_told_within_a_second_even_when_it_must_be_asked_for() -> None:
+    assert bounds.STATUS_LASTS + bounds.ROSTER_GAP + bounds.PING_FIRST < 1
 
 
 def test_a_batch_with_the_largest_message_and_full_envelopes_fits_in_a_frame() -> None:
@@ -86,6 +92,9 @@ def test_a_batch_with_the_largest_message_and_full_envelopes_fits_in_a_frame() -
         ("fates", "{0}; {0} ids in all", ("OUTCOMES_PER_FRAME",)),
         ("agents", "{}", ("AGENTS_PER_PAGE",)),
         ("role", "{}", ("MAX_NAME",)),
+        ("project", "{}", ("MAX_NAME",)),
+        ("status", "{}", ("MAX_WORD",)),
+        ("reach", "{}", ("MAX_WORD",)),
         ("capabilities", "{} of {}", ("MAX_CAPABILITIES", "MAX_NAME")),
         ("code", "{}", ("MAX_CODE",)),
         ("text", "{}", ("MAX_TEXT",)),

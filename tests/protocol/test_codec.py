@@ -40,6 +40,7 @@ from zmesh.protocol.bounds import (
     MAX_LOG_ID,
     MAX_NAME,
     MAX_TEXT,
+    MAX_WORD,
     MIB,
     OUTCOMES_PER_FRAME,
     PROTOCOL_MAX,
@@ -59,6 +60,7 @@ from zmesh.protocol.frames import (
     AgentRecord,
     Bye,
     Cancel,
+    Changes,
     Cursor,
     Data,
     Ending,
@@ -152,12 +154,17 @@ outcomes = st.builds(
     first=st.integers(0, MAX_NUMBER - OUTCOMES_PER_FRAME),
     fates=tuples(st.builds(Fate, codes, texts, tuples(ids, 20)), 20),
 )
+words = st.from_regex(r"[a-z][a-z-]{0,15}", fullmatch=True)
 agents = st.builds(
     AgentRecord,
     names,
     st.text(printable, max_size=MAX_NAME),
     tuples(st.text(printable, max_size=MAX_NAME), MAX_CAPABILITIES),
     st.booleans(),
+    st.text(printable, max_size=MAX_NAME),
+    words,
+    words | st.just(""),
+    st.none() | counts,
 )
 
 
@@ -186,6 +193,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Bye, codes, texts),
     st.builds(Have, logs, st.binary(max_size=200)),
     st.builds(Ops, logs, st.binary(max_size=200)),
+    st.builds(Changes, positive, positive, tuples(agents, 10)),
 )
 
 # --- one good frame of each kind, as the fields of its header ---------------------------------------------------------
@@ -200,11 +208,12 @@ GOOD: dict[Kind, list[Any]] = {
     Kind.OUTCOME: [4, 5, [["handled", "", [ID, ID]]]],
     Kind.CANCEL: [[ID]],
     Kind.PING: [1, [*FIVE], [*FIVE], 7],
-    Kind.PEERS: [9, 0, 2, [["coder", "reviewer", ["python"], True]]],
+    Kind.PEERS: [9, 0, 2, [["coder", "reviewer", ["python"], True, "zmesh", "busy", "program", 5]]],
     Kind.GONE: [1, 2, 3, 4, ID],
     Kind.BYE: ["closing", "see you"],
     Kind.HAVE: [b"log", b"content"],
     Kind.OPS: [b"l" * MAX_LOG_ID, b""],
+    Kind.CHANGES: [9, 7, [["coder", "", [], False, "", "away", "", None]]],
 }
 LIMITS = {(Kind.HELLO, 9), (Kind.ACK, 2)}
 
@@ -341,6 +350,10 @@ def test_a_ttl_is_readable_whatever_the_clock_did(ttl: int | None, read: int | N
 
 
 WIDE = "\U0001f600"
+WORDY = AgentRecord(
+    "a" * MAX_NAME, WIDE * MAX_NAME, (WIDE * MAX_NAME,) * MAX_CAPABILITIES, attached=True, project=WIDE * MAX_NAME,
+    status="s" * MAX_WORD, reach="r" * MAX_WORD, since_ms=MAX_NUMBER,
+)  # fmt: skip
 LONGEST: dict[str, Frame] = {
     "hello": Hello(
         255,
@@ -388,6 +401,7 @@ LONGEST: dict[str, Frame] = {
         (AgentRecord("a" * MAX_NAME, "r" * MAX_NAME, ("c" * MAX_NAME,) * MAX_CAPABILITIES, attached=True),)
         * AGENTS_PER_PAGE,
     ),
+    "changes": Changes(MAX_NUMBER, MAX_NUMBER, (WORDY,) * AGENTS_PER_PAGE),
     "gone": Gone(MAX_NUMBER, CLASSES - 1, MAX_NUMBER, MAX_NUMBER, ID),
     "bye": Bye(WIDE * MAX_CODE, WIDE * MAX_TEXT),
 }
@@ -401,9 +415,45 @@ def test_the_longest_frame_of_each_kind_is_read(name: str) -> None:
 
 
 def test_the_longest_page_of_a_roster_is_read() -> None:
-    agent = AgentRecord("a" * MAX_NAME, WIDE * MAX_NAME, (WIDE * MAX_NAME,) * MAX_CAPABILITIES, attached=True)
-    page = Peers(MAX_NUMBER, 0, 1, (agent,) * AGENTS_PER_PAGE)
+    page = Peers(MAX_NUMBER, 0, 1, (WORDY,) * AGENTS_PER_PAGE)
     assert decode(encode(LINK, page)) == (LINK, page)
+    assert sum(map(len, encode(LINK, page))) < MAX_FRAME
+
+
+def test_an_agent_of_which_less_is_said_is_idle_when_it_is_there_and_else_away() -> None:
+    rows = [["code", "", [], True], ["shell", "", [], False], ["browser", "", [], True, "zmesh"]]
+    _, frame = decode(parts_of(Kind.PEERS, [1, 0, 1, rows]))
+    assert isinstance(frame, Peers)
+    assert [(agent.status, agent.reach, agent.since_ms, agent.project) for agent in frame.agents] == [
+        ("idle", "", None, ""),
+        ("away", "", None, ""),
+        ("idle", "", None, "zmesh"),
+    ]
+
+
+@pytest.mark.parametrize("status", ["dozing", "a", "out-to-lunch"])
+def test_a_status_that_is_not_known_here_is_taken_as_it_is(status: str) -> None:
+    _, frame = decode(parts_of(Kind.CHANGES, [2, 1, [["code", "", [], True, "", status, "carrier-pigeon", None]]]))
+    assert isinstance(frame, Changes)
+    assert (frame.agents[0].status, frame.agents[0].reach) == (status, "carrier-pigeon")
+
+
+@pytest.mark.parametrize("word", ["", "Busy", "busy!", "-", "b\x1b[2J", "busy\n", "x" * (MAX_WORD + 1), "zu tun", 3])
+@pytest.mark.parametrize("place", [5, 6])
+def test_what_is_no_word_is_refused(word: object, place: int) -> None:
+    row = ["code", "", [], True, "", "busy", "program", None]
+    row[place] = word
+    if (word, place) == ("", 6):
+        decode(parts_of(Kind.CHANGES, [2, 1, [row]]))
+    else:
+        assert refused(parts_of(Kind.CHANGES, [2, 1, [row]])) == "bad-field"
+
+
+@pytest.mark.parametrize(("said", "sent"), [(-5, 0), (MAX_NUMBER + 5, MAX_NUMBER), (7, 7), (None, None)])
+def test_how_long_nobody_was_there_can_always_be_read(said: int | None, sent: int | None) -> None:
+    _, frame = decode(encode(LINK, Changes(2, 1, (AgentRecord("code", since_ms=said),))))
+    assert isinstance(frame, Changes)
+    assert frame.agents[0].since_ms == sent
 
 
 def test_the_pages_suffice_for_the_largest_roster() -> None:
@@ -489,13 +539,16 @@ ROWS: list[tuple[Kind, Path_]] = [
     (Kind.OUTCOME, (2, 0)),
     *[(Kind.PING, path) for path in [(1,), (2,)]],
     (Kind.PEERS, (3, 0)),
+    (Kind.CHANGES, (2, 0)),
 ]
+LEAST = {Kind.PEERS: 4, Kind.CHANGES: 4}
+"""Rows of which the last fields may be absent."""
 
 
 @pytest.mark.parametrize(("kind", "path"), ROWS)
 def test_a_short_row_is_refused(kind: Kind, path: Path_) -> None:
     [row] = [value for k, p, value in PLACES if (k, p) == (kind, path) and isinstance(value, list)]
-    for count in range(len(row)):
+    for count in range(LEAST.get(kind, len(row))):
         assert refused(parts_of(kind, replaced(kind, path, row[:count]))) == "bad-field"
 
 

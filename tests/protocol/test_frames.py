@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zmesh.protocol import frames
-from zmesh.protocol.frames import AgentRecord, Cursor, Ending, Fate, Frame, Gone, Item, Kind, Unknown
+from zmesh.protocol.frames import AWAY, BUSY, AgentRecord, Cursor, Ending, Fate, Frame, Gone, Item, Kind, Unknown
 
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "PROTOCOL.md"
 CLASSES: dict[str, type] = {
@@ -47,7 +47,13 @@ def test_equal_frames_are_one_frame() -> None:
 
 
 def test_an_agent_has_only_a_name_unless_it_says_more() -> None:
-    assert AgentRecord("a") == AgentRecord("a", "", (), attached=False)
+    assert AgentRecord("a") == AgentRecord("a", "", (), attached=False, project="", status=AWAY, reach="")
+
+
+def test_what_lasts_of_an_agent_is_what_it_says_of_itself() -> None:
+    described = AgentRecord("a", "coder", ("python",), project="zmesh")
+    assert described.lasting == ("coder", ("python",), "zmesh")
+    assert dataclasses.replace(described, attached=True, status=BUSY, reach="push").lasting == described.lasting
 
 
 def table_rows(heading: str) -> list[str]:

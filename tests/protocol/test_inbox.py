@@ -10,8 +10,10 @@ from zmesh.protocol.bounds import (
     MAX_CAPABILITIES,
     MAX_NAME,
 )
-from zmesh.protocol.effects import Attach, Detach, OpenMailbox, Take
+from zmesh.protocol.deadlines import NEVER
+from zmesh.protocol.effects import Attach, Close, Detach, OpenMailbox, SetStatus, Take
 from zmesh.protocol.frames import Data
+from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.states import Received, Sent
 
 # --- mailboxes ---
@@ -101,12 +103,85 @@ def test_who_comes_and_goes_changes_the_roster() -> None:
     world, node = one()
     box = node.core.node.inbox
     world.run(1.0)
-    seen = [(box.changed, box.mailboxes["in"].record.attached)]
+    seen = [(box.roster.due < NEVER, box.mailboxes["in"].attached)]
     for command in (Attach("in", 1), Detach(1, 0.0), Detach(1, 0.0)):
-        box.changed = False
+        box.roster.renew()
         node.core.command(command, world.now)
-        seen.append((box.changed, box.mailboxes["in"].record.attached))
+        seen.append((box.roster.due < NEVER, box.mailboxes["in"].attached))
     assert seen == [(False, False), (True, True), (True, False), (False, False)], "nobody goes twice"
+
+
+def test_when_somebody_was_there_is_kept() -> None:
+    world, node = one()
+    node.command(Attach("in", 1))
+    assert node.disk.snapshot().mailboxes[0].seen is None
+    world.now += 5.0
+    node.command(Detach(1, 0.0))
+    left = world.now
+    assert node.disk.snapshot().mailboxes[0].seen == left
+    node.restart()
+    world.now += 5.0
+    assert node.core.node.inbox.mailboxes["in"].absent == left
+    node.command(OpenMailbox(node.ticket(), "in", "coder", ()))
+    assert node.disk.snapshot().mailboxes[0].seen == left, "to be described differently is not to be there"
+
+
+def test_a_peer_that_closes_writes_down_who_was_there_until_then() -> None:
+    world, node = one()
+    node.open("other")
+    node.command(Attach("in", 1))
+    world.now += 5.0
+    node.command(Close())
+    assert {row.name: row.seen for row in node.disk.snapshot().mailboxes} == {"in": world.now, "other": None}
+
+
+def test_a_mailbox_whose_opening_failed_is_written_as_it_is_by_then() -> None:
+    world, node = one()
+    node.failing = "disk full"
+    node.command(OpenMailbox(node.ticket(), "new", "one", (), "zmesh"))
+    node.failing = ""
+    node.command(Attach("new", 1))
+    world.now += 1.0
+    node.command(Detach(1, 0.0))
+    node.send("new@a", sender="in")
+    assert node.disk.snapshot().mailboxes[-1] == PutMailbox("new", "one", (), "zmesh", world.now)
+
+
+def test_a_holder_says_what_it_is_doing() -> None:
+    _, node = one()
+    mailbox = node.core.node.inbox.mailboxes["in"]
+    node.command(Attach("in", 1, "push"))
+    node.command(SetStatus("in", 1, "busy"))
+    assert (mailbox.record.status, mailbox.record.reach) == ("busy", "push")
+    node.command(SetStatus("in", 1, ""))
+    assert mailbox.record.status == "idle"
+    node.command(SetStatus("in", 1, "away"))
+    node.command(Detach(1, 0.0))
+    node.command(Attach("in", 1))
+    assert mailbox.record.status == "idle", "what it said has gone with it"
+
+
+@pytest.mark.parametrize("status", ["dozing", "Busy", "\x1b[2J"])
+def test_a_status_is_one_of_three(status: str) -> None:
+    _, node = one()
+    node.command(Attach("in", 1))
+    with pytest.raises(ValueError, match="a status is 'idle', 'busy' or 'away', not"):
+        node.command(SetStatus("in", 1, status))
+    with pytest.raises(AddressError, match="open it first"):
+        node.command(SetStatus("out", 1, "busy"))
+
+
+def test_how_it_is_reached_is_a_word() -> None:
+    _, node = one()
+    with pytest.raises(ValueError, match="a word of at most 16 letters"):
+        node.command(Attach("in", 1, "two words"))
+    assert not node.core.node.inbox.mailboxes["in"].attached
+
+
+def test_a_project_that_a_roster_cannot_carry_is_refused() -> None:
+    _, node = one()
+    with pytest.raises(ValueError, match="a project is a text of at most 63 printable characters"):
+        node.command(OpenMailbox(2, "other", "", (), "x" * 64))
 
 
 # --- arrival ---

@@ -8,11 +8,14 @@ import pytest
 from tests.protocol.pair import DEVICE, Node, World, losing, two
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, STORE_RETRY, WINDOW_MESSAGES
 from zmesh.protocol.codec import MAGIC, encode
+from zmesh.protocol.effects import Attach, Close, SetStatus
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import (
     Ack,
+    AgentRecord,
     Bye,
     Cancel,
+    Changes,
     Data,
     Ending,
     Fate,
@@ -447,3 +450,114 @@ def test_what_a_peer_says_forges_no_line_in_the_log() -> None:
     world.inject(b, [frame], a.device, a.store)
     assert b.remote(a).trouble == "all is well?CRITICAL zmesh.peer all is lost ?[2J?"
     assert all(character.isprintable() for notice in b.notices for character in notice.text)
+
+
+# --- changes of a roster ----------------------------------------------------------------------------------------------
+
+
+def test_what_has_changed_is_taken_by_who_has_the_base_or_something_younger() -> None:
+    world, a, b = two()
+    remote = b.remote(a)
+    say(world, a, b, Peers(7, 0, 1, (AgentRecord("me"),)))
+    say(world, a, b, Changes(9, 7, (AgentRecord("code"),)))
+    say(world, a, b, Changes(12, 8, (AgentRecord("me", attached=True, status="busy"),)))
+    assert (remote.roster_fresh, set(remote.roster.agents), remote.roster.agents["me"].status) == (
+        12, {"me", "code"}, "busy",
+    )  # fmt: skip
+    acks = [frame.roster for frame in world.frames(Ack, "b") if isinstance(frame, Ack)]
+    assert acks[-3:] == [7, 9, 12]
+
+
+@pytest.mark.parametrize(("version", "base"), [(9, 8), (7, 6), (6, 5), (9, 9)])
+def test_what_does_not_follow_on_is_ignored_and_the_answer_says_so(version: int, base: int) -> None:
+    world, a, b = two()
+    remote = b.remote(a)
+    say(world, a, b, Peers(7, 0, 1, (AgentRecord("me"),)))
+    acks = len(world.frames(Ack, "b"))
+    say(world, a, b, Changes(version, base, (AgentRecord("code"),)))
+    assert (remote.roster_fresh, set(remote.roster.agents)) == (7, {"me"})
+    told = [frame.roster for frame in world.frames(Ack, "b")[acks:] if isinstance(frame, Ack)]
+    assert told == [7]
+
+
+def test_nothing_follows_on_a_roster_of_another_link() -> None:
+    world, a, b = two()
+    remote = b.remote(a)
+    remote.roster_fresh = 0  # as `new_link` leaves it
+    say(world, a, b, Changes(9, 2, (AgentRecord("code"),)))
+    assert "code" not in remote.roster.agents
+
+
+def test_a_roster_that_would_grow_too_large_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, a, b = two()
+    monkeypatch.setattr("zmesh.protocol.remote.MAX_AGENTS", 1)
+    fresh = b.remote(a).roster_fresh
+    say(world, a, b, Changes(99, fresh, (AgentRecord("code"),)))
+    assert (b.remote(a).roster_fresh, set(b.remote(a).roster.agents)) == (fresh, {"me"})
+
+
+def test_changes_that_are_lost_are_made_up_for_within_a_second() -> None:
+    world, a, b = two()
+    world.drop.append(losing(Changes, a))
+    a.command(Attach("me", 1))
+    world.run(1.0)
+    assert b.remote(a).roster.agents["me"].attached
+    assert a.remote(b).roster_known == a.remote(b).roster_sent
+
+
+def test_who_does_not_know_changes_gets_rosters() -> None:
+    """A peer of an older version skips the kind: the roster comes with a PING."""
+    world, a, b = two()
+    world.drop.append(losing(Changes, a))
+    for number in range(3):
+        a.open(f"new{number}")
+        world.run(1.0)
+        assert f"new{number}" in b.remote(a).roster.agents
+
+
+def test_the_latest_ack_says_what_they_know() -> None:
+    world, a, b = two()
+    remote = a.remote(b)
+    version = remote.roster_sent
+    seen = []
+    for claim in (version - 1, version, version + 1, 0):
+        say(world, b, a, Ack(1, (0,) * 5, (1024,) * 5, (), (), 0, claim))
+        seen.append(remote.roster_known)
+    assert seen == [version - 1, version, version, 0]
+    world.run(1.0)
+    assert remote.roster_known == version
+
+
+def test_a_status_is_no_reason_to_write_or_to_look_addresses_up_again() -> None:
+    world, a, b = two()
+    a.command(Attach("me", 1))
+    world.run(1.0)
+    commits: list[Persist] = []
+    commit = b.commit
+    b.commit = lambda effect: (commits.append(effect), commit(effect))[1]  # type: ignore[func-returns-value,method-assign]
+    found, changes = b.core.node.find("me"), b.core.node.changes
+    a.command(SetStatus("me", 1, "busy"))
+    world.run(1.0)
+    assert b.remote(a).roster.agents["me"].status == "busy"
+    assert b.core.node.find("me") is found
+    assert b.core.node.changes > changes, "but whoever watches is told"
+    assert commits == []
+
+
+def test_who_says_goodbye_is_known_to_be_gone() -> None:
+    world, a, b = two()
+    assert not b.remote(a).closed
+    a.command(Close())
+    world.settle()
+    assert b.remote(a).closed
+    a.restart()
+    world.meet(a, b)
+    world.run(3.0)
+    assert b.remote(a).up
+    assert not b.remote(a).closed
+
+
+def test_who_hangs_up_for_another_reason_may_be_there() -> None:
+    world, a, b = two()
+    say(world, a, b, Bye("ack-beyond", ""))
+    assert not b.remote(a).closed

@@ -14,7 +14,7 @@ unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 
 
 def make(name: str = "code") -> Mailbox:
-    return Mailbox(PutMailbox(name, "coder", ("python", "rust")))
+    return Mailbox(PutMailbox(name, "coder", ("python", "rust"), "zmesh"))
 
 
 def message(row: int, klass: int) -> InMessage:
@@ -36,13 +36,59 @@ def test_it_begins_empty() -> None:
 
 def test_the_roster_says_what_it_is_and_whether_somebody_is_there() -> None:
     mailbox = make()
-    assert mailbox.record == AgentRecord("code", "coder", ("python", "rust"), attached=False)
+    assert mailbox.record == AgentRecord("code", "coder", ("python", "rust"), attached=False, project="zmesh")
     one, other = hold(mailbox, 1), hold(mailbox, 2)
     assert mailbox.record.attached
     one.here = False
     assert mailbox.record.attached  # the other is
     other.here = False
     assert not mailbox.record.attached
+
+
+def test_it_is_busy_while_somebody_who_is_there_has_a_message() -> None:
+    mailbox = make()
+    one, other = hold(mailbox, 1), hold(mailbox, 2)
+    seen = [mailbox.record.status]
+    other.leases[1] = message(1, 0)
+    seen.append(mailbox.record.status)
+    other.here = False
+    seen.append(mailbox.record.status)
+    one.here = False
+    seen.append(mailbox.record.status)
+    assert seen == ["idle", "busy", "idle", "away"]
+
+
+def test_the_latest_word_of_those_who_are_there_wins() -> None:
+    mailbox = make()
+    one, other = hold(mailbox, 1), hold(mailbox, 2)
+    one.leases[1] = message(1, 0)
+    seen = []
+    for ident, word in [(1, "idle"), (2, "away"), (1, "busy"), (1, ""), (2, ""), (3, "away")]:
+        mailbox.say(ident, word)
+        seen.append(mailbox.record.status)
+    assert seen == ["idle", "away", "busy", "away", "busy", "busy"], "a stranger has no word"
+    other.here = False
+    mailbox.say(2, "away")
+    assert mailbox.record.status == "busy", "nor has who is gone"
+
+
+def test_it_is_reached_as_who_came_last() -> None:
+    mailbox = make()
+    assert mailbox.record.reach == ""
+    mailbox.holders[1] = Holder(1, mailbox)
+    mailbox.holders[2] = Holder(2, mailbox, "push")
+    assert mailbox.record.reach == "push"
+    mailbox.holders[2].here = False
+    assert mailbox.record.reach == "program"
+
+
+def test_since_when_nobody_is_there() -> None:
+    mailbox = make()
+    assert (mailbox.absent, mailbox.row(9.0).seen) == (None, None)
+    one = hold(mailbox, 1)
+    assert (mailbox.absent, mailbox.row(9.0)) == (None, PutMailbox("code", "coder", ("python", "rust"), "zmesh", 9.0))
+    one.here, mailbox.seen = False, 5.0
+    assert (mailbox.absent, mailbox.row(9.0).seen) == (5.0, 5.0)
 
 
 def test_who_waits_for_most_is_served_first_and_the_oldest_of_equals() -> None:

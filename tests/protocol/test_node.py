@@ -7,8 +7,8 @@ from tests.stores import store_of
 from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
-from zmesh.protocol.effects import Close, Dial, Hangup, Sighted
-from zmesh.protocol.frames import Outcome, Peers, Ping
+from zmesh.protocol.effects import Close, Dial, Hangup, Persist, Sighted
+from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage
@@ -151,7 +151,7 @@ def test_what_the_link_wants_is_done() -> None:
 
 def test_a_ping_repeats_the_roster_until_it_is_known() -> None:
     world, a, b = two()
-    world.drop.append(losing(Peers, a))
+    world.drop += [losing(Peers, a), losing(Changes, a)]
     a.open("new")
     world.run(1.0)
     assert "new" not in b.remote(a).roster.agents
@@ -159,10 +159,38 @@ def test_a_ping_repeats_the_roster_until_it_is_known() -> None:
     world.run(5.0)
     assert "new" in b.remote(a).roster.agents
     pings = len(world.frames(Ping, "a"))
+    assert world.frames(Changes, "a")
     peers = len(world.frames(Peers, "a"))
     world.run(30.0)
     assert len(world.frames(Ping, "a")) > pings
     assert len(world.frames(Peers, "a")) == peers
+
+
+def test_when_a_store_was_heard_last_is_kept_once_it_is_gone() -> None:
+    world, a, b = two()
+    writes: list[PutPeer] = []
+    commit = a.commit
+
+    def watched(effect: Persist) -> None:
+        writes.extend(op for op in effect.ops if isinstance(op, PutPeer))
+        commit(effect)
+
+    a.commit = watched  # type: ignore[method-assign]
+    world.run(20.0)
+    heard = a.remote(b).link.heard
+    b.kill()
+    world.run(300.0)
+    assert [op.last_seen for op in writes] == [heard], "however often it is dialled in vain"
+    a.restart()
+    assert a.remote(b).link.heard == heard
+
+
+def test_a_store_that_closes_knows_until_when_it_heard_others() -> None:
+    world, a, b = two()
+    world.run(20.0)
+    a.command(Close())
+    (row,) = a.disk.snapshot().peers
+    assert row.last_seen == a.remote(b).link.heard > 1005.0
 
 
 def test_the_log_is_not_filled_by_one_device(monkeypatch: pytest.MonkeyPatch) -> None:

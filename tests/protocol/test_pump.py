@@ -2,7 +2,8 @@
 
 from tests.protocol.pair import losing, two
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, OUTCOMES_PER_FRAME
-from zmesh.protocol.frames import Ack, Data, Outcome, Peers
+from zmesh.protocol.effects import Attach
+from zmesh.protocol.frames import Ack, Changes, Data, Outcome, Peers
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -12,11 +13,12 @@ from zmesh.protocol.states import Sent
 def test_a_long_roster_goes_in_pages_and_not_for_every_change() -> None:
     world, a, b = two()
     before = len(world.frames(Peers, "a"))
-    a.open(*[f"m{n}" for n in range(AGENTS_PER_PAGE)])
+    a.open(*[f"m{n}" for n in range(AGENTS_PER_PAGE + 2)])
     world.run(1.0)
     pages = [f for f in world.frames(Peers, "a")[before:] if isinstance(f, Peers)]
-    assert len(b.remote(a).roster.agents) == AGENTS_PER_PAGE + 1
-    assert len(pages) <= 3
+    assert len(b.remote(a).roster.agents) == AGENTS_PER_PAGE + 3
+    assert len(pages) == 2
+    assert len(world.frames(Changes, "a")) == 1, "the first one was told at once"
     assert pages[-1].page == pages[-1].pages - 1 == 1
 
 
@@ -28,6 +30,21 @@ def test_a_roster_is_not_sent_where_nobody_listens() -> None:
     a.open("new")
     world.run(1.0)
     assert len(world.frames(Peers, "a")) == before
+    assert not world.frames(Changes, "a")
+
+
+def test_one_change_among_many_agents_travels_alone() -> None:
+    world, a, b = two()
+    a.open(*[f"m{n}" for n in range(1000)])
+    world.run(1.0)
+    before = len(world.log)
+    a.command(Attach("m500", 1))
+    world.run(1.0)
+    told = [frame for name, _, frame in world.log[before:] if name == "a" and isinstance(frame, Peers | Changes)]
+    assert [type(frame) for frame in told] == [Changes]
+    assert [agent.name for agent in told[0].agents] == ["m500"]
+    assert b.remote(a).roster.agents["m500"].status == "idle"
+    assert len(b.remote(a).roster.agents) == 1001
 
 
 # --- the end of a turn ---

@@ -1,10 +1,14 @@
 """What is known of one other store, and what is due to it."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.protocol.pair import DEVICE, SeededEntropy
+from zmesh.protocol import remote as module
 from zmesh.protocol.bounds import (
     CLASSES,
     ENDINGS_PER_ACK,
@@ -14,12 +18,12 @@ from zmesh.protocol.bounds import (
     NO_ID,
     WINDOW_MESSAGES,
 )
-from zmesh.protocol.frames import Ack, AgentRecord, Cursor, Ending, Fate, Outcome, Peers, Ping
+from zmesh.protocol.frames import Ack, AgentRecord, Changes, Cursor, Ending, Fate, Outcome, Peers, Ping
 from zmesh.protocol.journal import InStreamRow, OutRow, OutStreamRow, PutEnding, PutOutcome, PutPeer
 from zmesh.protocol.messages import OutMessage
 from zmesh.protocol.out_stream import ITEM_OVERHEAD
 from zmesh.protocol.priority import Priority
-from zmesh.protocol.remote import Remote, Roster
+from zmesh.protocol.remote import News, Remote, Roster
 from zmesh.protocol.states import Sent
 
 STORE = b"r" * 16
@@ -60,32 +64,106 @@ def load(remote: Remote, klass: int, count: int, size: int = 10) -> None:
 
 
 def test_a_roster_of_one_page_counts_at_once() -> None:
-    roster = Roster(0, ())
-    assert roster.page(Peers(3, 0, 1, (CODE,)))
+    roster = Roster(0, (), NOW)
+    assert roster.page(Peers(3, 0, 1, (CODE,)), NOW)
     assert (roster.version, roster.agents) == (3, {"code": CODE})
 
 
 def test_a_roster_counts_only_when_all_its_pages_are_there() -> None:
-    roster = Roster(2, [SHELL])
-    assert not roster.page(Peers(3, 1, 2, (CODE,)))
-    assert not roster.page(Peers(3, 1, 2, (CODE,)))  # the same again is no second page
+    roster = Roster(2, [SHELL], NOW)
+    assert not roster.page(Peers(3, 1, 2, (CODE,)), NOW)
+    assert not roster.page(Peers(3, 1, 2, (CODE,)), NOW)  # the same again is no second page
     assert (roster.version, roster.agents) == (2, {"shell": SHELL})
-    assert roster.page(Peers(3, 0, 2, (BROWSER,)))
+    assert roster.page(Peers(3, 0, 2, (BROWSER,)), NOW)
     assert (roster.version, roster.agents) == (3, {"code": CODE, "browser": BROWSER})
 
 
 def test_pages_of_two_versions_are_never_mixed() -> None:
-    roster = Roster(0, ())
-    assert not roster.page(Peers(3, 0, 2, (SHELL,)))
-    assert not roster.page(Peers(4, 1, 2, (CODE,)))
-    assert roster.page(Peers(4, 0, 2, (BROWSER,)))
+    roster = Roster(0, (), NOW)
+    assert not roster.page(Peers(3, 0, 2, (SHELL,)), NOW)
+    assert not roster.page(Peers(4, 1, 2, (CODE,)), NOW)
+    assert roster.page(Peers(4, 0, 2, (BROWSER,)), NOW)
     assert roster.agents == {"code": CODE, "browser": BROWSER}
 
 
 def test_a_new_roster_replaces_the_old_one_even_with_a_lower_version() -> None:
-    roster = Roster(9, [SHELL])  # its peer has restarted and counts from the beginning
-    assert roster.page(Peers(1, 0, 1, (CODE,)))
+    roster = Roster(9, [SHELL], NOW)  # its peer has restarted and counts from the beginning
+    assert roster.page(Peers(1, 0, 1, (CODE,)), NOW)
     assert (roster.version, roster.agents) == (1, {"code": CODE})
+
+
+def test_what_is_new_is_put_into_the_roster_that_is_there() -> None:
+    roster = Roster(0, (), NOW)
+    roster.page(Peers(3, 0, 1, (CODE, BROWSER)), NOW)
+    agents = roster.agents
+    busy = replace(CODE, attached=True, status="busy")
+    assert roster.change(Changes(5, 3, (busy, SHELL)), NOW) == News(names=True, lasting=True, attached=True, any=True)
+    assert (roster.version, roster.agents) == (5, {"code": busy, "browser": BROWSER, "shell": SHELL})
+    assert roster.agents is agents, "whoever looks at it sees the new one"
+
+
+@pytest.mark.parametrize(
+    ("changes", "news"),
+    [
+        ({}, News(names=False, lasting=False, attached=False, any=False)),
+        ({"status": "busy"}, News(names=False, lasting=False, attached=False, any=True)),
+        ({"reach": "push"}, News(names=False, lasting=False, attached=False, any=True)),
+        ({"attached": True}, News(names=False, lasting=False, attached=True, any=True)),
+        ({"role": "coder"}, News(names=False, lasting=True, attached=False, any=True)),
+        ({"project": "zmesh"}, News(names=False, lasting=True, attached=False, any=True)),
+        ({"name": "other"}, News(names=True, lasting=True, attached=True, any=True)),
+    ],
+)
+def test_it_says_how_far_what_is_new_goes(changes: dict[str, Any], news: News) -> None:
+    agent = replace(CODE, **changes)
+    assert Roster(1, [CODE], NOW).page(Peers(2, 0, 1, (agent,)), NOW) == news
+    roster = Roster(1, [CODE], NOW)
+    roster.page(Peers(2, 0, 1, (CODE, BROWSER)), NOW)
+    assert roster.change(Changes(3, 2, (agent,)), NOW) == news
+
+
+def test_a_mailbox_that_is_gone_is_news() -> None:
+    news = Roster(1, [CODE, SHELL], NOW).page(Peers(2, 0, 1, (CODE,)), NOW)
+    assert news == News(names=True, lasting=True, attached=True, any=True)
+
+
+def test_the_first_roster_is_kept_even_when_it_is_empty() -> None:
+    news = Roster(0, (), NOW).page(Peers(1, 0, 1, ()), NOW)
+    assert news == News(names=False, lasting=True, attached=False, any=False)
+
+
+def test_it_does_not_grow_beyond_what_a_store_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_AGENTS", 2)
+    roster = Roster(1, [CODE, SHELL], NOW)
+    assert roster.change(Changes(2, 1, (BROWSER,)), NOW) is None
+    assert (roster.version, set(roster.agents)) == (1, {"code", "shell"})
+    assert roster.change(Changes(2, 1, (replace(CODE, role="coder"),)), NOW) is not None
+
+
+def test_when_somebody_was_seen_is_told_by_our_clock_alone() -> None:
+    roster = Roster(0, (), NOW)
+    roster.page(Peers(1, 0, 1, (replace(CODE, since_ms=3000), SHELL, replace(BROWSER, attached=True))), NOW)
+    assert roster.seen == {"code": NOW - 3.0}
+    assert roster.agents["code"] == CODE, "two of one version do not differ by when they were sent"
+    roster.change(Changes(2, 1, (replace(CODE, attached=True), replace(BROWSER, since_ms=0))), NOW + 5)
+    assert roster.seen == {"browser": NOW + 5}
+    roster.page(Peers(3, 0, 1, (CODE,)), NOW)
+    assert roster.seen == {}
+
+
+def test_what_lasts_is_kept_with_when_somebody_was_seen() -> None:
+    there = AgentRecord("code", "coder", ("python",), attached=True, project="zmesh", status="busy", reach="push")
+    roster = Roster(0, (), NOW)
+    roster.page(Peers(1, 0, 1, (there, replace(SHELL, since_ms=3000), BROWSER)), NOW)
+    kept = roster.lasting(NOW + 2)
+    assert kept == (
+        AgentRecord("code", "coder", ("python",), project="zmesh", since_ms=0),
+        replace(SHELL, since_ms=5000),
+        BROWSER,
+    )
+    again = Roster(1, kept, NOW + 2)
+    assert again.seen == {"code": NOW + 2, "shell": NOW - 3}
+    assert Roster(1, roster.lasting(NOW - 10), NOW).seen["shell"] == NOW, "never in the future"
 
 
 # --- restoring --------------------------------------------------------------------------------------------------------
@@ -106,14 +184,17 @@ def test_it_goes_on_with_what_the_store_kept() -> None:
     assert (remote.source_epoch, remote.ins[2].cursor, remote.ins[0].cursor) == (5, 3, 0)
     assert remote.outcomes.base == 4
     assert remote.ack(NOW).endings == (Ending(2, 1, "skipped", ""), Ending(2, 3, "refused", "no"))
-    assert remote.row(NOW) == PutPeer(STORE, "studio", DEVICE, ("tcp://studio:1",), 4, (CODE,), NOW)
+    assert (remote.link.heard, remote.written) == (1.0, 1.0)
+    remote.link.hear(NOW)
+    assert remote.row() == PutPeer(STORE, "studio", DEVICE, ("tcp://studio:1",), 4, (CODE,), NOW)
+    assert remote.written == NOW
 
 
 def test_a_store_known_only_by_its_streams_is_restored_too() -> None:
     remote = make()
     remote.restore(None, [], [], [], [])
     assert (remote.epoch, remote.source_epoch, remote.link.endpoints, remote.roster.agents) == (1, 0, (), {})
-    assert remote.row(NOW) == PutPeer(STORE, "studio", DEVICE, (), 0, (), NOW)
+    assert remote.row() == PutPeer(STORE, "studio", DEVICE, (), 0, (), NOW)
 
 
 # --- the window -------------------------------------------------------------------------------------------------------
@@ -171,8 +252,9 @@ def test_it_is_up_when_its_link_is() -> None:
 def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
     remote = make()
     remote.heard.accept(Outcome(1, 1, (Fate("handled", "", (ident(1),)),)))
-    remote.heard.saved, remote.roster_fresh = 1, 7
+    remote.heard.saved, remote.roster_fresh, remote.closed = 1, 7, True
     remote.new_link()
+    assert not remote.closed
     ack = remote.ack(NOW)
     assert (ack.outcomes, ack.roster, remote.heard.seen) == (0, 0, 0)
 
@@ -180,10 +262,10 @@ def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
 def test_pages_of_two_links_are_never_mixed() -> None:
     """A process that starts again counts its versions from the beginning: an old page may have the same one."""
     remote = make()
-    assert not remote.roster.page(Peers(2, 0, 2, (SHELL,)))
+    assert not remote.roster.page(Peers(2, 0, 2, (SHELL,)), NOW)
     remote.new_link()
-    assert not remote.roster.page(Peers(2, 1, 2, (CODE,)))
-    assert remote.roster.page(Peers(2, 0, 2, (BROWSER,)))
+    assert not remote.roster.page(Peers(2, 1, 2, (CODE,)), NOW)
+    assert remote.roster.page(Peers(2, 0, 2, (BROWSER,)), NOW)
     assert remote.roster.agents == {"code": CODE, "browser": BROWSER}
 
 

@@ -12,6 +12,9 @@ from zmesh.errors import StoreError
 from zmesh.peer.connection import Connection, Row, SqliteConnection, sqlite_connect
 from zmesh.peer.schema import APPLICATION_ID, INCREMENTAL, MIGRATIONS, configure, migrate, pragma
 from zmesh.peer.sqlite_store import SqliteStore
+from zmesh.peer.store_reader import read_snapshot
+from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.journal import PutMailbox
 
 
 def opened(path: Path) -> Connection:
@@ -110,6 +113,26 @@ def test_version_1_is_as_it_was_released(tmp_path: Path) -> None:
         "peer": "store name device endpoints roster agents last_seen",
         "audit": "entry at kind text",
     }
+
+
+def test_version_2_keeps_mailboxes_and_what_was_known_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    connection = opened(path)
+    migrate(connection, path, MIGRATIONS[:1])
+    connection.execute("INSERT INTO mailbox VALUES ('code', 'coder', '[\"python\"]')")
+    old = '[["browser", "gr\\u00f6\u00dfer", ["search", "\\"read\\""], true], ["archive", "", [], false]]'
+    for store, agents in ((b"A" * 16, old), (b"B" * 16, "[]")):
+        row = (store, "studio", "device", "[]", 7, agents, 5.0)
+        connection.execute("INSERT INTO peer VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    migrate(connection, path, MIGRATIONS[:2])
+    snapshot = read_snapshot(connection, b"S" * 16)
+    connection.close()
+    assert snapshot.mailboxes == (PutMailbox("code", "coder", ("python",), "", None),)
+    assert [peer.agents for peer in snapshot.peers] == [
+        (AgentRecord("browser", "gr\u00f6\u00dfer", ("search", '"read"')), AgentRecord("archive")),
+        (),
+    ]
+    assert snapshot.peers[0].roster == 7
 
 
 def test_garbage_is_not_a_store_and_is_left_alone(tmp_path: Path) -> None:

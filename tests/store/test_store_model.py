@@ -55,7 +55,11 @@ endings = st.sampled_from([state for state in Sent if state not in SENDER_LIVE])
 live = st.sampled_from([Sent.WAITING, Sent.QUEUED])
 anything = endings | live | st.just(Sent.EXPIRING)
 name_lists = st.lists(names, max_size=2).map(tuple)
-agents = st.lists(st.builds(AgentRecord, names, texts, name_lists, st.booleans()), max_size=2).map(tuple)
+# What lasts of an agent is kept, and for how long nobody was there.
+agents = st.lists(
+    st.builds(AgentRecord, names, texts, name_lists, project=texts, since_ms=st.none() | st.integers(0, 1 << 40)),
+    max_size=2,
+).map(tuple)
 spans = st.tuples(numbers, numbers).map(sorted)
 
 
@@ -80,7 +84,7 @@ others = st.one_of(
     st.builds(DropEndings, stores, klasses, numbers),
     st.builds(PutOutcome, numbers, stores, idents, codes, texts),
     st.builds(DropOutcomes, stores, numbers),
-    st.builds(PutMailbox, names, texts, name_lists),
+    st.builds(PutMailbox, names, texts, name_lists, texts, st.none() | times),
     st.builds(PutPeer, stores, names, devices, name_lists, numbers, agents, times),
     st.builds(DropPeer, stores),
     st.builds(PutAudit, times, codes, texts),

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from zmesh.errors import LeaseLost, MeshError, StoreError, UnknownAgent, UnknownMessage
 from zmesh.peer.arguments import (
     PriorityName,
+    StatusName,
     brief,
     checked_address,
     checked_count,
     checked_id,
     checked_id_or_none,
     checked_priority,
+    checked_status,
     checked_type,
 )
 from zmesh.peer.body import pack_body
@@ -24,7 +26,7 @@ from zmesh.peer.message import TIME_BYTES, Message
 from zmesh.peer.question import Questions
 from zmesh.peer.receipt import Receipt
 from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
-from zmesh.protocol.effects import Attach, Delivery, Detach, Nack, Send, Settled, Take, Untake
+from zmesh.protocol.effects import Attach, Delivery, Detach, Nack, Send, SetStatus, Settled, Take, Untake
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -52,6 +54,7 @@ class Agent:
         self._store = store
         self._holder = driver.number()
         self._attached = False
+        self._said = ""
         self._detached = 0  # times
         self._takers = 0  # inbox loops and polls that are under way
         self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
@@ -327,10 +330,29 @@ class Agent:
         while self._waiting:
             self._wake(None)
 
+    async def status(self, status: StatusName | None) -> None:
+        """Say what this agent is doing: others see it in the roster, within a second.
+
+        Without a word an agent is seen as `busy` while it has taken messages and not finished them, else as `idle`.
+        What it says wins over that for as long as it is attached. An agent that is not attached is `away`, and its
+        word counts again when it comes back.
+
+        Args:
+            status: `idle`, `busy` or `away`; None for what is seen.
+
+        Raises:
+            ValueError: It is none of these.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+        """
+        self._said = checked_status(status)
+        self.driver.tell(SetStatus(self.name, self._holder, self._said))
+
     def _attach(self) -> None:
         if not self._attached:
             self.driver.consume(self._holder, self._deliver)
             self.driver.tell(Attach(self.name, self._holder))
+            if self._said:
+                self.driver.tell(SetStatus(self.name, self._holder, self._said))
             self._attached = True
 
     def _deliver(self, delivery: Delivery) -> None:

@@ -17,6 +17,9 @@ from zmesh.protocol.priority import Priority
 PriorityName = Literal["critical", "high", "normal", "low", "bulk"]
 """The five priorities, the most urgent first."""
 
+StatusName = Literal["idle", "busy", "away"]
+"""What an agent can say of itself."""
+
 PRIORITY_NAMES: Final[dict[Priority, PriorityName]] = {Priority.parse(name): name for name in get_args(PriorityName)}
 
 SHOWN: Final = 60  # characters of a value that an error shows
@@ -146,17 +149,29 @@ def checked_delay(delay: object) -> float | None:
     return float(delay)
 
 
-def checked_role(role: object) -> str:
-    """Return the role of an agent; empty for none.
+def checked_role(role: object, what: str = "role") -> str:
+    """Return the role of an agent, or its project; empty for none.
 
     Raises:
-        TypeError, ValueError: It is no role.
+        TypeError, ValueError: It is none.
     """
     if not isinstance(role, str):
-        raise TypeError(f"a role is a text, not {brief(role)}")
+        raise TypeError(f"a {what} is a text, not {brief(role)}")
     if role and not is_type(role):
-        raise ValueError(f"a role is a text of at most {MAX_NAME} printable characters, not {brief(role)}")
+        raise ValueError(f"a {what} is a text of at most {MAX_NAME} printable characters, not {brief(role)}")
     return role
+
+
+def checked_status(status: object) -> str:
+    """Return the status of an agent; empty for None.
+
+    Raises:
+        ValueError: It is none of the three.
+    """
+    if status is None or (isinstance(status, str) and status in get_args(StatusName)):
+        return status or ""
+    names = ", ".join(get_args(StatusName))
+    raise ValueError(f"no status is called {brief(status)}; choose one of {names}, or None for what is seen")
 
 
 def checked_capabilities(capabilities: Iterable[Any]) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ DROP_OUTCOMES: Final = CommandView(
     ("dest", "upto"),
     "DELETE FROM outcome WHERE dest = NEW.dest AND number <= NEW.upto;",
 )
-PUT_MAILBOX: Final = _replace("mailbox", "name", "role", "capabilities")
+PUT_MAILBOX: Final = _replace("mailbox", "name", "role", "capabilities", "project", "seen")
 PUT_PEER: Final = _replace("peer", "store", "name", "device", "endpoints", "roster", "agents", "last_seen")
 DROP_PEER: Final = CommandView(
     "drop_peer",

@@ -161,6 +161,10 @@ class Driver:
             raise self._fault
         self.place.check_loop()
 
+    def now(self) -> float:
+        """Return the time on the store's clock, in seconds."""
+        return self._clock.now()
+
     def number(self) -> int:
         """Return a new ticket or holder number."""
         self._numbers += 1

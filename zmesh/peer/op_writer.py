@@ -311,10 +311,11 @@ class OpWriter:
         self._in_streams[op.source, op.klass] = op
 
     def _put_mailbox(self, op: PutMailbox) -> None:
-        self._change(self._rest, PUT_MAILBOX, (op.name, op.role, json.dumps(op.capabilities)), _EVERY_ROW)
+        values = (op.name, op.role, json.dumps(op.capabilities), op.project, op.seen)
+        self._change(self._rest, PUT_MAILBOX, values, _EVERY_ROW)
 
     def _put_peer(self, op: PutPeer) -> None:
-        agents = json.dumps([(agent.name, agent.role, agent.capabilities, agent.attached) for agent in op.agents])
+        agents = json.dumps([(agent.name, *agent.lasting, agent.since_ms) for agent in op.agents])
         values = (op.store, op.name, op.device, json.dumps(op.endpoints), op.roster, agents, op.last_seen)
         self._change(self._rest, PUT_PEER, values, _EVERY_ROW)
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
+from zmesh.peer.roster import AgentInfo, last_heard, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
@@ -46,6 +47,8 @@ class PeerInfo:
         agents: Its mailboxes.
         queued: Messages from here that it has not stored yet.
         trouble: Why it cannot be reached, in words; empty when nothing is known against it.
+        heard: Seconds since it was last heard, None for never. While it is linked it is heard every few seconds; after
+            a crash of this peer it may have been heard later than this says.
     """
 
     name: str
@@ -54,6 +57,7 @@ class PeerInfo:
     agents: tuple[str, ...]
     queued: int
     trouble: str
+    heard: float | None = field(default=None, compare=False)
 
 
 class Peer:
@@ -210,17 +214,25 @@ class Peer:
 
     # --- agents ---
 
-    async def agent(self, name: str, *, role: str | None = None, capabilities: Iterable[str] | None = None) -> Agent:
+    async def agent(
+        self,
+        name: str,
+        *,
+        role: str | None = None,
+        capabilities: Iterable[str] | None = None,
+        project: str | None = None,
+    ) -> Agent:
         """Return the agent of that name, with its mailbox; the mailbox stays when the agent is gone.
 
         Args:
             name: As in an address.
             role: What it is for; others can see it. None for what it was.
             capabilities: What it can do; others can see them. None for what they were.
+            project: What it works on, a short label; others can see it. None for what it was.
 
         Raises:
             AddressError: The name breaks the grammar.
-            TypeError, ValueError: The role or the capabilities are none.
+            TypeError, ValueError: The role, the capabilities or the project are none.
             MeshFull: The peer has too many mailboxes.
             PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
             StoreError: The mailbox could not be written to disk.
@@ -234,7 +246,10 @@ class Peer:
             role = mailbox.role if mailbox else ""
         if capabilities is None:
             capabilities = mailbox.capabilities if mailbox else ()
-        command = OpenMailbox(ticket, name, checked_role(role), checked_capabilities(capabilities))
+        if project is None:
+            project = mailbox.project if mailbox else ""
+        words = checked_role(role), checked_capabilities(capabilities), checked_role(project, "project")
+        command = OpenMailbox(ticket, name, *words)
         opened = driver.submit(ticket, command)
         # Attached before the commit: the roster shows the mailbox and its holder at once.
         agent = self._agents.get(name) or Agent(name, self.name, driver, store)
@@ -337,6 +352,7 @@ class Peer:
         """
         driver = self.driver
         driver.place.check_loop()
+        now = driver.now()
         infos = [
             PeerInfo(
                 remote.name,
@@ -345,10 +361,24 @@ class Peer:
                 tuple(sorted(remote.roster.agents)),
                 remote.queued,
                 "" if remote.up else remote.trouble or driver.link.trouble(remote.store) or "",
+                last_heard(remote, now),
             )
             for remote in driver.core.node.remotes.values()
         ]
         return sorted(infos, key=lambda info: (not info.linked, info.name, info.store))
+
+    def agents(self) -> list[AgentInfo]:
+        """Return the agents that are known, here and elsewhere: this peer's own first, then those of linked peers.
+
+        What others say of themselves is right within a second while their peer is linked. What is stale says so: see
+        `AgentInfo.fresh`.
+
+        Raises:
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+        """
+        driver = self.driver
+        driver.place.check_loop()
+        return list_agents(driver.core.node, driver.now())
 
     @property
     def troubles(self) -> tuple[str, ...]:

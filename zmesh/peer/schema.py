@@ -56,7 +56,17 @@ VERSION_1: Final = (
         entry INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL)""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (VERSION_1,)
+VERSION_2: Final = (
+    "ALTER TABLE mailbox ADD COLUMN project TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE mailbox ADD COLUMN seen REAL",
+    # Of each agent: name, role and capabilities stay; whether somebody was there gives way to project and last seen.
+    """UPDATE peer SET agents = (
+        SELECT json_group_array(json_array(
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'), json(json_extract(value, '$[2]')), '', NULL))
+        FROM json_each(peer.agents))""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (VERSION_1, VERSION_2)
 """The statements that lead from version n to n + 1, at index n. Version 0 is an empty file."""
 
 

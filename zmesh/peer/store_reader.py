@@ -143,14 +143,14 @@ def _ins(connection: Connection) -> tuple[InRow, ...]:
     return tuple(InRow(*row) for row in rows)
 
 
-def _mailbox(name: str, role: str, capabilities: str) -> PutMailbox:
-    return PutMailbox(name, role, tuple(json.loads(capabilities)))
+def _mailbox(name: str, role: str, capabilities: str, project: str, seen: float | None) -> PutMailbox:
+    return PutMailbox(name, role, tuple(json.loads(capabilities)), project, seen)
 
 
 def _peer(columns: Row) -> PutPeer:
     store, name, device, endpoints, roster, agents, last_seen = columns
     records = tuple(
-        AgentRecord(agent, role, tuple(capabilities), attached)
-        for agent, role, capabilities, attached in json.loads(agents)
+        AgentRecord(agent, role, tuple(capabilities), project=project, since_ms=since_ms)
+        for agent, role, capabilities, project, since_ms in json.loads(agents)
     )
     return PutPeer(store, name, device, tuple(json.loads(endpoints)), roster, records, last_seen)

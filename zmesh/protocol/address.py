@@ -10,11 +10,12 @@ from base64 import b32encode
 from functools import lru_cache
 
 from zmesh.errors import AddressError
-from zmesh.protocol.bounds import MAX_NAME
+from zmesh.protocol.bounds import MAX_NAME, MAX_WORD
 from zmesh.protocol.record import record
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _STORE = re.compile(r"[a-z2-7]{4,26}\Z")
+_WORD = re.compile(r"[a-z][a-z-]*\Z")
 _RULE = "1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
 
 
@@ -31,6 +32,11 @@ def is_name(text: object) -> bool:
 @lru_cache(4096)  # the same few names come with every message
 def _matches_name(text: str) -> bool:
     return _NAME.match(text) is not None
+
+
+def is_word(text: object) -> bool:
+    """Say whether `text` is a short word such as a status: 1 to 16 of `a-z -`, beginning with a letter."""
+    return isinstance(text, str) and len(text) <= MAX_WORD and _WORD.match(text) is not None
 
 
 def check_name(text: object, what: str = "name") -> str:

@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 16  # arrays within each other: the deepest that is specified
 
 # --- names and texts (hostile until checked) ---
 MAX_NAME: Final = 63  # one DNS label, because peer names appear in mDNS
+MAX_WORD: Final = 16  # a status, or how an agent is reached: one column in a list
 MAX_DEVICE: Final = 64  # a device id is 32 characters; room for its successor
 MAX_TEXT: Final = 200  # reasons in refusals and BYE: a sentence, shown to people
 MAX_CODE: Final = 32  # machine-readable reason
@@ -99,3 +100,7 @@ STORE_RETRY: Final = 0.5  # after a failed commit
 REQUEUE_FIRST: Final = 0.5  # a temporarily refused message is sent again after this; doubles
 REQUEUE_MAX: Final = 30.0
 BYE_REDIAL: Final = 1.0  # a peer that said BYE is not dialled at once, unless it is sighted
+
+# --- the roster (seconds): together they leave time on the wire, for others to know of a change within a second ---
+ROSTER_GAP: Final = 0.2  # between two versions of the roster: short-lived clients come and go in bursts
+STATUS_LASTS: Final = 0.4  # an agent that became busy or idle is looked at again after this: messages are shorter

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgpack
 
-from zmesh.protocol.address import is_name
+from zmesh.protocol.address import is_name, is_word
 from zmesh.protocol.bounds import (
     AGENTS_PER_PAGE,
     BATCH_MESSAGES,
@@ -33,15 +33,19 @@ from zmesh.protocol.bounds import (
     MAX_NAME,
     MAX_TEXT,
     MAX_TTL,
+    MAX_WORD,
     OUTCOMES_PER_FRAME,
     PROTOCOL_MAX,
 )
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import (
+    AWAY,
+    IDLE,
     Ack,
     AgentRecord,
     Bye,
     Cancel,
+    Changes,
     Cursor,
     Data,
     Ending,
@@ -73,6 +77,8 @@ _READABLE_IN_ANY_VERSION: Final = frozenset({Kind.HELLO, Kind.RESET, Kind.BYE})
 _ENDPOINT: Final = re.compile(r"tcp://[^\s/@]+:[0-9]{1,5}")  # others are of a later kind, and ignored
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_AGENT_FIELDS: Final = 4  # of an agent, at least
 
 Fields = list[Any]
 _Encoded = tuple[Kind, tuple[Any, ...]]
@@ -137,8 +143,19 @@ def _encode_outcome(f: Outcome) -> _Encoded:
 
 
 def _encode_peers(f: Peers) -> _Encoded:
-    agents = [(a.name, a.role, a.capabilities, a.attached) for a in f.agents]
-    return Kind.PEERS, (f.version, f.page, f.pages, agents)
+    return Kind.PEERS, (f.version, f.page, f.pages, _agent_rows(f.agents))
+
+
+def _agent_rows(agents: Sequence[AgentRecord]) -> list[tuple[Any, ...]]:
+    return [
+        (a.name, a.role, a.capabilities, a.attached, a.project, a.status, a.reach, _fit_since(a.since_ms))
+        for a in agents
+    ]
+
+
+def _fit_since(since_ms: int | None) -> int | None:
+    """Keep a time readable whatever the store's clock did, as `_fit_ttl`."""
+    return None if since_ms is None else max(0, min(since_ms, MAX_NUMBER))
 
 
 _ENCODERS: Final[dict[type[Any], Callable[[Any], _Encoded]]] = {
@@ -152,6 +169,7 @@ _ENCODERS: Final[dict[type[Any], Callable[[Any], _Encoded]]] = {
     Gone: lambda f: (Kind.GONE, (f.epoch, f.klass, f.first, f.last, f.id)),
     Have: lambda f: (Kind.HAVE, (f.log, f.content)),
     Ops: lambda f: (Kind.OPS, (f.log, f.content)),
+    Changes: lambda f: (Kind.CHANGES, (f.version, f.base, _agent_rows(f.agents))),
     Bye: lambda f: (Kind.BYE, (_fit(f.code, MAX_CODE), _fit(f.text, MAX_TEXT))),
 }
 
@@ -243,6 +261,12 @@ def _flag(value: object, what: str) -> bool:
     if type(value) is not bool:
         raise _bad(f"{what} is neither true nor false")
     return value
+
+
+def _word(value: object, what: str) -> str:
+    if not is_word(value):
+        raise _bad(f"{what} is not a word of at most {MAX_WORD} letters")
+    return str(value)
 
 
 def _name(value: object, what: str) -> str:
@@ -339,14 +363,36 @@ def _decode_ping(f: Fields, _: bytes) -> Ping:
 
 
 def _decode_peers(f: Fields, _: bytes) -> Peers:
-    agents = []
-    for row in _sequence(f[3], "agents", AGENTS_PER_PAGE):
-        name, role, capabilities, attached = _row(row, "agents", 4)
-        words = [_text(c, "a capability", MAX_NAME) for c in _sequence(capabilities, "capabilities", MAX_CAPABILITIES)]
-        role = _text(role, "a role", MAX_NAME)
-        agents.append(AgentRecord(_name(name, "an agent"), role, tuple(words), _flag(attached, "attached")))
+    agents = _agents(f[3])
     pages = _number(f[2], "pages", 1, MAX_AGENTS // AGENTS_PER_PAGE + 1)
-    return Peers(_number(f[0], "version", 1), _number(f[1], "page", 0, pages - 1), pages, tuple(agents))
+    return Peers(_number(f[0], "version", 1), _number(f[1], "page", 0, pages - 1), pages, agents)
+
+
+def _decode_changes(f: Fields, _: bytes) -> Changes:
+    return Changes(_number(f[0], "version", 1), _number(f[1], "base", 1), _agents(f[2]))
+
+
+def _agents(value: object) -> tuple[AgentRecord, ...]:
+    return tuple([_agent(row) for row in _sequence(value, "agents", AGENTS_PER_PAGE)])
+
+
+def _agent(value: object) -> AgentRecord:
+    if not isinstance(value, list) or len(value) < _AGENT_FIELDS:
+        raise _bad(f"an entry of agents has not {_AGENT_FIELDS} fields")
+    absent = ("", IDLE if value[3] is True else AWAY, "", None)  # in place of the later fields, if they are not there
+    row = [*value, *absent[len(value) - _AGENT_FIELDS :]]
+    name, role, capabilities, attached, project, status, reach, since = row[: _AGENT_FIELDS + len(absent)]
+    words = [_text(c, "a capability", MAX_NAME) for c in _sequence(capabilities, "capabilities", MAX_CAPABILITIES)]
+    return AgentRecord(
+        name=_name(name, "an agent"),
+        role=_text(role, "a role", MAX_NAME),
+        capabilities=tuple(words),
+        attached=_flag(attached, "attached"),
+        project=_text(project, "a project", MAX_NAME),
+        status=_word(status, "a status"),
+        reach="" if reach == "" else _word(reach, "a way to reach an agent"),
+        since_ms=None if since is None else _number(since, "a time since"),
+    )
 
 
 def _decode_gone(f: Fields, _: bytes) -> Gone:
@@ -382,9 +428,10 @@ _DECODERS: Final[dict[int, Callable[[Fields, bytes], Frame]]] = {
     Kind.BYE: _decode_bye,
     Kind.HAVE: lambda f, _: Have(*_log(f)),
     Kind.OPS: lambda f, _: Ops(*_log(f)),
+    Kind.CHANGES: _decode_changes,
 }
 _FIELD_COUNT: Final[dict[int, int]] = {
     Kind.HELLO: 10, Kind.RESET: 0, Kind.DATA: 5, Kind.ACK: 7, Kind.OUTCOME: 3, Kind.CANCEL: 1, Kind.PING: 4,
     Kind.PEERS: 4, Kind.GONE: 5, Kind.BYE: 2,
-    Kind.HAVE: 2, Kind.OPS: 2,
+    Kind.HAVE: 2, Kind.OPS: 2, Kind.CHANGES: 3,
 }  # fmt: skip

@@ -36,6 +36,7 @@ from zmesh.protocol.effects import (
     OpenMailbox,
     Path,
     Send,
+    SetStatus,
     Share,
     Sighted,
     Take,
@@ -248,7 +249,7 @@ class Core:
         self.node.placing.land_all(command.name)
 
     def _attach(self, command: Attach) -> None:
-        self.node.inbox.attach(command.mailbox, command.holder)
+        self.node.inbox.attach(command)
         self.node.changed()
 
     def _detach(self, command: Detach) -> None:
@@ -294,8 +295,10 @@ class Core:
             self.node.transmit(remote, command.frame)
 
     def _close(self, _: Close) -> None:
+        self.node.inbox.leave()
         for remote in self.node.remotes.values():
             if remote.up:
+                self.node.remember(remote)  # until now it was heard
                 self.node.transmit(remote, Bye("closing", "the peer is closing"))
             remote.link.bye(self.node.turn.now, delay=NEVER)  # the shell closes the connection when that has gone out
 
@@ -339,6 +342,7 @@ class Core:
         OpenMailbox: _open,
         Attach: _attach,
         Detach: _detach,
+        SetStatus: lambda core, command: core.node.inbox.set_status(command),
         Take: lambda core, command: core.node.inbox.leases.take(command.holder, command.count),
         Untake: lambda core, command: core.node.inbox.leases.untake(command.holder),
         Expect: lambda core, command: core.node.inbox.leases.expect(command.holder, command.id),

@@ -57,14 +57,33 @@ class OpenMailbox:
     name: str
     role: str
     capabilities: tuple[str, ...]
+    project: str = ""
 
 
 @record
 class Attach:
-    """A holder (a process, an agent object) is there for the mailbox; the leases it held before are its own again."""
+    """A holder (a process, an agent object) is there for the mailbox; the leases it held before are its own again.
+
+    Attributes:
+        reach: How it is reached, a word, for the roster.
+    """
 
     mailbox: str
     holder: int
+    reach: str = "program"
+
+
+@record
+class SetStatus:
+    """A holder says what its mailbox is doing; that counts while it is attached.
+
+    Attributes:
+        status: `idle`, `busy` or `away`; empty when it is to be seen from the leases again.
+    """
+
+    mailbox: str
+    holder: int
+    status: str
 
 
 @record
@@ -181,6 +200,7 @@ Command = (
     | OpenMailbox
     | Attach
     | Detach
+    | SetStatus
     | Take
     | Untake
     | Expect

@@ -24,6 +24,7 @@ class Kind(IntEnum):
     BYE = 0x0A
     HAVE = 0x0B
     OPS = 0x0C
+    CHANGES = 0x0D
 
 
 @record
@@ -193,14 +194,38 @@ class Ping:
     roster: int
 
 
+IDLE, BUSY, AWAY = "idle", "busy", "away"  # a later version may know more
+
+
 @record
 class AgentRecord:
-    """One mailbox as its own peer describes it."""
+    """One mailbox as its own peer describes it.
+
+    Attributes:
+        name: The mailbox.
+        role: What it is for, in its owner's words.
+        capabilities: What it can do, in its owner's words.
+        attached: Somebody is there to take messages.
+        project: What it works on, a short label; may be empty.
+        status: A word: `IDLE`, `BUSY`, `AWAY`, or one that is not known here.
+        reach: How whoever is there is reached, a word; empty when nobody is.
+        since_ms: For how long nobody has been there, in milliseconds, when this was sent; None when somebody is, or
+            when that is not known.
+    """
 
     name: str
     role: str = ""
     capabilities: tuple[str, ...] = ()
     attached: bool = False
+    project: str = ""
+    status: str = AWAY
+    reach: str = ""
+    since_ms: int | None = None
+
+    @property
+    def lasting(self) -> tuple[str, tuple[str, ...], str]:
+        """What does not change as programs come and go."""
+        return self.role, self.capabilities, self.project
 
 
 @record
@@ -210,6 +235,21 @@ class Peers:
     version: int
     page: int
     pages: int
+    agents: tuple[AgentRecord, ...]
+
+
+@record
+class Changes:
+    """What is new in the sending store's roster.
+
+    Attributes:
+        version: Of the roster with these changes.
+        base: They are complete for whoever has this version of the roster, or one between the two.
+        agents: The mailboxes that are new or have changed.
+    """
+
+    version: int
+    base: int
     agents: tuple[AgentRecord, ...]
 
 
@@ -268,4 +308,4 @@ class Unknown:
     kind: int
 
 
-Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Have | Ops | Unknown
+Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Have | Ops | Changes | Unknown

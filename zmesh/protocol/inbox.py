@@ -8,15 +8,17 @@ has nothing against.
 from collections.abc import Iterable
 
 from zmesh.errors import AddressError, MeshFull
-from zmesh.protocol.address import is_name
-from zmesh.protocol.bounds import MAX_AGENTS, MAX_CAPABILITIES, MAX_NAME
-from zmesh.protocol.effects import Detach, OpenMailbox, Settled
+from zmesh.protocol.address import is_name, is_word
+from zmesh.protocol.bounds import MAX_AGENTS, MAX_CAPABILITIES, MAX_NAME, MAX_WORD
+from zmesh.protocol.effects import Attach, Detach, OpenMailbox, SetStatus, Settled
 from zmesh.protocol.envelope import Envelope, is_type
+from zmesh.protocol.frames import AWAY, BUSY, IDLE
 from zmesh.protocol.incoming import Incoming, Report
 from zmesh.protocol.journal import InRow, PutIn, PutMailbox
 from zmesh.protocol.leases import Leases
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
+from zmesh.protocol.own_roster import OwnRoster
 from zmesh.protocol.states import Received
 from zmesh.protocol.turn import Turn
 
@@ -30,15 +32,15 @@ class Inbox:
         mailboxes: By name.
         messages: What they hold.
         leases: Who has it.
-        changed: The roster is not what the peers were told.
+        roster: What the others are told of the mailboxes.
     """
 
     def __init__(self, turn: Turn, next_row: int, report: Report) -> None:
         """Begin empty; `restore` fills it."""
         self.messages = Incoming(turn, report)
-        self.leases = Leases(turn, self.messages, report)
+        self.roster = OwnRoster(turn)
+        self.leases = Leases(turn, self.messages, report, self.roster.stir)
         self.mailboxes = self.messages.mailboxes
-        self.changed = True
         self._turn = turn
         self._next_row = next_row
         self._report = report
@@ -48,6 +50,7 @@ class Inbox:
         """Take over what the store kept."""
         for mailbox in mailboxes:
             self.mailboxes[mailbox.name] = Mailbox(mailbox)
+            self.roster.note(self.mailboxes[mailbox.name])
         for row in rows:
             message = InMessage(row)
             self.messages.keep(message)
@@ -60,7 +63,7 @@ class Inbox:
 
         Raises:
             AddressError: The name is none.
-            ValueError: A role or capability is too long, or there are too many.
+            ValueError: A role, project or capability is too long, or there are too many.
             MeshFull: There are too many mailboxes.
         """
         if not is_name(command.name):
@@ -68,20 +71,20 @@ class Inbox:
             raise AddressError(message)
         _check_words(command)
         known = self.mailboxes.get(command.name)
-        row = PutMailbox(command.name, command.role, command.capabilities)
+        row = PutMailbox(command.name, command.role, command.capabilities, command.project)
         if known is None:
             if len(self.mailboxes) >= MAX_AGENTS:
                 message = f"this peer has {MAX_AGENTS} mailboxes already: remove one, or start another peer"
                 raise MeshFull(message)
             # It exists from now on; messages for it commit after it, in order.
-            self.mailboxes[command.name] = Mailbox(row)
-        elif (known.role, known.capabilities) != (row.role, row.capabilities):
-            known.role, known.capabilities = row.role, row.capabilities
+            known = self.mailboxes[command.name] = Mailbox(row)
+        elif known.record.lasting != (row.role, row.capabilities, row.project):
+            known.role, known.capabilities, known.project = row.role, row.capabilities, row.project
         elif row.name not in self._unsaved:
-            self.changed = True
             self._turn.emit(Settled(command.ticket))  # it is there as it is: a full disk is no reason to refuse it
             return
-        self.changed = True
+        row = known.row(self._turn.now)
+        self.roster.note(known)
         self._unsaved[row.name] = row
         self._turn.persist(row)
         self._turn.then(lambda: self._saved(row))
@@ -91,23 +94,56 @@ class Inbox:
         if self._unsaved.get(row.name) is row:
             del self._unsaved[row.name]
 
-    def attach(self, name: str, ident: int) -> None:
+    def attach(self, command: Attach) -> None:
         """A holder is there for a mailbox; what it held before is its own again.
 
         Raises:
             AddressError: There is no such mailbox.
+            ValueError: How it is reached is no word.
         """
+        mailbox = self._opened(command.mailbox)
+        if not is_word(command.reach):
+            message = f"how an agent is reached is a word of at most {MAX_WORD} letters, not {command.reach!r}"
+            raise ValueError(message)
+        self.leases.attach(mailbox, command.holder, command.reach)
+        self.roster.note(mailbox)
+
+    def detach(self, command: Detach) -> None:
+        """A holder is gone; its leases return after the grace."""
+        mailbox = self.leases.detach(command)
+        if mailbox is None:
+            return
+        mailbox.say(command.holder, "")
+        mailbox.seen = self._turn.now
+        self.roster.note(mailbox)
+        self._turn.persist(mailbox.row(self._turn.now))
+
+    def set_status(self, command: SetStatus) -> None:
+        """A holder says what is being done in its mailbox.
+
+        Raises:
+            AddressError: There is no such mailbox.
+            ValueError: The status is none.
+        """
+        mailbox = self._opened(command.mailbox)
+        if command.status not in ("", IDLE, BUSY, AWAY):
+            message = f"a status is {IDLE!r}, {BUSY!r} or {AWAY!r}, not {command.status!r}"
+            raise ValueError(message)
+        mailbox.say(command.holder, command.status)
+        self.roster.note(mailbox)
+
+    def leave(self) -> None:
+        """The peer is closing: write down until when somebody was there."""
+        for mailbox in self.mailboxes.values():
+            if mailbox.attached:
+                self._turn.persist(mailbox.row(self._turn.now))
+
+    def _opened(self, name: str) -> Mailbox:
         mailbox = self.mailboxes.get(name)
         if mailbox is None:
             message = f"there is no mailbox {name!r} here: open it first"
             raise AddressError(message)
-        self.leases.attach(mailbox, ident)
-        self.changed = True
-
-    def detach(self, command: Detach) -> None:
-        """A holder is gone; its leases return after the grace."""
-        if self.leases.detach(command):
-            self.changed = True
+        return mailbox
 
     # --- arrival ---
 
@@ -133,9 +169,8 @@ class Inbox:
         holder = self.leases.claim(message, envelope.reply_to)
         if holder is None:
             self.mailboxes[message.mailbox].arriving += 1
-        unsaved = self._unsaved.get(message.mailbox)
-        if unsaved is not None:
-            self._turn.persist(unsaved)  # the commit that opened it may fail, and this one not
+        if message.mailbox in self._unsaved:  # the commit that opened it may fail, and this one not
+            self._turn.persist(self.mailboxes[message.mailbox].row(self._turn.now))
         put = PutIn(
             message.row, message.id, device, message.source, message.mailbox, message.klass, message.attempts,
             message.due, message.deadline, packed, body,
@@ -185,9 +220,10 @@ class Inbox:
 
 
 def _check_words(command: OpenMailbox) -> None:
-    if command.role and not is_type(command.role):
-        message = f"a role is a text of at most {MAX_NAME} printable characters, not {command.role!r}"
-        raise ValueError(message)
+    for what, text in (("role", command.role), ("project", command.project)):
+        if text and not is_type(text):
+            message = f"a {what} is a text of at most {MAX_NAME} printable characters, not {text!r}"
+            raise ValueError(message)
     if len(command.capabilities) > MAX_CAPABILITIES or not all(map(is_type, command.capabilities)):
         message = f"capabilities are at most {MAX_CAPABILITIES} texts of 1 to {MAX_NAME} printable characters"
         raise ValueError(message)

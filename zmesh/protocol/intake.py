@@ -1,4 +1,4 @@
-"""What the frames on an established link mean: DATA, ACK, OUTCOME, CANCEL, PING, PEERS, GONE, BYE, HAVE, OPS.
+"""What the frames on an established link mean: DATA, ACK, OUTCOME, CANCEL, PING, PEERS, CHANGES, GONE, BYE, HAVE, OPS.
 
 The link has been checked before: the frame comes from the device that owns the store. What the frame claims has not:
 every claim is compared with what we know, and one that cannot be true is a `ProtocolError`, never evidence.
@@ -11,12 +11,12 @@ from zmesh.protocol.bounds import MAX_EPOCH, NO_ID
 from zmesh.protocol.effects import Told
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
-from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
+from zmesh.protocol.frames import Ack, Bye, Cancel, Changes, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
 from zmesh.protocol.guard import Refusal
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import DropEndings, DropOutcomes, InRow, PutEnding
 from zmesh.protocol.node import Node
-from zmesh.protocol.remote import Remote
+from zmesh.protocol.remote import News, Remote
 
 
 def take_in(node: Node, remote: Remote, frame: Any) -> None:
@@ -118,8 +118,8 @@ def _on_ack(node: Node, remote: Remote, frame: Ack) -> None:
         return
     if frame.epoch == remote.epoch:
         _settle(node, remote, frame)
-    if frame.roster == node.roster:
-        remote.roster_known = frame.roster
+    if frame.roster <= remote.roster_sent:
+        remote.roster_known = frame.roster  # a lower one than before says that it was lost
     if remote.outcomes.confirm(frame.outcomes):
         node.turn.persist(DropOutcomes(remote.store, frame.outcomes))
 
@@ -201,16 +201,29 @@ def _on_ping(node: Node, remote: Remote, frame: Ping) -> None:
 
 
 def _on_peers(node: Node, remote: Remote, frame: Peers) -> None:
-    before = remote.roster.agents
-    if not remote.roster.page(frame):
-        return
-    remote.roster_fresh = frame.version
+    news = remote.roster.page(frame, node.turn.now)
+    if news is not None:
+        _take_news(node, remote, news)
+
+
+def _on_changes(node: Node, remote: Remote, frame: Changes) -> None:
+    remote.ack_due = True  # if they are of no use here, it says so
+    news = remote.roster.change(frame, node.turn.now) if 0 < frame.base <= remote.roster_fresh < frame.version else None
+    if news is not None:
+        _take_news(node, remote, news)
+
+
+def _take_news(node: Node, remote: Remote, news: News) -> None:
+    """Their roster is complete and of a new version."""
+    remote.roster_fresh = remote.roster.version
     remote.ack_due = True
-    if remote.roster.agents == before:
-        return
-    node.remember(remote)
-    node.changed()
-    node.placing.place_all()
+    if news.lasting:
+        node.remember(remote)
+    if news.attached:
+        node.changed()
+    node.changes += news.any
+    if news.names:
+        node.placing.place_all()
 
 
 def _on_log(node: Node, remote: Remote, frame: Have | Ops) -> None:
@@ -222,6 +235,7 @@ def _on_bye(node: Node, remote: Remote, frame: Bye) -> None:
     if frame.code != "closing":
         remote.trouble = frame.text
         node.say("warning", remote.device, "bye", f"{node.describe(remote)} hung up: {frame.code}: {frame.text}")
+    remote.closed = frame.code == "closing"
     node.end_link(remote)
 
 
@@ -232,6 +246,7 @@ _RULES: Final[dict[type[Any], Callable[[Node, Remote, Any], None]]] = {
     Cancel: _on_cancel,
     Ping: _on_ping,
     Peers: _on_peers,
+    Changes: _on_changes,
     Gone: _on_gone,
     Have: _on_log,
     Ops: _on_log,

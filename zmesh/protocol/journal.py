@@ -197,16 +197,28 @@ class DropOutcomes:
 
 @record
 class PutMailbox:
-    """Insert or replace a mailbox of this store."""
+    """Insert or replace a mailbox of this store.
+
+    Attributes:
+        seen: When somebody was last there to take messages, as far as that was written down; None for never.
+        The others: as in `AgentRecord`.
+    """
 
     name: str
     role: str
     capabilities: tuple[str, ...]
+    project: str = ""
+    seen: float | None = None
 
 
 @record
 class PutPeer:
-    """Insert or replace what is known of another store."""
+    """Insert or replace what is known of another store.
+
+    Attributes:
+        agents: What lasts of each mailbox in its roster, with `since_ms` as of `last_seen`.
+        last_seen: When it was last heard.
+    """
 
     store: bytes
     name: str

@@ -30,8 +30,9 @@ _FETCH = 64  # messages read back at a time when a mailbox is longer than memory
 class Leases:
     """All holders of this store's mailboxes, and what they hold."""
 
-    def __init__(self, turn: Turn, messages: Incoming, report: Report) -> None:
-        """Begin without holders."""
+    def __init__(self, turn: Turn, messages: Incoming, report: Report, stir: Callable[[Mailbox], None]) -> None:
+        """Begin without holders; `stir` is told when a holder begins or ends to have leases."""
+        self._stir = stir
         self._turn = turn
         self._messages = messages
         self._report = report
@@ -44,27 +45,27 @@ class Leases:
 
     # --- holders ---
 
-    def attach(self, mailbox: Mailbox, ident: int) -> None:
+    def attach(self, mailbox: Mailbox, ident: int, reach: str) -> None:
         """A holder is there; what it held before is its own again."""
         holder = self._holders.get(ident)
         if holder is None:
-            holder = self._holders[ident] = Holder(ident, mailbox)
+            holder = self._holders[ident] = Holder(ident, mailbox, reach)
             mailbox.holders[ident] = holder
         holder.here = True
         self._detached.pop(ident, None)
 
-    def detach(self, command: Detach) -> bool:
-        """A holder is gone; its leases return after the grace. Return False if nobody knew it."""
+    def detach(self, command: Detach) -> Mailbox | None:
+        """A holder is gone; its leases return after the grace. Return its mailbox, or None if nobody knew it."""
         holder = self._holders.get(command.holder)
         if holder is None:
-            return False
+            return None
         holder.here = False
         holder.demand = 0
         if command.grace > 0:
             self._detached[holder.id] = self._turn.now + command.grace
         else:
             self._release(holder)
-        return True
+        return holder.mailbox
 
     def take(self, ident: int, count: int) -> None:
         """The holder waits for `count` more messages."""
@@ -121,6 +122,7 @@ class Leases:
         """A message that was leased when it came is not there after all."""
         if holder.leases.pop(message.row, None) is not None:
             holder.pay_back(message)
+            self._stir(holder.mailbox)
         if message.claim == ASKED and message.opened is not None:
             reply_to = message.opened.reply_to
             if reply_to in self._expected:  # the asker waits still
@@ -194,6 +196,8 @@ class Leases:
         message.state = step(RECEIVER, message.state, "lease")
         message.attempts += 1
         message.holder = holder.id
+        if not holder.leases:
+            self._stir(holder.mailbox)
         holder.leases[message.row] = message
         holder.pay(message)
 
@@ -326,6 +330,8 @@ class Leases:
 
     def _freed(self, holder: Holder) -> None:
         """A lease has ended: what could not be leased beside it can be now."""
+        if not holder.leases:
+            self._stir(holder.mailbox)
         if holder.demand > 0 and holder.mailbox.head() is not None:
             self.dispatch(holder.mailbox)
 

@@ -6,7 +6,7 @@ Data and counts only; it must never decide when a message is leased, returned or
 from collections import deque
 
 from zmesh.protocol.bounds import CLASSES, MAILBOX_BYTES, MAILBOX_MESSAGES
-from zmesh.protocol.frames import AgentRecord
+from zmesh.protocol.frames import BUSY, IDLE, AgentRecord
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.messages import InMessage
 
@@ -17,20 +17,27 @@ class Mailbox:
     """One mailbox: its ready messages by class, and who holds it.
 
     Attributes:
-        name, role, capabilities: As in the roster.
+        name, role, capabilities, project: As in the roster.
         holders: By id.
+        said: What holders that are there say of its status, by id; the latest comes last.
+        seen: When somebody was there who has gone, None for never.
         ready: Committed messages that may be leased, per class.
         count, size: Un-ended messages and their bytes, for the quota.
         arriving: Messages being committed that nobody has leased: later ones must not overtake them.
         fetching: True while bodies are being read back.
     """
 
-    __slots__ = ("arriving", "capabilities", "count", "fetching", "holders", "name", "ready", "role", "size")
+    __slots__ = (
+        "arriving", "capabilities", "count", "fetching", "holders", "name", "project", "ready", "role", "said", "seen",
+        "size",
+    )  # fmt: skip
 
     def __init__(self, row: PutMailbox) -> None:
         """Take over what the store or a command says."""
-        self.name, self.role, self.capabilities = row.name, row.role, row.capabilities
+        self.name, self.role, self.capabilities, self.project = row.name, row.role, row.capabilities, row.project
+        self.seen = row.seen
         self.holders: dict[int, Holder] = {}
+        self.said: dict[int, str] = {}
         self.ready: list[deque[InMessage]] = [deque() for _ in range(CLASSES)]
         self.count = 0
         self.size = 0
@@ -40,7 +47,37 @@ class Mailbox:
     @property
     def record(self) -> AgentRecord:
         """What the roster says of it."""
-        return AgentRecord(self.name, self.role, self.capabilities, attached=any(h.here for h in self.holders.values()))
+        here = [holder for holder in self.holders.values() if holder.here]
+        if not here:
+            return AgentRecord(self.name, self.role, self.capabilities, project=self.project)
+        said = next(reversed(self.said.values()), "")
+        status = said or (BUSY if any(holder.leases for holder in here) else IDLE)
+        return AgentRecord(
+            self.name, self.role, self.capabilities, attached=True,
+            project=self.project, status=status, reach=here[-1].reach,
+        )  # fmt: skip
+
+    @property
+    def attached(self) -> bool:
+        """True while somebody is there to take messages."""
+        return any(holder.here for holder in self.holders.values())
+
+    @property
+    def absent(self) -> float | None:
+        """Since when nobody has been there; None when somebody is, or nobody ever was."""
+        return None if self.attached else self.seen
+
+    def row(self, now: float) -> PutMailbox:
+        """Return what the store shall know of it."""
+        return PutMailbox(
+            self.name, self.role, self.capabilities, self.project, seen=now if self.attached else self.seen
+        )
+
+    def say(self, ident: int, status: str) -> None:
+        """A holder says what is being done here; empty when it has no opinion any more."""
+        self.said.pop(ident, None)
+        if status and ident in self.holders and self.holders[ident].here:
+            self.said[ident] = status
 
     @property
     def busy(self) -> bool:
@@ -74,15 +111,16 @@ class Holder:
 
     Attributes:
         here: False after it was detached, until its leases return.
+        reach: How it is reached, a word.
         demand: How many messages it waits for.
         leases: By row.
     """
 
-    __slots__ = ("_takes", "demand", "here", "id", "leases", "mailbox")
+    __slots__ = ("_takes", "demand", "here", "id", "leases", "mailbox", "reach")
 
-    def __init__(self, ident: int, mailbox: Mailbox) -> None:
+    def __init__(self, ident: int, mailbox: Mailbox, reach: str = "program") -> None:
         """Begin without demand."""
-        self.id, self.mailbox = ident, mailbox
+        self.id, self.mailbox, self.reach = ident, mailbox, reach
         self.here = True
         self.demand = 0
         self._takes = 1

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.admission import Admission
-from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
+from zmesh.protocol.bounds import BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, STORE_RETRY
 from zmesh.protocol.codec import encode
 from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.directory import Entry, Resolved, resolve
 from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
 from zmesh.protocol.entropy import Entropy
-from zmesh.protocol.frames import Frame, Hello, Peers
+from zmesh.protocol.frames import Frame, Hello
 from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.journal import DropOutcomes, DropPeer, FateOut, Snapshot
@@ -44,7 +44,6 @@ class Node:
         by_link: Other stores by (device, their link id).
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
-        roster: Version of our roster.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
         changes: How often rosters, names or links have changed.
@@ -69,7 +68,6 @@ class Node:
         self.by_link: dict[tuple[str, bytes], Remote] = {}
         self.inbox = Inbox(self.turn, 1, self.report)
         self.outbox = self._new_outbox(1)
-        self.roster = 1
         self.sick_until = LONG_AGO
         self.touched: dict[bytes, Remote] = {}
         self.changes = 0
@@ -218,6 +216,8 @@ class Node:
         if act.hangup:
             self.changed()
             self.turn.emit(Hangup(remote.store))
+            if remote.link.heard > remote.written:
+                self.remember(remote)  # when it was heard is worth knowing now that it is gone
         if act.dial:
             self.turn.emit(Dial(remote.store, remote.device, act.dial))
         if act.hello:
@@ -226,8 +226,8 @@ class Node:
         if act.ping:
             remote.outcomes.rewind()
             if remote.roster_known != remote.roster_sent:
-                self.send_roster(remote)
-            self.transmit(remote, remote.ping(self.roster))
+                self.send_roster(remote, whole=True)
+            self.transmit(remote, remote.ping(self.inbox.roster.version))
             self.touch(remote)
 
     def _hello(self, remote: Remote) -> None:
@@ -245,14 +245,12 @@ class Node:
         )
         self.transmit(remote, hello)
 
-    def send_roster(self, remote: Remote) -> None:
-        """Send our roster, in pages."""
-        records = [mailbox.record for mailbox in self.inbox.mailboxes.values()]
-        pages = max(1, -(-len(records) // AGENTS_PER_PAGE))
-        for page in range(pages):
-            part = tuple(records[page * AGENTS_PER_PAGE : (page + 1) * AGENTS_PER_PAGE])
-            self.transmit(remote, Peers(self.roster, page, pages, part))
-        remote.roster_sent = self.roster
+    def send_roster(self, remote: Remote, *, whole: bool = False) -> None:
+        """Send our roster: what a store does not know of it, or all of it in pages."""
+        roster = self.inbox.roster
+        for frame in roster.frames(0 if whole else remote.roster_known):
+            self.transmit(remote, frame)
+        remote.roster_sent = roster.version
 
     def say(self, level: str, device: str, code: str, text: str, *, audit: bool = False) -> None:
         """Log a sentence about a device, but not the same again within ten seconds."""

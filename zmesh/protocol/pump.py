@@ -7,15 +7,12 @@ what is above a committed mark, nor persist a stream before what it covers.
 from collections.abc import Callable, Mapping
 
 from zmesh.protocol.codec import MAX_NUMBER
-from zmesh.protocol.deadlines import NEVER
 from zmesh.protocol.frames import Data
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import DropEndings, InStreamRow, OutStreamRow
 from zmesh.protocol.node import Node
 from zmesh.protocol.out_stream import OutStream
 from zmesh.protocol.remote import Remote
-
-_ROSTER_GAP = 0.2  # seconds between two versions of the roster: short-lived clients come and go in bursts
 
 
 class Pump:
@@ -25,17 +22,16 @@ class Pump:
         """Begin with nothing behind."""
         self._node = node
         self._behind: dict[bytes, Remote] = {}  # stores whose rows may be behind
-        self._roster_at = node.turn.now
 
     def timer(self) -> float:
         """Return when a changed roster is due to be told."""
-        return self._roster_at if self._node.inbox.changed else NEVER
+        return self._node.inbox.roster.due
 
     def close_turn(self) -> None:
         """Send what may be sent, persist what has changed, and seal the transaction."""
         node = self._node
         turn = node.turn
-        if node.inbox.changed and turn.now >= self._roster_at:
+        if turn.now >= node.inbox.roster.due:
             self._tell_roster()
         touched, node.touched = node.touched, {}
         for remote in touched.values():
@@ -56,9 +52,8 @@ class Pump:
 
     def _tell_roster(self) -> None:
         node = self._node
-        node.inbox.changed = False
-        node.roster += 1
-        self._roster_at = node.turn.now + _ROSTER_GAP
+        if not node.inbox.roster.renew():
+            return
         node.changed()
         for remote in node.remotes.values():
             if remote.up:
@@ -111,7 +106,7 @@ class Pump:
         turn = node.turn
         if remote.dirty:
             remote.dirty = False
-            turn.persist(remote.row(turn.now))
+            turn.persist(remote.row())
             turn.then(None, lambda _: node.remember(remote))
         for out in remote.outs:
             if out.dirty:
@@ -145,7 +140,7 @@ class Pump:
             node.touch(remote)
             if remote.floor_due and remote.up:
                 remote.floor_due = False
-                node.transmit(remote, remote.ping(node.roster))
+                node.transmit(remote, remote.ping(node.inbox.roster.version))
 
         return commit
 

@@ -3,25 +3,45 @@
 A `Remote` only holds and counts; what frames and commands mean is decided in `core`, `outbox` and `inbox`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from zmesh.protocol.bounds import (
     CLASSES,
     ENDINGS_PER_ACK,
     IN_FLIGHT_BYTES,
     IN_FLIGHT_CRITICAL_BYTES,
+    MAX_AGENTS,
     WINDOW_MESSAGES,
 )
 from zmesh.protocol.entropy import Entropy
-from zmesh.protocol.frames import Ack, AgentRecord, Cursor, Ending, Peers, Ping
+from zmesh.protocol.frames import Ack, AgentRecord, Changes, Cursor, Ending, Peers, Ping
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import InStreamRow, OutStreamRow, PutEnding, PutOutcome, PutPeer
 from zmesh.protocol.link import LinkMachine
 from zmesh.protocol.out_stream import OutStream
 from zmesh.protocol.outcomes import OutcomeReceiver, OutcomeSender
 from zmesh.protocol.priority import Priority
+from zmesh.protocol.record import record
 from zmesh.protocol.scheduler import Scheduler
 from zmesh.protocol.states import Link
+
+
+@record
+class News:
+    """How a roster differs from the one before.
+
+    Attributes:
+        names: Mailboxes have come or gone.
+        lasting: These, or what lasts of one has changed, or it is the first roster: the store must know.
+        attached: These, or somebody has come or gone: addresses may mean something else.
+        any: Anything.
+    """
+
+    names: bool
+    lasting: bool
+    attached: bool
+    any: bool
 
 
 class Roster:
@@ -29,30 +49,75 @@ class Roster:
 
     Attributes:
         version: Of the complete roster; 0 before the first one.
-        agents: By name.
+        agents: By name, without `since_ms`.
+        seen: When those at which nobody is were last seen with somebody, on our clock, as far as that is known.
     """
 
-    def __init__(self, version: int, agents: Iterable[AgentRecord]) -> None:
-        """Take over what the store kept."""
+    def __init__(self, version: int, agents: Iterable[AgentRecord], now: float) -> None:
+        """Take over what the store kept, which was true at `now`."""
         self.version = version
-        self.agents = {agent.name: agent for agent in agents}
+        self.agents: dict[str, AgentRecord] = {}
+        self.seen: dict[str, float] = {}
         self._pages: dict[int, Peers] = {}
+        self._keep(agents, now)
+
+    def _keep(self, agents: Iterable[AgentRecord], now: float) -> None:
+        for agent in agents:
+            name, since_ms = agent.name, agent.since_ms
+            self.seen.pop(name, None)
+            if since_ms is not None:
+                self.seen[name] = now - since_ms / 1000
+            self.agents[name] = agent if since_ms is None else replace(agent, since_ms=None)
 
     def begin(self) -> None:
         """Forget the pages of a version that is not complete."""
         self._pages = {}
 
-    def page(self, frame: Peers) -> bool:
-        """Take in one page; return True when this completed a new version."""
+    def page(self, frame: Peers, now: float) -> News | None:
+        """Take in one page; return what is new when this completed a version."""
         if self._pages and next(iter(self._pages.values())).version != frame.version:
             self._pages = {}
         self._pages[frame.page] = frame
         if len(self._pages) < frame.pages:
-            return False
+            return None
         pages, self._pages = self._pages, {}
-        self.agents = {agent.name: agent for page in pages.values() for agent in page.agents}
+        before, self.agents, self.seen = self.agents, {}, {}
+        self._keep([agent for page in pages.values() for agent in page.agents], now)
+        first, self.version = self.version == 0, frame.version
+        return _news(before, self.agents, first=first)
+
+    def change(self, frame: Changes, now: float) -> News | None:
+        """Take in what has changed since a version that is here; return what is new, None if it cannot be kept.
+
+        The dict of agents stays the same one.
+        """
+        names = [agent.name for agent in frame.agents]
+        if len(self.agents.keys() | names) > MAX_AGENTS:
+            return None
+        before = {name: self.agents[name] for name in names if name in self.agents}
+        self._keep(frame.agents, now)
         self.version = frame.version
-        return True
+        return _news(before, {name: self.agents[name] for name in names})
+
+    def lasting(self, now: float) -> tuple[AgentRecord, ...]:
+        """Return what is worth keeping of each mailbox, true at `now`."""
+        return tuple([self._lasting(agent, now) for agent in self.agents.values()])
+
+    def _lasting(self, agent: AgentRecord, now: float) -> AgentRecord:
+        seen = now if agent.attached else self.seen.get(agent.name)
+        since_ms = None if seen is None else max(0, int((now - seen) * 1000))
+        return AgentRecord(agent.name, agent.role, agent.capabilities, project=agent.project, since_ms=since_ms)
+
+
+def _news(before: Mapping[str, AgentRecord], after: Mapping[str, AgentRecord], *, first: bool = False) -> News:
+    changed = [(before[name], agent) for name, agent in after.items() if name in before and before[name] != agent]
+    names = before.keys() != after.keys()
+    return News(
+        names=names,
+        lasting=first or names or any(old.lasting != new.lasting for old, new in changed),
+        attached=names or any(old.attached != new.attached for old, new in changed),
+        any=names or bool(changed),
+    )
 
 
 class Remote:
@@ -71,16 +136,18 @@ class Remote:
         ack_due: It must be told how far we are.
         floor_due: It must be told our floors once they are on disk: endings make room for others.
         dirty: The store's row about it is behind.
+        written: When it was last heard, as the store knows it.
         queued: Number and bytes of un-ended messages to it, for the quota.
         trouble: Why nothing moves, for people; empty when all is well.
         greeted: It has said HELLO, now or before: it is more than hearsay.
+        closed: It has said goodbye, and nothing was heard since.
     """
 
     def __init__(self, store: bytes, device: str, name: str, entropy: Entropy, now: float) -> None:
         """Begin with nothing exchanged."""
         self.store, self.device, self.name = store, device, name
         self.link = LinkMachine(entropy, now)
-        self.roster = Roster(0, ())
+        self.roster = Roster(0, (), now)
         self.roster_fresh = 0
         self.roster_sent = 0
         self.roster_known = 0
@@ -95,10 +162,12 @@ class Remote:
         self.ack_due = False
         self.floor_due = False
         self.dirty = False
+        self.written = now
         self.queued = 0
         self.queued_bytes = 0
         self.trouble = ""
         self.greeted = False
+        self.closed = False
 
     # --- restoring ---
 
@@ -113,8 +182,9 @@ class Remote:
         """Go on with what the store kept of this one."""
         if peer is not None:
             self.link.endpoints = peer.endpoints
-            self.roster = Roster(peer.roster, peer.agents)
             self.greeted = peer.roster > 0
+            self.roster = Roster(peer.roster, peer.agents, peer.last_seen)
+            self.link.heard = self.written = peer.last_seen
         for out in outs:
             self.epoch = out.epoch
             self.outs[out.klass] = OutStream(out.klass, out)
@@ -126,11 +196,12 @@ class Remote:
             self.ins[row.klass] = InStream(row.klass, row, by_class[row.klass])
         self.outcomes = OutcomeSender(sorted(outcomes, key=lambda row: row.number))
 
-    def row(self, now: float) -> PutPeer:
+    def row(self) -> PutPeer:
         """Return what the store shall know of this one."""
-        agents = tuple(self.roster.agents.values())
+        self.written = heard = self.link.heard
+        agents = self.roster.lasting(heard)
         return PutPeer(
-            self.store, self.name, self.device, self.link.endpoints, self.roster.version, agents, last_seen=now
+            self.store, self.name, self.device, self.link.endpoints, self.roster.version, agents, last_seen=heard
         )
 
     # --- what to send ---
@@ -164,6 +235,7 @@ class Remote:
         self.heard = OutcomeReceiver()
         self.roster.begin()
         self.roster_fresh = 0
+        self.closed = False
 
     def rewind_all(self) -> None:
         """Our link is new: everything unconfirmed is to be sent again."""

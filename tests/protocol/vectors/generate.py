@@ -24,6 +24,7 @@ from zmesh.protocol.frames import (
     AgentRecord,
     Bye,
     Cancel,
+    Changes,
     Cursor,
     Data,
     Ending,
@@ -156,6 +157,18 @@ FRAMES: dict[str, Frame] = {
         3,
         (AgentRecord("coder", "reviewer", ("python", "d\u00e9ploiement"), attached=True), AgentRecord("inbox")),
     ),
+    "peers, where somebody was, what is being done there, and on what": Peers(
+        3,
+        0,
+        1,
+        (
+            AgentRecord("coder", attached=True, project="zmesh", status="busy", reach="program"),
+            AgentRecord("clerk", attached=True, status="out-to-lunch", reach="push"),
+            AgentRecord("inbox", project="d\u00e9pot", since_ms=90_061_000),
+        ),
+    ),
+    "changes": Changes(13, 12, (AgentRecord("coder", "reviewer", ("python",), attached=True, status="idle"),)),
+    "changes, none": Changes(2, 1, ()),
     "gone": Gone(2, 3, 41, 57, M3),
     "gone, one number": Gone(1, 0, 9, 9, NO_ID),
     "have": Have(bytes(range(32)), b"in the words of the layer above"),
@@ -212,6 +225,15 @@ READ_ONLY: dict[str, tuple[list[bytes], Frame]] = {
     "data, trailing fields in a row": (
         [head(3, pack(1, 2, 0, 1, [(*ROW, "new", 7)])), b""],
         Data(1, 2, 0, 1, (Item(M1, None, b"", b""),)),
+    ),
+    "peers, an agent of which less is said": (
+        [head(8, pack(1, 0, 1, [("coder", "", [], True), ("inbox", "", [], False, "zmesh")]))],
+        Peers(
+            1,
+            0,
+            1,
+            (AgentRecord("coder", attached=True, status="idle"), AgentRecord("inbox", project="zmesh")),
+        ),
     ),
     "hello, of a later version": ([head(1, pack(*HELLO_FIELDS, "new"), 9)], HELLO),
     "reset, of a later version": ([head(2, pack(), 9)], Reset()),
@@ -277,6 +299,8 @@ REFUSED: dict[str, tuple[str, list[bytes]]] = {
     ),
     "ack with a code of 33 characters": ("bad-field", [head(4, pack(1, FIVE, FIVE, [(0, 1, "x" * 33, "")], [], 0, 0))]),
     "ack with a row that is too short": ("bad-field", [head(4, pack(1, FIVE, FIVE, [(0, 1, "")], [], 0, 0))]),
+    "peers with a status in capitals": ("bad-field", [head(8, pack(1, 0, 1, [("coder", "", [], True, "", "BUSY")]))]),
+    "changes since nothing": ("bad-field", [head(13, pack(1, 0, []))]),
     "peers with a page beyond the pages": ("bad-field", [head(8, pack(1, 1, 1, []))]),
 }
 
