@@ -38,8 +38,9 @@ def test_what_is_larger_than_the_burst_passes_when_it_is_full_and_is_paid_off() 
     assert bucket.holds(100, 10.0)
 
 
-def test_a_clock_that_stands_or_steps_back_brings_nothing() -> None:
+def test_a_clock_that_stands_or_steps_back_brings_and_takes_nothing() -> None:
     bucket = Bucket(10.0, 10.0, 50.0)
+    assert bucket.holds(10, 10.0)
     assert drain(bucket, 1, 50.0) == 10
     assert drain(bucket, 1, 10.0) == 0
     assert drain(bucket, 1, 50.0) == 0

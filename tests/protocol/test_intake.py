@@ -229,6 +229,7 @@ def test_what_its_mailbox_refuses_is_not_counted() -> None:
     world.run(0.2)
     assert len(guard.asked) == 1
     assert guard.charged == []
+    assert b.audits("mailbox-full") == [], "nor is it an offence"
 
 
 def test_of_its_own_device_the_guard_is_not_asked() -> None:
