@@ -3,11 +3,25 @@
     python -m tests.mesh.program NAME DISCOVERY
 
 It has one agent, `box`, which answers every question by its own address. Each line of the input is a command; each
-answer is one line of JSON on the output: `ask ADDRESS` asks, `send ADDRESS COUNT` sends numbers and says when all are
-stored, `got` says what the box has taken, `peers` who is linked, `until COUNT` waits until so many peers are linked.
+answer is one line of JSON on the output, after those of the commands before. Times are CLOCK_MONOTONIC, in seconds,
+which all machines of one host share.
+
+    ask ADDRESS             ask, and say who answered
+    send ADDRESS COUNT      send numbers, and say when all are stored there
+    queue COUNT ADDRESS...  send numbers to each address, and say when all are on disk here
+    settle                  say when all that was queued is stored there
+    pulse ADDRESS           send a number every 20 ms from now on
+    hush                    stop that; say how many it were
+    got, count              say what the box has taken; how much that is
+    arrived AFTER           say when the first message came after a time, once one has
+    pause AFTER             say how long, at most, no message came since a time
+    latency ADDRESS COUNT   say how long each of so many messages took to be stored there, one after the other
+    peers, until COUNT      say who is linked; say when so many peers are
+    started                 say when the program began, and when its peer was up
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import sys
@@ -17,6 +31,9 @@ from typing import Any
 import zmesh
 
 BOX = "box"
+BEAT = 0.02  # seconds between two messages of `pulse`
+PATIENCE = 100  # seconds that a command may take
+_BEGAN = time.monotonic()
 
 
 class Program:
@@ -25,6 +42,12 @@ class Program:
     def __init__(self, peer: zmesh.Peer, agent: zmesh.Agent) -> None:
         self.peer, self.agent = peer, agent
         self.taken: list[Any] = []
+        self.times: list[float] = []
+        self.up = time.monotonic()
+        self._came = asyncio.Event()
+        self._receipts: list[zmesh.Receipt] = []
+        self._pulse: asyncio.Task[None] | None = None
+        self._beats = 0
 
     async def answer(self) -> None:
         """Take messages; answer questions."""
@@ -33,6 +56,8 @@ class Program:
                 await message.done(reply=self.agent.address)
             else:
                 self.taken.append([message.sender, message.body])
+                self.times.append(time.monotonic())
+                self._came.set()
                 await message.done()
 
     async def obey(self, command: str, *words: str) -> object:
@@ -44,16 +69,68 @@ class Program:
                 receipts = [await self.agent.send(words[0], number) for number in range(int(words[1]))]
                 await asyncio.gather(*[receipt.stored(60) for receipt in receipts])
                 return len(receipts)
+            case "queue":
+                return await self._queue(int(words[0]), words[1:])
+            case "settle":
+                settled, self._receipts = self._receipts, []
+                await asyncio.gather(*[receipt.stored() for receipt in settled])
+                return len(settled)
+            case "pulse":
+                self._pulse = asyncio.create_task(self._beat(words[0]))
+                return self.agent.address
+            case "hush":
+                assert self._pulse is not None
+                self._pulse.cancel()
+                await asyncio.wait({self._pulse})
+                return self._beats
+            case _:
+                return await self._tell(command, *words)
+
+    async def _tell(self, command: str, *words: str) -> object:
+        match command:
             case "got":
                 return self.taken
+            case "count":
+                return len(self.taken)
+            case "arrived":
+                return await self._arrived(float(words[0]))
+            case "pause":
+                moments = [float(words[0]), *(moment for moment in self.times if moment > float(words[0]))]
+                return max((later - earlier for earlier, later in itertools.pairwise(moments)), default=0.0)
+            case "latency":
+                return [await self._latency(words[0]) for _ in range(int(words[1]))]
             case "peers":
                 return {info.name: info.linked for info in self.peer.peers()}
             case "until":
                 while sum(info.linked for info in self.peer.peers()) < int(words[0]):
                     await self.peer.driver.change()
                 return time.monotonic()
+            case "started":
+                return [_BEGAN, self.up]
             case _:
                 raise ValueError(command)
+
+    async def _queue(self, count: int, addresses: tuple[str, ...]) -> int:
+        sends = [self.agent.send(address, number) for number in range(count) for address in addresses]
+        self._receipts += await asyncio.gather(*sends)
+        return len(sends)
+
+    async def _beat(self, address: str) -> None:
+        while True:
+            await self.agent.send(address, self._beats)
+            self._beats += 1
+            await asyncio.sleep(BEAT)
+
+    async def _arrived(self, after: float) -> float:
+        while not self.times or self.times[-1] <= after:
+            self._came.clear()
+            await self._came.wait()
+        return next(moment for moment in self.times if moment > after)
+
+    async def _latency(self, address: str) -> float:
+        began = time.monotonic()
+        await (await self.agent.send(address, "quick")).stored()
+        return time.monotonic() - began
 
 
 async def main(name: str, discovery: str) -> None:
@@ -65,7 +142,7 @@ async def main(name: str, discovery: str) -> None:
         print(json.dumps(list(peer.endpoints)), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             try:
-                answer: object = await asyncio.wait_for(program.obey(*line.split()), 60)
+                answer: object = await asyncio.wait_for(program.obey(*line.split()), PATIENCE)
             except Exception as error:  # noqa: BLE001 - whoever asked is told
                 answer = {"error": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
