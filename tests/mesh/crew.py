@@ -34,9 +34,7 @@ def device_of(machine: Machine) -> Device:
 def mesh_of(machines: Sequence[Machine]) -> None:
     """Make machines members of one mesh, the first one its founder, as pairing would; each knows all."""
     with contextlib.ExitStack() as stack:
-        stores = [
-            stack.enter_context(TrustStore(trust_path(machine.home), device_of(machine))) for machine in machines
-        ]
+        stores = [stack.enter_context(TrustStore(trust_path(machine.home), device_of(machine))) for machine in machines]
         founder, *guests = stores
         founder.found(machines[0].name)
         for machine, guest in zip(machines[1:], guests, strict=True):

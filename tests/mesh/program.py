@@ -39,18 +39,18 @@ _BEGAN = time.monotonic()
 class Program:
     """The peer, its agent, and what the agent has taken."""
 
-    def __init__(self, peer: zmesh.Peer, agent: zmesh.Agent) -> None:
-        self.peer, self.agent = peer, agent
+    def __init__(self, peer: zmesh.Peer, agent: zmesh.Agent, up: float) -> None:
+        self.peer, self.agent, self.up = peer, agent, up
         self.taken: list[Any] = []
         self.times: list[float] = []
-        self.up = time.monotonic()
         self._came = asyncio.Event()
         self._receipts: list[zmesh.Receipt] = []
         self._pulse: asyncio.Task[None] | None = None
         self._beats = 0
 
     async def answer(self) -> None:
-        """Take messages; answer questions."""
+        """Take messages; answer questions. Many are finished at once, in one commit."""
+        finishing: set[asyncio.Future[None]] = set()
         async for message in self.agent.inbox():
             if message.type == "ask":
                 await message.done(reply=self.agent.address)
@@ -58,7 +58,9 @@ class Program:
                 self.taken.append([message.sender, message.body])
                 self.times.append(time.monotonic())
                 self._came.set()
-                await message.done()
+                finished = asyncio.ensure_future(message.done())
+                finishing.add(finished)
+                finished.add_done_callback(finishing.discard)
 
     async def obey(self, command: str, *words: str) -> object:
         """Carry out one command."""
@@ -137,7 +139,8 @@ async def main(name: str, discovery: str) -> None:
     """Run until the input ends."""
     loop = asyncio.get_running_loop()
     async with zmesh.Peer(name, discovery=discovery.split(",")) as peer:
-        program = Program(peer, await peer.agent(BOX))
+        up = time.monotonic()
+        program = Program(peer, await peer.agent(BOX), up)
         answering = asyncio.ensure_future(program.answer())
         print(json.dumps(list(peer.endpoints)), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
