@@ -94,7 +94,7 @@ class Hand:
         while self._unread:
             self._unread -= 1
             answer = self._read()
-            assert not (isinstance(answer, dict) and "error" in answer), f"{self.name}: {answer}\n{self.tail()}"
+            assert not _is_error(answer), f"{self.name}: {answer}\n{self.tail()}"
         return answer
 
     def tell(self, *words: str | float) -> None:
@@ -108,6 +108,14 @@ class Hand:
         """Give it a command; return its answer."""
         self.tell(*words)
         return self.ready()
+
+    def fails(self, *words: str | float) -> str:
+        """Give it a command that it cannot carry out; return the error."""
+        self.tell(*words)
+        self._unread -= 1
+        answer = self._read()
+        assert _is_error(answer), f"{self.name} should have failed: {answer}"
+        return str(answer["error"])
 
     def takes(self, count: int) -> None:
         """Wait until its box has taken so many messages."""
@@ -161,6 +169,10 @@ def crew(*machines: Machine, discovery: str = DISCOVERY) -> Iterator[list[Hand]]
         for hand in hands:
             hand.ready()
         yield hands
+
+
+def _is_error(answer: Any) -> bool:
+    return isinstance(answer, dict) and "error" in answer
 
 
 def everybody(hands: Sequence[Hand], *words: str | float) -> list[Any]:

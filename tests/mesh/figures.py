@@ -100,7 +100,7 @@ def find_each_other(network: Lan, discovery: str, number: int) -> tuple[float, f
             fresh.close()
 
 
-def discovery_figures(root: Path, starts: int, discovery: str, loss: float = 0.0) -> list[Figure]:
+def discovery_figures(root: Path, starts: int, discovery: str, loss: float | None = None) -> list[Figure]:
     """Measure `discovery`, or `loss`."""
     with lan(root, "one", "two", loss=loss) as network:
         mesh_of(network.machines)

@@ -143,6 +143,11 @@ class Lan:
         """Pull its cable, or put it in: it notices, as it does not notice `unplug`."""
         self._switch.carrier(self.machines.index(machine), up=up)
 
+    def lose(self, loss: float) -> None:
+        """From now on lose packets with this probability; only where `lan` was given one."""
+        assert isinstance(self._switch, TapSwitch)
+        self._switch.loss = loss
+
     def readdress(self, machine: Machine, address: str) -> None:
         """Give it another address, as a new lease does."""
         inside = ("ip", "-n", machine.namespace)
@@ -153,13 +158,13 @@ class Lan:
 
 
 @contextlib.contextmanager
-def lan(root: Path, *names: str, loss: float = 0.0, seed: int = 1) -> Iterator[Lan]:
+def lan(root: Path, *names: str, loss: float | None = None, seed: int = 1) -> Iterator[Lan]:
     """Make machines of these names on one switch; remove them in the end.
 
     Args:
         root: Their homes are made in it.
         names: What the machines are called.
-        loss: Probability that a packet is lost on its way to one machine.
+        loss: Probability that a packet is lost on its way to one machine; None for the kernel's switch, which loses none.
         seed: Of the losses.
     """
     needs_root("network namespaces have to be made")
@@ -170,7 +175,7 @@ def lan(root: Path, *names: str, loss: float = 0.0, seed: int = 1) -> Iterator[L
     with contextlib.ExitStack() as stack:
         for machine in machines:
             stack.callback(_end, machine.namespace)
-        switch: Switch = TapSwitch(f"zt{os.getpid()}x", loss, seed) if loss else Bridge(f"{mark}-switch")
+        switch: Switch = Bridge(f"{mark}-switch") if loss is None else TapSwitch(f"zt{os.getpid()}x", loss, seed)
         stack.callback(switch.close)
         for machine in machines:
             _attach(switch, machine)

@@ -26,6 +26,7 @@ class TapSwitch:
     """A learning switch that loses frames.
 
     Attributes:
+        loss: Probability that a frame is lost on its way to one machine.
         forwarded: Frames that went through, counted once for each machine that they went to.
         lost: Frames that did not, by chance.
     """
@@ -39,7 +40,7 @@ class TapSwitch:
             seed: Of the losses.
         """
         self.forwarded = self.lost = 0
-        self._mark, self._loss, self._chance = mark, loss, random.Random(seed)
+        self._mark, self.loss, self._chance = mark, loss, random.Random(seed)
         self._ports: list[int] = []
         self._unplugged: set[int] = set()
         self._where: dict[bytes, int] = {}  # the port of an Ethernet address
@@ -100,7 +101,7 @@ class TapSwitch:
         for number in range(len(self._ports)) if known is None else (known,):
             if number == source or number in self._unplugged:
                 continue
-            if self._chance.random() < self._loss:
+            if self._chance.random() < self.loss:
                 self.lost += 1
                 continue
             with contextlib.suppress(OSError):  # its queue is full, or it is down
