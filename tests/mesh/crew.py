@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,23 @@ def device_of(machine: Machine) -> Device:
 
 def mesh_of(machines: Sequence[Machine]) -> None:
     """Make machines members of one mesh, the first one its founder, as pairing would; each knows all."""
+    mesh_of_homes({machine.name: machine.home for machine in machines})
+
+
+def mesh_of_homes(homes: Mapping[str, Path]) -> None:
+    """Make the devices of homes, by name, members of one mesh, the first one its founder; each knows all."""
     with contextlib.ExitStack() as stack:
-        stores = [stack.enter_context(TrustStore(trust_path(machine.home), device_of(machine))) for machine in machines]
+        stores = [
+            stack.enter_context(TrustStore(trust_path(home), Device.load_or_create(device_key_path(home))))
+            for home in homes.values()
+        ]
         founder, *guests = stores
-        founder.found(machines[0].name)
-        for machine, guest in zip(machines[1:], guests, strict=True):
+        name, *names = homes
+        founder.found(name)
+        for name, guest in zip(names, guests, strict=True):
             secret = founder.invite(600)
             joining = sign(guest.device, founder.mesh, None, Joining(founder.device.public), int(time.time()))
-            candidate = Candidate(guest.device.public, machine.name, joining)
-            guest.join(founder.mesh, founder.admit(secret, candidate))
+            guest.join(founder.mesh, founder.admit(secret, Candidate(guest.device.public, name, joining)))
         for guest in guests:
             guest.take((entry.payload, entry.signature) for entry in founder.beyond(guest.heads()))
 
@@ -72,6 +80,7 @@ class Hand:
         name: What its peer is called.
         spawned: When it was started, by the clock of its answers.
         log: Its standard error.
+        endpoints: Where its peer can be dialled, once it was ready.
     """
 
     def __init__(self, machine: Machine, name: str = "", discovery: str = DISCOVERY) -> None:
@@ -86,6 +95,7 @@ class Hand:
         self.log = machine.home / f"{self.name}.log"
         self.spawned = time.monotonic()
         self._process = machine.start("-m", "tests.mesh.program", self.name, discovery, log=self.log)
+        self.endpoints: list[str] = []
         self._unread = 1  # answers: the first line comes by itself
 
     def ready(self) -> Any:
@@ -95,6 +105,7 @@ class Hand:
             self._unread -= 1
             answer = self._read()
             assert not _is_error(answer), f"{self.name}: {answer}\n{self.tail()}"
+            self.endpoints = self.endpoints or answer
         return answer
 
     def tell(self, *words: str | float) -> None:

@@ -148,6 +148,12 @@ class Lan:
         assert isinstance(self._switch, TapSwitch)
         self._switch.loss = loss
 
+    @property
+    def lost(self) -> int:
+        """How many packets were lost by chance; only where `lan` was given a probability."""
+        assert isinstance(self._switch, TapSwitch)
+        return self._switch.lost
+
     def readdress(self, machine: Machine, address: str) -> None:
         """Give it another address, as a new lease does."""
         inside = ("ip", "-n", machine.namespace)
@@ -164,7 +170,7 @@ def lan(root: Path, *names: str, loss: float | None = None, seed: int = 1) -> It
     Args:
         root: Their homes are made in it.
         names: What the machines are called.
-        loss: Probability that a packet is lost on its way to one machine; None for the kernel's switch, which loses none.
+        loss: Probability that a packet is lost on its way to one machine; None for the kernel's switch.
         seed: Of the losses.
     """
     needs_root("network namespaces have to be made")

@@ -9,7 +9,7 @@ which all machines of one host share.
     ask ADDRESS             ask, and say who answered
     send ADDRESS COUNT      send numbers, and say when all are stored there
     queue COUNT ADDRESS...  send numbers to each address, and say when all are on disk here
-    settle                  say when all that was queued is stored there
+    settle SECONDS          say when all that was queued is stored there; fail if it is not in that time
     pulse ADDRESS           send a number every 20 ms from now on
     hush                    stop that; say how many it were
     got, count              say what the box has taken; how much that is
@@ -64,53 +64,56 @@ class Program:
 
     async def obey(self, command: str, *words: str) -> object:
         """Carry out one command."""
+        answer: object = None
         match command:
             case "ask":
-                return (await self.agent.ask(words[0], "who?", timeout=20)).body
+                answer = (await self.agent.ask(words[0], "who?", timeout=20)).body
             case "send":
                 receipts = [await self.agent.send(words[0], number) for number in range(int(words[1]))]
                 await asyncio.gather(*[receipt.stored(60) for receipt in receipts])
-                return len(receipts)
+                answer = len(receipts)
             case "queue":
-                return await self._queue(int(words[0]), words[1:])
+                answer = await self._queue(int(words[0]), words[1:])
             case "settle":
                 settled, self._receipts = self._receipts, []
-                await asyncio.gather(*[receipt.stored() for receipt in settled])
-                return len(settled)
+                await asyncio.gather(*[receipt.stored(float(words[0])) for receipt in settled])
+                answer = len(settled)
             case "pulse":
                 self._pulse = asyncio.create_task(self._beat(words[0]))
-                return self.agent.address
             case "hush":
                 assert self._pulse is not None
                 self._pulse.cancel()
                 await asyncio.wait({self._pulse})
-                return self._beats
+                answer = self._beats
             case _:
-                return await self._tell(command, *words)
+                answer = await self._tell(command, *words)
+        return answer
 
     async def _tell(self, command: str, *words: str) -> object:
+        answer: object = None
         match command:
             case "got":
-                return self.taken
+                answer = self.taken
             case "count":
-                return len(self.taken)
+                answer = len(self.taken)
             case "arrived":
-                return await self._arrived(float(words[0]))
+                answer = await self._arrived(float(words[0]))
             case "pause":
                 moments = [float(words[0]), *(moment for moment in self.times if moment > float(words[0]))]
-                return max((later - earlier for earlier, later in itertools.pairwise(moments)), default=0.0)
+                answer = max((later - earlier for earlier, later in itertools.pairwise(moments)), default=0.0)
             case "latency":
-                return [await self._latency(words[0]) for _ in range(int(words[1]))]
+                answer = [await self._latency(words[0]) for _ in range(int(words[1]))]
             case "peers":
-                return {info.name: info.linked for info in self.peer.peers()}
+                answer = {info.name: info.linked for info in self.peer.peers()}
             case "until":
                 while sum(info.linked for info in self.peer.peers()) < int(words[0]):
                     await self.peer.driver.change()
-                return time.monotonic()
+                answer = time.monotonic()
             case "started":
-                return [_BEGAN, self.up]
+                answer = [_BEGAN, self.up]
             case _:
                 raise ValueError(command)
+        return answer
 
     async def _queue(self, count: int, addresses: tuple[str, ...]) -> int:
         sends = [self.agent.send(address, number) for number in range(count) for address in addresses]
@@ -131,7 +134,7 @@ class Program:
 
     async def _latency(self, address: str) -> float:
         began = time.monotonic()
-        await (await self.agent.send(address, "quick")).stored()
+        await (await self.agent.send(address, "quick")).stored(20)
         return time.monotonic() - began
 
 

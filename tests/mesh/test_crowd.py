@@ -31,7 +31,7 @@ def test_each_sees_each_and_a_burst_from_each_to_each_arrives_once(tmp_path: Pat
             for hand in hands:
                 hand.tell("queue", BURST, *(f"box@{name}" for name in names if name != hand.name))
             assert [hand.ready() for hand in hands] == [BURST * (count - 1)] * count
-            assert everybody(hands, "settle") == [BURST * (count - 1)] * count
+            assert everybody(hands, "settle", 90) == [BURST * (count - 1)] * count
             for hand in hands:
                 hand.takes(BURST * (count - 1))
             got = everybody(hands, "got")
