@@ -70,12 +70,18 @@ def paths_of(peer: zmesh.Peer) -> dict[str, bytes]:
     return paths
 
 
+def links(peer: zmesh.Peer) -> list[bytes]:
+    """Return the ids of a peer's links: one that was disturbed has a new one."""
+    return [remote.link.id for remote in peer.driver.core.node.remotes.values()]
+
+
 def test_a_stolen_routing_id_and_a_claimed_store_get_nothing_and_disturb_nobody(homes: dict[str, Path]) -> None:
     async def test() -> None:
         async with two_peers(homes) as (laptop, studio, one, two):
             paths = paths_of(laptop)
             await (await two.send("box@laptop", "so that its connection is known")).stored(PATIENCE)
             (path,) = paths.values()
+            before = links(laptop), links(studio)
             with thief(homes, laptop, path) as stolen, thief(homes, laptop) as honest:
                 for _ in range(20):
                     await stolen.send(greeting(studio.driver.core.node.store, "studio"))
@@ -85,6 +91,7 @@ def test_a_stolen_routing_id_and_a_claimed_store_get_nothing_and_disturb_nobody(
                     receipts += [await one.send("box@studio", number), await two.send("box@laptop", number)]
                 await all_stored(receipts)
                 assert not stolen.heard
+            assert (links(laptop), links(studio)) == before, "the link of others has suffered"
             mine, theirs = await collect(one, COUNT + 1), await collect(two, COUNT)
             assert [message.body for message in mine[1:]] == list(range(COUNT))
             assert {message.sender for message in mine} == {"box@studio"}
