@@ -170,13 +170,14 @@ def fill(disk: Path) -> Path:
 class Outsider:
     """A client that obeys nobody's rules, only CURVE's."""
 
-    def __init__(self, device: Device, server: Device, endpoint: str) -> None:
+    def __init__(self, device: Device, server: Device, endpoint: str, routing_id: bytes = b"") -> None:
         """Dial.
 
         Args:
             device: Whose key it shows.
             server: Whose key it expects.
             endpoint: Where.
+            routing_id: What it calls its connection; empty for what the other side chooses.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -186,6 +187,8 @@ class Outsider:
         self._socket.setsockopt(zmq.CURVE_PUBLICKEY, device.curve_public)
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, device.curve_secret)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, 1000)
+        if routing_id:
+            self._socket.setsockopt(zmq.ROUTING_ID, routing_id)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         self._refusals = 0
         self._socket.connect(endpoint)
@@ -208,6 +211,11 @@ class Outsider:
     def admitted(self) -> bool:
         """True once the handshake is over."""
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
+
+    @property
+    def heard(self) -> bool:
+        """True if there is an answer."""
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     async def send(self, parts: list[bytes]) -> None:
         """Send, once the connection is there; a peer may have hung up on what came before, and may do so again."""

@@ -1,7 +1,7 @@
 """Machines on one switch: each a network namespace with an address and a home of its own. Only packets join them.
 
-The switch is a bridge in a namespace of its own, with snooping off: multicast goes everywhere, as it does at home. All
-of it is removed in the end, with whatever still runs inside.
+The switch is a bridge in a namespace of its own, with snooping off: multicast goes everywhere, as it does at home; or,
+where packets are to be lost, one made of TAP devices. All of it is removed in the end, with whatever still runs inside.
 """
 
 import contextlib
@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.faults.support import command, needs_root
+from tests.mesh.tap import TapSwitch
 
 PREFIX = "10.78.0."
 DEVICE = "wire"
@@ -40,13 +42,15 @@ class Machine:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
         return kept | {"ZMESH_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
 
-    def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
-        """Start a Python program on this machine, its streams as pipes."""
+    def start(self, *arguments: str | Path, log: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+        """Start a Python program on this machine, its streams as pipes; its errors go behind those in `log`, if any."""
         inside = ["ip", "netns", "exec", self.namespace, sys.executable, *map(str, arguments)]
-        return subprocess.Popen(
-            inside, env=self.environment | variables, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            errors = subprocess.PIPE if log is None else stack.enter_context(log.open("ab"))
+            return subprocess.Popen(
+                inside, env=self.environment | variables, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
 
     def zmesh(self, *arguments: str, status: int = 0, timeout: float = 60.0) -> str:
         """Run a zmesh command on this machine to its end; return what it printed."""
@@ -60,6 +64,62 @@ class Machine:
         return output + errors
 
 
+class Switch(Protocol):
+    """What machines are attached to, each at a port: the first one at 0."""
+
+    def attach(self, namespace: str, device: str) -> None:
+        """Give a namespace a device that leads here."""
+
+    def unplug(self, number: int) -> None:
+        """Lose whatever goes to and comes from a port, in silence."""
+
+    def plug(self, number: int) -> None:
+        """Forward it again."""
+
+    def carrier(self, number: int, *, up: bool) -> None:
+        """Pull the cable of a port, or put it in: the machine notices."""
+
+    def close(self) -> None:
+        """Remove it."""
+
+
+class Bridge:
+    """The kernel's own switch."""
+
+    def __init__(self, namespace: str) -> None:
+        """Make it in a namespace of its own."""
+        self._namespace, self._count = namespace, 0
+        command("ip", "netns", "add", namespace)
+        self._link("add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+        self._link("set", "bridge", "up")
+
+    def attach(self, namespace: str, device: str) -> None:
+        """Give a namespace a device that leads here."""
+        port = f"port{self._count}"
+        self._count += 1
+        self._link("add", port, "type", "veth", "peer", "name", device, "netns", namespace)
+        self._link("set", port, "master", "bridge", "up")
+
+    def unplug(self, number: int) -> None:
+        """Lose whatever goes to and comes from a port, in silence."""
+        self._link("set", f"port{number}", "nomaster")
+
+    def plug(self, number: int) -> None:
+        """Forward it again."""
+        self._link("set", f"port{number}", "master", "bridge")
+
+    def carrier(self, number: int, *, up: bool) -> None:
+        """Pull the cable of a port, or put it in: the machine notices."""
+        self._link("set", f"port{number}", "up" if up else "down")
+
+    def close(self) -> None:
+        """Remove it."""
+        _end(self._namespace)
+
+    def _link(self, *words: str) -> None:
+        command("ip", "-n", self._namespace, "link", *words)
+
+
 class Lan:
     """The switch and its machines.
 
@@ -67,55 +127,72 @@ class Lan:
         machines: In the order they were named.
     """
 
-    def __init__(self, machines: list[Machine], switch: str) -> None:
+    def __init__(self, machines: list[Machine], switch: Switch) -> None:
         self.machines = machines
         self._switch = switch
 
     def unplug(self, machine: Machine) -> None:
         """From now on every packet to and from it is lost, in silence."""
-        command("ip", "-n", self._switch, "link", "set", self._port(machine), "nomaster")
+        self._switch.unplug(self.machines.index(machine))
 
     def plug(self, machine: Machine) -> None:
         """Its packets go through again."""
-        command("ip", "-n", self._switch, "link", "set", self._port(machine), "master", "bridge")
+        self._switch.plug(self.machines.index(machine))
+
+    def carrier(self, machine: Machine, *, up: bool) -> None:
+        """Pull its cable, or put it in: it notices, as it does not notice `unplug`."""
+        self._switch.carrier(self.machines.index(machine), up=up)
+
+    def lose(self, loss: float) -> None:
+        """From now on lose packets with this probability; only where `lan` was given one."""
+        assert isinstance(self._switch, TapSwitch)
+        self._switch.loss = loss
+
+    @property
+    def lost(self) -> int:
+        """How many packets were lost by chance; only where `lan` was given a probability."""
+        assert isinstance(self._switch, TapSwitch)
+        return self._switch.lost
 
     def readdress(self, machine: Machine, address: str) -> None:
         """Give it another address, as a new lease does."""
-        inside = ("ip", "-n", machine.namespace, "address")
-        command(*inside, "flush", "dev", DEVICE, "scope", "global")
-        command(*inside, "add", f"{address}/24", "dev", DEVICE)
-
-    def _port(self, machine: Machine) -> str:
-        return f"port{self.machines.index(machine)}"
+        inside = ("ip", "-n", machine.namespace)
+        command(*inside, "address", "flush", "dev", DEVICE, "scope", "global")
+        command(*inside, "address", "add", f"{address}/24", "dev", DEVICE)
+        # The kernel drops a route whose preferred source has gone.
+        command(*inside, "route", "replace", "default", "dev", DEVICE)
 
 
 @contextlib.contextmanager
-def lan(root: Path, *names: str) -> Iterator[Lan]:
-    """Make machines of these names on one switch; remove them in the end."""
+def lan(root: Path, *names: str, loss: float | None = None, seed: int = 1) -> Iterator[Lan]:
+    """Make machines of these names on one switch; remove them in the end.
+
+    Args:
+        root: Their homes are made in it.
+        names: What the machines are called.
+        loss: Probability that a packet is lost on its way to one machine; None for the kernel's switch.
+        seed: Of the losses.
+    """
     needs_root("network namespaces have to be made")
     mark = f"zmesh-{os.getpid()}"
-    switch = f"{mark}-switch"
     machines = [
         Machine(name, f"{mark}-{name}", f"{PREFIX}{number}", root / name) for number, name in enumerate(names, start=1)
     ]
-    try:
-        command("ip", "netns", "add", switch)
-        command("ip", "-n", switch, "link", "add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
-        command("ip", "-n", switch, "link", "set", "bridge", "up")
-        for number, machine in enumerate(machines):
-            _attach(switch, machine, f"port{number}")
+    with contextlib.ExitStack() as stack:
+        for machine in machines:
+            stack.callback(_end, machine.namespace)
+        switch: Switch = Bridge(f"{mark}-switch") if loss is None else TapSwitch(f"zt{os.getpid()}x", loss, seed)
+        stack.callback(switch.close)
+        for machine in machines:
+            _attach(switch, machine)
         yield Lan(machines, switch)
-    finally:
-        for namespace in (*(machine.namespace for machine in machines), switch):
-            _end(namespace)
 
 
-def _attach(switch: str, machine: Machine, port: str) -> None:
+def _attach(switch: Switch, machine: Machine) -> None:
     machine.home.mkdir(parents=True)
     command("ip", "netns", "add", machine.namespace)
     command("ip", "-n", machine.namespace, "link", "set", "lo", "up")
-    command("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", DEVICE, "netns", machine.namespace)
-    command("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
+    switch.attach(machine.namespace, DEVICE)
     command("ip", "-n", machine.namespace, "address", "add", f"{machine.address}/24", "dev", DEVICE)
     command("ip", "-n", machine.namespace, "link", "set", DEVICE, "up")
     # Without a default route the kernel has none for multicast either.
