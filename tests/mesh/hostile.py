@@ -54,7 +54,7 @@ def dealer(context: "zmq.Context[zmq.Socket[bytes]]", own: tuple[bytes, bytes], 
 async def keys(count: int, address: str, port: int, server: bytes, attempts: Attempts) -> None:
     """Knock with one key after the other."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.max_sockets = 4 * count + 16
+    context.max_sockets = 1024  # closed ones count until they are reaped
 
     async def knock() -> None:
         while True:

@@ -24,7 +24,7 @@ class Running:
 
     def __init__(self, machine: Machine, discovery: str = ALL, **variables: str) -> None:
         self.machine = machine
-        self._process = machine.start("-m", "tests.mesh.program", machine.name, discovery, **variables)
+        self._process = machine.start("-m", "tests.mesh.program", machine.name, discovery, log=None, **variables)
         self.endpoints = self._read()
 
     def say(self, *words: str | int) -> Any:
