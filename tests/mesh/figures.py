@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.mesh.crew import DISCOVERY, Hand, crew, everybody, mesh_of
 from tests.mesh.lan import Lan, Machine, lan
@@ -210,16 +211,17 @@ FIGURES: dict[str, Callable[[Path, int, str], list[Figure]]] = {
 }
 
 
-def measure(whats: Sequence[str], starts: int, discovery: str) -> list[Figure]:
-    """Measure figures, and print each as it comes."""
+def measure(whats: Sequence[str], starts: int, discovery: str, file: Path | None) -> None:
+    """Measure figures; print each as it comes, and write all so far to the file."""
     print(HEAD, flush=True)
-    figures: list[Figure] = []
+    rows: list[dict[str, Any]] = []
     for what in whats:
         with tempfile.TemporaryDirectory(prefix="zmesh-figures-") as root:
             for each in FIGURES[what](Path(root), starts, discovery):
-                figures.append(each)
                 print(each, flush=True)
-    return figures
+                rows.append(asdict(each) | {"p50": each.median, "p95": each.p95})
+        if file is not None:
+            file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -234,10 +236,7 @@ def main(arguments: Sequence[str]) -> None:
         if what not in FIGURES:
             parser.error(f"{what} is no figure: choose among {', '.join(FIGURES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the machines are removed
-    figures = measure(options.what or list(FIGURES), options.starts, options.discovery)
-    if options.json:
-        rows = [asdict(each) | {"p50": each.median, "p95": each.p95} for each in figures]
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    measure(options.what or list(FIGURES), options.starts, options.discovery, options.json)
 
 
 if __name__ == "__main__":

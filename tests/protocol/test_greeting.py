@@ -42,6 +42,21 @@ def test_a_stranger_of_an_admitted_device_is_remembered_and_dialled() -> None:
     assert a.core.node.by_link[DEVICE, LINK].store == STRANGER
 
 
+@pytest.mark.parametrize(
+    ("device", "named", "dialled"),
+    [
+        ("e" * 32, ("tcp://127.0.0.1:1", "tcp://[::1]:1", "tcp://192.0.2.1:1"), ("tcp://192.0.2.1:1",)),
+        ("e" * 32, ("tcp://127.0.0.1:1",), ("tcp://127.0.0.1:1",)),
+        (DEVICE, ("tcp://127.0.0.1:1", "tcp://192.0.2.1:1"), ("tcp://127.0.0.1:1", "tcp://192.0.2.1:1")),
+    ],
+    ids=["another device", "another device on this host", "our own device"],
+)
+def test_the_loopback_of_another_device_is_ours(device: str, named: tuple[str, ...], dialled: tuple[str, ...]) -> None:
+    world, a = alone()
+    world.inject(a, encode(LINK, hello(endpoints=named)), device, b"path")
+    assert a.core.node.remotes[STRANGER].link.endpoints == dialled
+
+
 def test_our_own_store_is_nobody_else() -> None:
     world, a = alone()
     world.inject(a, encode(LINK, hello(store=a.store)), DEVICE, b"path")

@@ -19,6 +19,8 @@ from zmesh.protocol.record import record
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Link
 
+_LOOPBACK = ("tcp://127.", "tcp://[::1]")
+
 
 @record
 class Evidence:
@@ -69,7 +71,7 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         if remote.link.state is Link.GREETING:
             return  # the doubt of `_begin` has said its own HELLO under a new link id, or will in a moment
     node.act(remote, act)
-    node.act(remote, remote.link.announced(frame.endpoints, now))
+    node.act(remote, remote.link.announced(_usable(frame.endpoints, own=device == node.device), now))
     if remote.up and not was_up:
         # After our HELLO, so that the other side knows our link when the first frames on it arrive.
         node.send_roster(remote)
@@ -77,6 +79,15 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         remote.ack_due = True
         node.placing.place_all()
     node.touch(remote)
+
+
+def _usable(endpoints: tuple[str, ...], *, own: bool) -> tuple[str, ...]:
+    """Leave out the loopback addresses of another device: here they are ours, and waiting for an answer takes seconds.
+
+    One that names nothing else may well be on this host: a second user, or the end of a tunnel.
+    """
+    far = tuple(endpoint for endpoint in endpoints if not endpoint.startswith(_LOOPBACK))
+    return endpoints if own or not far else far
 
 
 def _refuse_version(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
