@@ -53,8 +53,9 @@ def test_a_stranger_of_an_admitted_device_is_remembered_and_dialled() -> None:
 )
 def test_the_loopback_of_another_device_is_ours(device: str, named: tuple[str, ...], dialled: tuple[str, ...]) -> None:
     world, a = alone()
-    world.inject(a, encode(LINK, hello(endpoints=named)), device, b"path")
-    assert a.core.node.remotes[STRANGER].link.endpoints == dialled
+    store = store_of(device, 1)
+    world.inject(a, encode(LINK, hello(store=store, endpoints=named)), device, b"path")
+    assert a.core.node.remotes[store].link.endpoints == dialled
 
 
 def test_our_own_store_is_nobody_else() -> None:
