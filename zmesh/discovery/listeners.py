@@ -84,8 +84,8 @@ def _process(inode: int) -> int:
 
 
 def _holds(process: str, wanted: str) -> bool:
-    with contextlib.suppress(OSError):  # it is another user's, or has ended
-        for entry in os.scandir(f"/proc/{process}/fd"):
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{process}/fd") as entries:  # another user's, or has ended
+        for entry in entries:
             with contextlib.suppress(OSError):
                 if os.readlink(entry.path) == wanted:  # noqa: PTH115 - thousands of them
                     return True

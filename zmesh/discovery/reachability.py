@@ -157,7 +157,8 @@ def _of_silent(member: Examined, spot: Spot, seen: Observed) -> Cause:  # noqa: 
         case Reach.UNREACHABLE | Reach.SILENT:
             return _mute(member, spot)
         case _:
-            return Cause("broken", "trouble", f"the connection to {where} fails", perhaps_off=True)
+            advice = "see that it can be pinged from here, and that its address is right"
+            return Cause("broken", "trouble", f"the connection to {where} fails", advice, perhaps_off=True)
 
 
 def _refused(member: Examined, spot: Spot) -> Cause:
