@@ -20,6 +20,7 @@ from zmesh.discovery.meeting import Meetings
 from zmesh.discovery.observation import Observed, Reach
 from zmesh.discovery.sighting import Sighting
 from zmesh.discovery.visits import Named
+from zmesh.errors import TrustError
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
 
@@ -40,22 +41,27 @@ def stores(tmp_path: Path) -> Iterator[tuple[TrustStore, TrustStore]]:
 @contextlib.asynccontextmanager
 async def at_home(store: TrustStore) -> AsyncIterator[tuple[Named, AddressBook]]:
     """Let a member be at home: a listener in place of its peer, and its door at the next port."""
-    for _ in range(20):
-        peer = socket.create_server((HOST, 0))
+    book = AddressBook(store, lambda *_: None)
+    me = store.me()
+    assert me is not None
+    door = Door(store, meet=Meetings(store, book, lambda: None).receive)
+    with await two_ports(door) as peer:
         port = peer.getsockname()[1]
-        book = AddressBook(store, lambda *_: None)
-        me = store.me()
-        assert me is not None
         own = Sighting(b"s" * 16, me.name, me.device, (f"tcp://{HOST}:{port}",), "own", port + 1)
         await book.start(own, lambda _: None)
-        door = Door(store, meet=Meetings(store, book, lambda: None).receive)
-        with contextlib.suppress(Exception):
-            await door.open(HOST, port + 1)
-            break
-        peer.close()
-    with peer:
         yield Named(HOST, port), book
         await door.close()
+
+
+async def two_ports(door: Door) -> socket.socket:
+    """Listen at a port of which the next one is free, too, and open the door there."""
+    for _ in range(20):
+        peer = socket.create_server((HOST, 0))
+        with contextlib.suppress(TrustError):
+            await door.open(HOST, peer.getsockname()[1] + 1)
+            return peer
+        peer.close()
+    raise AssertionError("no two ports side by side are free")
 
 
 def examine(work: Callable[[], Coroutine[Any, Any, Observed]]) -> tuple[Observed, dict[str, Finding]]:

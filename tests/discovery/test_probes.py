@@ -137,8 +137,10 @@ def test_who_has_a_port_is_named() -> None:
 @linux
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="another user is needed")
 def test_the_program_of_another_user_is_not_looked_into() -> None:
-    script = "import os; from zmesh.discovery import probes
-from zmesh.discovery.listeners import describe as name; name({0}); os.setuid(65534); print(name({0}))"
+    script = (
+        "import os; from zmesh.discovery.listeners import describe\n"
+        "describe({0}); os.setuid(65534); print(describe({0}))"
+    )
     with listen(0) as own:  # asked once as root, so that all is loaded that another user may not read
         code = script.format(own.getsockname()[1])
         told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
