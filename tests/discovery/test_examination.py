@@ -49,8 +49,10 @@ async def at_home(store: TrustStore) -> AsyncIterator[tuple[Named, AddressBook]]
         port = peer.getsockname()[1]
         own = Sighting(b"s" * 16, me.name, me.device, (f"tcp://{HOST}:{port}",), "own", port + 1)
         await book.start(own, lambda _: None)
-        yield Named(HOST, port), book
-        await door.close()
+        try:
+            yield Named(HOST, port), book
+        finally:
+            await door.close()
 
 
 async def two_ports(door: Door) -> socket.socket:
