@@ -112,6 +112,11 @@ class Bridge:
         """Pull the cable of a port, or put it in: the machine notices."""
         self._link("set", f"port{number}", "up" if up else "down")
 
+    def isolate(self) -> None:
+        """Forward nothing from port to port, as an access point that keeps its clients apart."""
+        for number in range(self._count):
+            self._link("set", f"port{number}", "type", "bridge_slave", "isolated", "on")
+
     def close(self) -> None:
         """Remove it."""
         _end(self._namespace)
@@ -142,6 +147,11 @@ class Lan:
     def carrier(self, machine: Machine, *, up: bool) -> None:
         """Pull its cable, or put it in: it notices, as it does not notice `unplug`."""
         self._switch.carrier(self.machines.index(machine), up=up)
+
+    def isolate(self) -> None:
+        """Keep the machines apart from each other; only on the kernel's switch."""
+        assert isinstance(self._switch, Bridge)
+        self._switch.isolate()
 
     def lose(self, loss: float) -> None:
         """From now on lose packets with this probability; only where `lan` was given one."""

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
     "up": ("zmesh.cli.up:up", "Host this machine's peer."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
+    "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),
     "demo": ("zmesh.cli.demo:demo", "Run a small mesh on this machine and show what it does."),
 }
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""

@@ -45,6 +45,7 @@ class MdnsSource:
         self._accept = accept
         self._found: Callable[[Sighting], None] = lambda _: None
         self._own: Sighting | None = None
+        self._silent = False
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._resolving: dict[str, asyncio.Task[None]] = {}
@@ -63,6 +64,21 @@ class MdnsSource:
         await self._try_open(own)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_interfaces(before))
 
+    async def listen(self, found: Callable[[Sighting], None]) -> None:
+        """Report others from now on, and announce nothing; `stop` ends it.
+
+        Raises:
+            OSError: There is no multicast here, or another program keeps the port to itself.
+        """
+        self._found, self._silent = found, True
+        try:
+            await self._open(None)
+        except Exception as error:  # RuntimeError and zeroconf's own
+            await self._close()
+            if isinstance(error, OSError):
+                raise
+            raise OSError(str(error) or type(error).__name__) from error
+
     async def update(self, own: Sighting) -> None:
         """Announce `own` instead of what was announced so far."""
         self._own = own
@@ -73,7 +89,7 @@ class MdnsSource:
 
     async def stop(self) -> None:
         """Say goodbye (0.3 s, 2 s at most) and close."""
-        self._own = None
+        self._own, self._silent = None, False
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.cancel()
@@ -95,14 +111,15 @@ class MdnsSource:
         else:
             self.trouble = None
 
-    async def _open(self, own: Sighting) -> None:
+    async def _open(self, own: Sighting | None) -> None:
         from zeroconf.asyncio import AsyncServiceBrowser  # noqa: PLC0415
 
         if not interfaces.addresses():
             raise OSError("no interface has an address")
         self._zeroconf = open_sockets()
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
-        self._keep(await self._zeroconf.async_register_service(_announcement(own), cooperating_responders=True))
+        if own is not None:
+            self._keep(await self._zeroconf.async_register_service(_announcement(own), cooperating_responders=True))
 
     async def _close(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
@@ -142,9 +159,9 @@ class MdnsSource:
         from zeroconf.asyncio import AsyncServiceInfo  # noqa: PLC0415
 
         own = self._own
-        if state_change is Change.Removed or own is None or self._zeroconf is None:
+        if state_change is Change.Removed or (own is None and not self._silent) or self._zeroconf is None:
             return
-        if service_type != SERVICE or _store_of(name) in {None, own.store}:
+        if service_type != SERVICE or _store_of(name) in {None, own.store if own else None}:
             return
         info = AsyncServiceInfo(service_type, name)
         if info.load_from_cache(zeroconf):

@@ -73,7 +73,7 @@ class Meetings:
             Refusal: It is no member, or this device is none.
             PairingError: The question is malformed.
         """
-        guest, port = _read_question(question)
+        guest, port, quiet = _read_question(question)
         own = self._book.record
         member = self._store.membership.members.get(guest.public)
         if own is None or guest.mesh != own.mesh or member is None:
@@ -81,7 +81,8 @@ class Meetings:
         if member.revoked:
             raise Refusal("revoked")
         back = await _try(where, port) if port else ""
-        self._book.take(guest, direct=True)
+        if not quiet:
+            self._book.take(guest, direct=True)
         answer = self._answer(guest, own, back, where)
         return own.public + bytes(_box(self._store, guest.public).encrypt(answer))
 
@@ -94,7 +95,7 @@ class Meetings:
 
     # --- at a door elsewhere ---
 
-    async def visit(self, host: str, door: int, *, dial: int = 0, back: int = 0) -> Meeting:
+    async def visit(self, host: str, door: int, *, dial: int = 0, back: int = 0, quiet: bool = False) -> Meeting:
         """Visit a door, and take in what its peer says: who it is, and where it and others can be dialled.
 
         Args:
@@ -102,6 +103,7 @@ class Meetings:
             door: Port of the door.
             dial: Port of the peer at that address, where this is known; else the port it names is taken.
             back: Port at this host that it is to connect back to, 0 for none.
+            quiet: Who asks is no peer that can be dialled: our address is to be forgotten there.
 
         Raises:
             Unreachable: Nobody answers there.
@@ -111,7 +113,7 @@ class Meetings:
         own = self._book.record
         if own is None:
             raise PairingError("this device is in no mesh yet: found one with `zmesh invite`, or join one")
-        question = msgpack.packb([_FORMAT, own.payload, own.signature, back])
+        question = msgpack.packb([_FORMAT, own.payload, own.signature, back, quiet])
         asked = time.time()
         answer, address = await ask(host, door, self._store.lineage(own.public), question)
         entries, records, now, tried, seen = self._open(answer)
@@ -157,7 +159,7 @@ class Meetings:
         return sighting.store, sighting.device, sighting.name
 
 
-def _read_question(question: bytes) -> tuple[AddressRecord, int]:
+def _read_question(question: bytes) -> tuple[AddressRecord, int, bool]:
     try:
         fields = msgpack.unpackb(question, max_map_len=0, max_ext_len=0)
         form, payload, signature, port = fields[:4]
@@ -165,7 +167,7 @@ def _read_question(question: bytes) -> tuple[AddressRecord, int]:
             raise ValueError("its form is not known here")  # noqa: TRY301 - garbage is garbage
         if not 0 <= port <= MAX_PORT:
             raise ValueError("it names no port")  # noqa: TRY301
-        return read_record(payload, signature), port
+        return read_record(payload, signature), port, fields[4:5] == [True]
     except (ValueError, TypeError, RecursionError) as error:
         raise PairingError(f"a question at the door cannot be read: {error}") from None
 

@@ -225,11 +225,16 @@ class RendezvousSource:
 
 def running(directory: Path) -> list[Sighting]:
     """Return what the running peers of this host say in the directory, without saying anything there."""
+    return look(directory)[0]
+
+
+def look(directory: Path) -> tuple[list[Sighting], str | None]:
+    """Return what `running` does, and why the directory cannot be used, or None."""
     found: list[Sighting] = []
     source = RendezvousSource(directory)
     source._found = found.append  # noqa: SLF001 - of this module
     source._guarded(source._scan)  # noqa: SLF001
-    return found
+    return found, source.trouble
 
 
 def _prepare(directory: Path) -> None:
