@@ -18,7 +18,7 @@ Findings = dict[str, dict[str, Any]]
 
 def doctor(machine: Machine, *words: str, status: int, **variables: str) -> Findings:
     """Run it; return the findings by check, the gravest of each kind."""
-    process = machine.start("-m", "zmesh", "doctor", "--json", *words, **variables)
+    process = machine.start("-m", "zmesh", "doctor", "--json", *words, log=None, **variables)
     output, errors = process.communicate(timeout=60)
     assert errors == ""
     found: Findings = {}
