@@ -77,6 +77,7 @@ def pair(inviter: Machine, joiner: Machine) -> None:
     assert inviting.returncode == 0, errors
     assert json.loads(output.splitlines()[-1]) == {
         "event": "joined", "name": joiner.name, "device": joined["device"],
+        "may": ["chat", "task", "inject"],
     }  # fmt: skip
 
 
