@@ -20,7 +20,7 @@ def doctor(machine: Machine, *words: str, status: int, **variables: str) -> Find
     """Run it; return the findings by check, the gravest of each kind."""
     process = machine.start("-m", "zmesh", "doctor", "--json", *words, log=None, **variables)
     output, errors = process.communicate(timeout=60)
-    assert errors == ""
+    assert errors == "", errors[-3000:]
     found: Findings = {}
     for finding in sorted(json.loads(output), key=lambda each: ("ok", "warning", "trouble").index(each["level"])):
         found[finding["check"]] = finding

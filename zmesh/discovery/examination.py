@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
-from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +39,7 @@ from zmesh.discovery.rendezvous import look
 from zmesh.discovery.sighting import Sighting, parse_endpoint
 from zmesh.discovery.visits import DOOR, PORT, Named
 from zmesh.errors import PairingError, TrustError
-from zmesh.protocol.bounds import ID_BYTES
+from zmesh.protocol.ownership import NONCE_BYTES, store_of
 from zmesh.trust.entry import Revocation
 from zmesh.trust.membership import Member
 from zmesh.trust.refusal import Refusal
@@ -163,7 +162,7 @@ class Examination:
         if store is None or me is None:
             return
         book = AddressBook(store, lambda *_: None)
-        ident = blake2b(b"zmesh doctor" + me.public, digest_size=ID_BYTES).digest()
+        ident = store_of(me.device, bytes(NONCE_BYTES))
         here = own_interfaces.endpoints(self._back or PORT, ipv6=False)
         await book.start(Sighting(ident, me.name, me.device, here, "own"), self._learned.append)
         if book.record is not None:
