@@ -235,7 +235,7 @@ def test_reading_stops_while_too_much_is_not_on_disk(home: Path, monkeypatch: py
             half = UNCOMMITTED_BYTES // 2 + 1
             sends = []
             for _ in range(3):
-                driver._received += half  # noqa: SLF001 - as if so many bytes had come in
+                driver._backlog._received += half  # noqa: SLF001 - as if so many bytes had come in
                 sends.append(asyncio.ensure_future(code.send("browser@nowhere", "x")))
                 await until(lambda: len(submitted) == len(sends))
             assert calls[0] == "pause"

@@ -33,6 +33,7 @@ from zmesh.protocol.effects import (
     Persist,
     Progress,
     Send,
+    SendBack,
     Settled,
     Sighted,
     Take,
@@ -198,6 +199,8 @@ class Node:
                 self.persist(effect)
             case Transmit():
                 self.world.transmit(self, effect)
+            case SendBack():
+                self.world.send_back(self, effect)
             case Answer():
                 self.world.answer(self, effect)
             case Dial():
@@ -265,6 +268,7 @@ class World:
 
     Attributes:
         drop: Rules; a frame for which one says True is lost.
+        walled: Names of those that nobody can dial.
         log: Every frame that was sent: (from, to, frame).
         answers: Every frame that was sent back on an inbound connection.
     """
@@ -273,6 +277,7 @@ class World:
         self.now = 1000.0
         self.nodes: dict[str, Node] = {}
         self.drop: list[Rule] = []
+        self.walled: set[str] = set()
         self.log: list[tuple[str, str, Frame]] = []
         self.answers: list[Answer] = []
         self.queue: deque[Callable[[], None]] = deque()
@@ -293,7 +298,7 @@ class World:
 
     def dial(self, node: Node, effect: Dial) -> None:
         target = next((n for n in self.nodes.values() if n.endpoint == effect.endpoint), None)
-        if target is not None and target.alive:
+        if target is not None and target.alive and target.name not in self.walled:
             self.queue.append(lambda: self._connect(node, effect.store))
 
     def _connect(self, node: Node, store: bytes) -> None:
@@ -312,6 +317,22 @@ class World:
             return
         if not any(rule(node, target, frame) for rule in self.drop):
             self.queue.append(lambda: self.inject(target, effect.parts, node.device, node.store))
+
+    def send_back(self, node: Node, effect: SendBack) -> None:
+        """Here a path is called as the store that dialled."""
+        target = self.by_store(effect.path)
+        _, frame = decode(effect.parts)
+        self.log.append((node.name, target.name if target else "?", frame))
+        if target is None or not target.alive or node.store not in target.connections:
+            node.core.undeliverable(effect.store, self.now, effect.path)
+            return
+        if not any(rule(node, target, frame) for rule in self.drop):
+            self.queue.append(lambda: self._returned(target, node.store, effect.parts))
+
+    def _returned(self, target: Node, store: bytes, parts: Sequence[bytes]) -> None:
+        if target.alive:
+            target.core.returned(store, parts, self.now)
+            target.flush()
 
     def inject(self, target: Node, parts: Sequence[bytes], device: str, path: bytes) -> None:
         if target.alive:

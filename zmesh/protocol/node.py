@@ -13,7 +13,7 @@ from zmesh.protocol.bounds import AGENTS_PER_PAGE, BYE_REDIAL, MAX_PEERS, PROTOC
 from zmesh.protocol.codec import encode
 from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.directory import Entry, Resolved, resolve
-from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
+from zmesh.protocol.effects import Dial, FetchOut, Hangup, Path, Progress, SendBack, Transmit
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.frames import Frame, Hello, Peers
 from zmesh.protocol.inbox import Inbox
@@ -39,6 +39,7 @@ class Node:
         turn: The journal.
         remotes: Other stores, by id.
         by_link: Other stores by (device, their link id).
+        ways: The connections of others that our frames go back on, each with the device it must belong to.
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
         roster: Version of our roster.
@@ -55,6 +56,7 @@ class Node:
         self.turn = Turn(entropy, now)
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}
+        self.ways: dict[Path, str] = {}
         self.inbox = Inbox(self.turn, 1, self.report)
         self.outbox = self._new_outbox(1)
         self.roster = 1
@@ -199,10 +201,16 @@ class Node:
 
     def transmit(self, remote: Remote, frame: Frame) -> None:
         """Send a frame on our link."""
-        self.turn.emit(Transmit(remote.store, encode(remote.link.id, frame)))
+        parts, via = encode(remote.link.id, frame), remote.link.via
+        if via:
+            self.turn.emit(SendBack(remote.store, remote.device, via, parts))
+        else:
+            self.turn.emit(Transmit(remote.store, parts))
 
     def act(self, remote: Remote, act: Act) -> None:
         """Do what the link wants done."""
+        if (act.hello or act.hangup) and (self.ways or remote.link.via):
+            self.ways = {other.link.via: other.device for other in self.remotes.values() if other.link.via}
         if act.hangup:
             self.changed()
             self.turn.emit(Hangup(remote.store))
@@ -217,6 +225,13 @@ class Node:
                 self.send_roster(remote)
             self.transmit(remote, remote.ping(self.roster))
             self.touch(remote)
+
+    def leave_way(self, path: Path, device: str) -> None:
+        """A frame of `device` came on a path on which another one was answered: nothing goes back there any more."""
+        self.say("warning", device, "way-taken", "a connection that another device was answered on is this one's now")
+        for remote in self.remotes.values():
+            if remote.link.via == path and remote.device != device:
+                self.act(remote, remote.link.lost(self.turn.now, path))
 
     def _hello(self, remote: Remote) -> None:
         hello = Hello(
