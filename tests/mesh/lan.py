@@ -16,6 +16,7 @@ from tests.faults.support import command, needs_root
 
 PREFIX = "10.78.0."
 DEVICE = "wire"
+PORTS = "7420-7421"  # at which a program listens, and its door
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,14 @@ class Lan:
     def plug(self, machine: Machine) -> None:
         """Its packets go through again."""
         command("ip", "-n", self._switch, "link", "set", self._port(machine), "master", "bridge")
+
+    def shut(self, machine: Machine) -> None:
+        """From now on nobody gets through to its ports, as behind NAT or a firewall; what it dials goes through."""
+        command("ip", "-n", machine.namespace, "rule", "add", "ipproto", "tcp", "sport", PORTS, "blackhole")
+
+    def open(self, machine: Machine) -> None:
+        """Everybody gets through to it again."""
+        command("ip", "-n", machine.namespace, "rule", "delete", "ipproto", "tcp", "sport", PORTS, "blackhole")
 
     def readdress(self, machine: Machine, address: str) -> None:
         """Give it another address, as a new lease does."""

@@ -4,7 +4,7 @@
 
 It has one agent, `box`, which answers every question by its own address. Each line of the input is a command; each
 answer is one line of JSON on the output: `ask ADDRESS` asks, `send ADDRESS COUNT` sends numbers and says when all are
-stored, `got` says what the box has taken, `peers` who is linked, `until COUNT` waits until so many peers are linked.
+stored, `got` says what the box has taken, `peers` who is linked, `ways` on whose connection its frames go to each, `until COUNT` waits until so many peers are linked.
 """
 
 import asyncio
@@ -48,6 +48,9 @@ class Program:
                 return self.taken
             case "peers":
                 return {info.name: info.linked for info in self.peer.peers()}
+            case "ways":
+                remotes = self.peer.driver.core.node.remotes.values()
+                return {remote.name: "theirs" if remote.link.via else "ours" for remote in remotes}
             case "until":
                 while sum(info.linked for info in self.peer.peers()) < int(words[0]):
                     await self.peer.driver.change()

@@ -379,7 +379,7 @@ class LinkMachine:
         self.via, self._probing = b"", False
         self._ready_at = LONG_AGO
         self._hello_at = self._ping_at = self._give_up_at = NEVER
-        self._dial_at = dial_at
+        self._dial_at = dial_at if self.endpoints else NEVER
         return Act(hangup=True)
 
     def _replace(self, now: float) -> Act:
