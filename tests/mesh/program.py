@@ -4,7 +4,8 @@
 
 It has one agent, `box`, which answers every question by its own address. Each line of the input is a command; each
 answer is one line of JSON on the output: `ask ADDRESS` asks, `send ADDRESS COUNT` sends numbers and says when all are
-stored, `got` says what the box has taken, `peers` who is linked, `ways` on whose connection its frames go to each, `until COUNT` waits until so many peers are linked.
+stored, `got` says what the box has taken, `peers` who is linked, `ways` on whose connection frames go to each,
+`until COUNT` waits until so many peers are linked.
 """
 
 import asyncio

@@ -403,6 +403,20 @@ def two(*, listening: bool = True) -> tuple[World, Node, Node]:
     return world, a, b
 
 
+def one_way() -> tuple[World, Node, Node]:
+    """As `two`, but b cannot dial a."""
+    world = World()
+    a, b = world.add("a"), world.add("b")
+    world.walled.add("a")
+    a.open("me")
+    b.open("inbox")
+    world.meet(a, b)
+    world.run(5.0)
+    assert b.remote(a).link.via == a.store
+    b.listen("inbox")
+    return world, a, b
+
+
 def losing(kind: type[Frame], source: Node) -> Rule:
     """Lose the frames of a kind from one of them."""
     return lambda node, _, frame: node is source and isinstance(frame, kind)

@@ -639,6 +639,24 @@ def test_a_link_that_is_not_up_does_not_ping(leave: str) -> None:
     assert all(not act.ping for _, act in acts(link, NOW + 100))
 
 
+# --- moving ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_says_that_it_has_left_the_address_dialled_is_followed() -> None:
+    link = up()
+    assert link.announced((HERE,), NOW + HELLO_MAX) == NOTHING
+    assert link.announced((HERE, THERE), NOW + HELLO_MAX) == NOTHING
+    assert link.announced((THERE, DECOY), NOW + HELLO_MAX) == Act(dial=DECOY), "the new one first"
+    assert link.state is Link.DIALING
+
+
+def test_when_our_own_addresses_change_a_link_that_is_up_is_left_alone_unless_one_is_gone() -> None:
+    assert idle().moved(NOW, gone=True) == NOTHING
+    link = up()
+    assert link.moved(NOW + HELLO_MAX, gone=False) == NOTHING
+    assert link.moved(NOW + HELLO_MAX, gone=True) == DIAL
+
+
 # --- on a connection of theirs ---------------------------------------------------------------------------------------
 
 PATH, OTHER = b"\0path", b"\0othr"
@@ -915,7 +933,7 @@ class Wires:
         if act.dial:
             side.connection, side.open, side.stuck = next(self.serials), False, False
             there = self.other(side)
-            if act.dial == there.endpoint and not side.deaf and not there.walled:  # else TCP sits in its back-off for ever
+            if act.dial == there.endpoint and not (side.deaf or there.walled):  # else TCP backs off for ever
                 self.later(side, side.connection, "ready")
         if act.hello:
             self.send(side, "hello", side.link.id, side.link.peer_id, side.link.state is Link.UP)
@@ -934,19 +952,20 @@ class Wires:
         elif side.connection and side.open and not side.stuck and not side.deaf:
             self.later(there, 0, path_of(side), *frame)
 
-    def happen(self, side: Side, connection: int, event: tuple[object, ...]) -> None:
+    def arrive(self, side: Side, connection: int, event: tuple[object, ...]) -> None:
+        if connection not in (0, side.connection):
+            return  # it came on a connection that is no more
+        if event == ("ready",):
+            side.open = True
+            self.do(side, side.link.ready(self.now))
+        elif isinstance(event[0], bytes):
+            self.happen(side, event[0], event[1:])
+        else:
+            self.happen(side, b"", event)
+
+    def happen(self, side: Side, path: bytes, event: tuple[object, ...]) -> None:
         link, now = side.link, self.now
-        path = b""
-        if connection and event != ("ready",) and connection != side.connection:
-            return  # it came back on a connection that is no more
-        if isinstance(event[0], bytes):
-            path, *rest = event[0], *event[1:]
-            event = tuple(rest)
         match event:
-            case ("ready",):
-                if connection == side.connection:
-                    side.open = True
-                    self.do(side, link.ready(now))
             case ("reset", bytes(known)):
                 self.do(side, link.reset(known, now))
             case ("hello", bytes(theirs), bytes(echo), bool(they)):
@@ -977,7 +996,7 @@ class Wires:
             self.now = max(self.now, due)
             if self.queue and self.queue[0][0] <= self.now:
                 _, _, side, connection, event = heappop(self.queue)
-                self.happen(side, connection, event)
+                self.arrive(side, connection, event)
                 continue
             for side in self.sides:
                 before = side.link.timer()
@@ -1071,7 +1090,7 @@ def test_a_copy_of_a_store_makes_the_link_flap_at_a_bounded_rate() -> None:
     wires.run(1)
     said = len(wires.hellos)
     for _ in range(100):
-        wires.happen(wires.sides[0], 0, ("hello", b"the-copy", b"", False))
+        wires.happen(wires.sides[0], b"", ("hello", b"the-copy", b"", False))
         wires.run(1)
     assert len(wires.hellos) - said <= 100 * 8
 

@@ -282,7 +282,7 @@ class Process:
             if self.crash_in < 0:
                 raise Crashed
 
-    def _carry_out(self, effect: Effect) -> bool:  # noqa: C901 - one case for each effect
+    def _carry_out(self, effect: Effect) -> bool:  # noqa: C901, PLR0912 - one case for each effect
         """Do what an effect says; False when a frame was refused."""
         match effect:
             case Persist():
