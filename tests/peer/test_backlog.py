@@ -11,11 +11,10 @@ def test_it_is_full_above_the_bound_until_enough_is_settled() -> None:
     backlog.take([HALF, HALF])
     assert not backlog.submit(1)
     backlog.take([b"x"])
-    assert backlog.submit(2)
-    assert backlog.full
+    assert backlog.submit(2), "too much"
     assert backlog.settle(1), "there is room again"
-    assert not backlog.full
     assert not backlog.settle(2)
+    assert not backlog.full
 
 
 def test_each_byte_is_counted_once() -> None:

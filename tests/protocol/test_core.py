@@ -19,6 +19,7 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Exclude,
+    Moved,
     Nack,
     Notice,
     Send,
@@ -596,6 +597,24 @@ def test_a_frame_that_comes_back_on_a_link_that_is_not_known_is_answered_by_a_re
     world.settle()
     assert b.remote(a).link.id != before
     world.run(1.0)
+    assert a.remote(b).up
+    assert b.remote(a).up
+
+
+def test_any_frame_of_another_device_ends_a_way_back_even_rubbish() -> None:
+    world, a, b = one_way()
+    world.inject(b, [b"rubbish"], "e" * 32, a.store)
+    assert b.remote(a).link.via == b""
+
+
+def test_when_our_addresses_change_all_are_told_by_a_new_link_if_one_is_gone() -> None:
+    world, a, b = two()
+    a.endpoint = "tcp://127.0.0.1:6000"
+    before = a.remote(b).link.id
+    a.command(Moved((a.endpoint,)))
+    world.run(2.0)
+    assert a.remote(b).link.id != before
+    assert a.endpoint in b.remote(a).link.endpoints
     assert a.remote(b).up
     assert b.remote(a).up
 

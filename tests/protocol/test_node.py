@@ -262,7 +262,11 @@ def test_frames_for_who_cannot_be_dialled_go_back_on_its_connection_sealed_to_it
 
 def test_a_way_that_another_device_took_over_is_left() -> None:
     world, a, b = one_way()
+    c = world.add("c")
+    world.meet(b, c)
+    world.run(1.0)
     world.inject(b, encode(b"whoever ", Ping(1, (0,) * 5, (0,) * 5, 1)), "e" * 32, a.store)
+    assert b.remote(c).up
     assert not b.remote(a).up
     assert b.core.node.ways == {}
     assert any("way-taken" in notice.text for notice in b.notices)
