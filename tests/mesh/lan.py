@@ -18,6 +18,7 @@ from tests.mesh.tap import TapSwitch
 
 PREFIX = "10.78.0."
 DEVICE = "wire"
+PORTS = "7420-7421"  # at which a program listens, and its door
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,14 @@ class Lan:
         """How many packets were lost by chance; only where `lan` was given a probability."""
         assert isinstance(self._switch, TapSwitch)
         return self._switch.lost
+
+    def shut(self, machine: Machine) -> None:
+        """From now on nobody gets through to its ports, as behind NAT or a firewall; what it dials goes through."""
+        command("ip", "-n", machine.namespace, "rule", "add", "ipproto", "tcp", "sport", PORTS, "blackhole")
+
+    def open(self, machine: Machine) -> None:
+        """Everybody gets through to it again."""
+        command("ip", "-n", machine.namespace, "rule", "delete", "ipproto", "tcp", "sport", PORTS, "blackhole")
 
     def readdress(self, machine: Machine, address: str) -> None:
         """Give it another address, as a new lease does."""

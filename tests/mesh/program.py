@@ -17,6 +17,7 @@ which all machines of one host share.
     pause AFTER             say how long, at most, no message came since a time
     latency ADDRESS COUNT   say how long each of so many messages took to be stored there, one after the other
     peers, until COUNT      say who is linked; say when so many peers are
+    ways                    say on whose connection frames go to each
     started                 say when the program began, and when its peer was up
 """
 
@@ -85,6 +86,9 @@ class Program:
                 self._pulse.cancel()
                 await asyncio.wait({self._pulse})
                 answer = self._beats
+            case "ways":
+                remotes = self.peer.driver.core.node.remotes.values()
+                answer = {remote.name: "theirs" if remote.link.via else "ours" for remote in remotes}
             case _:
                 answer = await self._tell(command, *words)
         return answer

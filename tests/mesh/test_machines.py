@@ -29,12 +29,25 @@ class Running:
 
     def say(self, *words: str | int) -> Any:
         """Give it a command; return its answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(" ".join(map(str, words)) + "\n")
-        self._process.stdin.flush()
+        self.tell(*words)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Read the answer to a command."""
         answer = self._read()
         assert not (isinstance(answer, dict) and "error" in answer), answer
         return answer
+
+    def tell(self, *words: str | int) -> None:
+        """Give it a command whose answer is not waited for; `answer` reads it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(map(str, words)) + "\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it at once, as a loss of power does."""
+        self._process.kill()
+        self._process.communicate()
 
     def until(self, what: str, *, of: bool) -> None:
         """Wait until a peer is linked, or is not."""

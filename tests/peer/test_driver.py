@@ -21,7 +21,19 @@ from zmesh.peer.connection import failed_commit
 from zmesh.peer.driver import Driver
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.protocol.bounds import UNCOMMITTED_BYTES
-from zmesh.protocol.effects import Attach, Dial, Notice, OpenMailbox, Persist, Progress, Take, Transmit
+from zmesh.protocol.codec import encode
+from zmesh.protocol.effects import (
+    Attach,
+    Dial,
+    Notice,
+    OpenMailbox,
+    Persist,
+    Progress,
+    SendBack,
+    Take,
+    Transmit,
+)
+from zmesh.protocol.frames import Bye, Ping, Reset
 from zmesh.protocol.states import Sent
 from zmesh.trust.device import Device
 
@@ -235,7 +247,7 @@ def test_reading_stops_while_too_much_is_not_on_disk(home: Path, monkeypatch: py
             half = UNCOMMITTED_BYTES // 2 + 1
             sends = []
             for _ in range(3):
-                driver._received += half  # noqa: SLF001 - as if so many bytes had come in
+                driver._backlog._received += half  # noqa: SLF001 - as if so many bytes had come in
                 sends.append(asyncio.ensure_future(code.send("browser@nowhere", "x")))
                 await until(lambda: len(submitted) == len(sends))
             assert calls[0] == "pause"
@@ -328,5 +340,65 @@ def test_a_device_key_is_made_once_for_all_peers_of_a_home(home: Path) -> None:
         async with two_agents(home) as (code, browser):
             devices = {agent.driver._device.id for agent in (code, browser)}  # noqa: SLF001
             assert devices == {Device.load_or_create(home / "device.key").id}
+
+    asyncio.run(scenario())
+
+
+# --- who cannot be dialled ---
+
+
+def frames_taken(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The kinds of the frames that the core takes in as from a device."""
+    kinds: list[bytes] = []
+    monkeypatch.setattr(driver.core, "returned", lambda _store, parts, _now: kinds.append(parts[0][3:4]))
+    return kinds
+
+
+def test_what_comes_back_unsealed_says_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with two_agents(home) as (code, _):
+            driver = driver_of(code)
+            kinds = frames_taken(driver, monkeypatch)
+            (remote,) = driver.core.node.remotes.values()
+            before, heard = remote.link.id, remote.link.heard
+            ping = encode(remote.link.peer_id, Ping(1, (0,) * 5, (0,) * 5, 1))
+            for parts in (ping, encode(remote.link.peer_id, Bye("closing", "")), [b"ZS"], [b"ZS\x01", b"x" * 100]):
+                driver.answered(remote.store, parts)
+            driver.answered(STORE, [b"ZS\x01", b"x" * 100])
+            assert kinds == []
+            assert (remote.link.id, remote.link.heard) == (before, heard)
+            driver.answered(remote.store, encode(before, Reset()))
+            assert remote.link.id != before, "but that it is not known there"
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_back_sealed_counts_as_the_device_dialled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with two_agents(home) as (code, _):
+            driver = driver_of(code)
+            kinds = frames_taken(driver, monkeypatch)
+            (remote,) = driver.core.node.remotes.values()
+            sealed = driver._sealer.seal(remote.device, encode(b"any link", Ping(1, (0,) * 5, (0,) * 5, 1)))  # noqa: SLF001
+            assert sealed is not None
+            driver.answered(remote.store, sealed)
+            assert kinds == [b"\x07"]
+            driver._backlog.full = True  # noqa: SLF001
+            driver.answered(remote.store, sealed)
+            assert kinds == [b"\x07"], "what is too much is sent again"
+            driver._backlog.full = False  # noqa: SLF001
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_go_back_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with one_agent(home) as code:
+            driver = driver_of(code)
+            reports: list[tuple[bytes, bytes]] = []
+            monkeypatch.setattr(driver.core, "undeliverable", lambda store, _, path: reports.append((store, path)))
+            carry(driver, SendBack(STORE, driver.core.node.device, b"gone", [b"ZM"]))
+            carry(driver, SendBack(STORE, "no member", b"path", [b"ZM"]))
+            assert reports == [(STORE, b"gone"), (STORE, b"path")]
 
     asyncio.run(scenario())

@@ -33,6 +33,7 @@ from zmesh.protocol.effects import (
     Persist,
     Progress,
     Send,
+    SendBack,
     Settled,
     Sighted,
     Take,
@@ -199,6 +200,8 @@ class Node:
                 self.persist(effect)
             case Transmit():
                 self.world.transmit(self, effect)
+            case SendBack():
+                self.world.send_back(self, effect)
             case Answer():
                 self.world.answer(self, effect)
             case Dial():
@@ -266,6 +269,7 @@ class World:
 
     Attributes:
         drop: Rules; a frame for which one says True is lost.
+        walled: Names of those that nobody can dial.
         log: Every frame that was sent: (from, to, frame).
         answers: Every frame that was sent back on an inbound connection.
     """
@@ -274,6 +278,7 @@ class World:
         self.now = 1000.0
         self.nodes: dict[str, Node] = {}
         self.drop: list[Rule] = []
+        self.walled: set[str] = set()
         self.log: list[tuple[str, str, Frame]] = []
         self.answers: list[Answer] = []
         self.queue: deque[Callable[[], None]] = deque()
@@ -294,7 +299,7 @@ class World:
 
     def dial(self, node: Node, effect: Dial) -> None:
         target = next((n for n in self.nodes.values() if n.endpoint == effect.endpoint), None)
-        if target is not None and target.alive:
+        if target is not None and target.alive and target.name not in self.walled:
             self.queue.append(lambda: self._connect(node, effect.store))
 
     def _connect(self, node: Node, store: bytes) -> None:
@@ -313,6 +318,22 @@ class World:
             return
         if not any(rule(node, target, frame) for rule in self.drop):
             self.queue.append(lambda: self.inject(target, effect.parts, node.device, node.store))
+
+    def send_back(self, node: Node, effect: SendBack) -> None:
+        """Here a path is called as the store that dialled."""
+        target = self.by_store(effect.path)
+        _, frame = decode(effect.parts)
+        self.log.append((node.name, target.name if target else "?", frame))
+        if target is None or not target.alive or node.store not in target.connections:
+            node.core.undeliverable(effect.store, self.now, effect.path)
+            return
+        if not any(rule(node, target, frame) for rule in self.drop):
+            self.queue.append(lambda: self._returned(target, node.store, effect.parts))
+
+    def _returned(self, target: Node, store: bytes, parts: Sequence[bytes]) -> None:
+        if target.alive:
+            target.core.returned(store, parts, self.now)
+            target.flush()
 
     def inject(self, target: Node, parts: Sequence[bytes], device: str, path: bytes) -> None:
         if target.alive:
@@ -380,6 +401,20 @@ def two(*, listening: bool = True) -> tuple[World, Node, Node]:
     world.run(1.0)
     if listening:
         b.listen("inbox")
+    return world, a, b
+
+
+def one_way() -> tuple[World, Node, Node]:
+    """As `two`, but b cannot dial a."""
+    world = World()
+    a, b = world.add("a"), world.add("b")
+    world.walled.add("a")
+    a.open("me")
+    b.open("inbox")
+    world.meet(a, b)
+    world.run(5.0)
+    assert b.remote(a).link.via == a.store
+    b.listen("inbox")
     return world, a, b
 
 

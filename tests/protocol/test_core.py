@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.protocol.pair import DEVICE, Node, World, two
+from tests.protocol.pair import DEVICE, Node, World, one_way, two
 from tests.stores import store_of
 from zmesh.errors import LeaseLost, MeshFull
 from zmesh.protocol import core as module
@@ -20,11 +20,14 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Exclude,
+    Moved,
     Nack,
+    Notice,
     Send,
     Share,
     Sighted,
     Take,
+    Transmit,
     Untake,
 )
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Have, Hello, Ping, Reset
@@ -562,3 +565,93 @@ def test_closing_says_goodbye_to_those_who_listen() -> None:
     world.settle()
     assert [target for _, target, frame in world.log if isinstance(frame, Bye)] == ["b"]
     assert b.remote(a).link.state is Link.IDLE
+
+
+# --- who cannot be dialled ---
+
+
+def test_messages_go_both_ways_between_two_of_which_one_cannot_be_dialled() -> None:
+    world, a, b = one_way()
+    a.listen("me")
+    for number in range(300):
+        a.send("inbox@b", b"%d" % number)
+        b.send("me@a", b"%d" % number)
+        world.run(0.01)
+    world.run(5.0)
+    expected = [b"%d" % number for number in range(300)]
+    assert a.bodies == expected
+    assert b.bodies == expected
+
+
+@pytest.mark.parametrize("victim", ["a", "b"])
+def test_who_of_such_two_is_killed_comes_back(victim: str) -> None:
+    world, a, b = one_way()
+    a.listen("me")
+    for node, address in ((a, "inbox@b"), (b, "me@a")):
+        for number in range(20):
+            node.send(address, b"%d" % number)
+    world.carry(10)
+    node = world.nodes[victim]
+    node.kill()
+    world.run(1.0)
+    node.start()
+    node.listen("me" if victim == "a" else "inbox")
+    world.run(40.0)
+    assert [len(a.disk.in_rows()), len(b.disk.in_rows())] == [20, 20]
+
+
+def test_a_frame_that_comes_back_on_a_link_that_is_not_known_is_answered_by_a_reset_that_is_heeded() -> None:
+    world, a, b = one_way()
+    before = b.remote(a).link.id
+    del a.core.node.by_link[DEVICE, before]
+    b.core.node.transmit(b.remote(a), Ping(1, (0,) * 5, (0,) * 5, 1))
+    b.flush()
+    world.settle()
+    assert b.remote(a).link.id != before
+    world.run(1.0)
+    assert a.remote(b).up
+    assert b.remote(a).up
+
+
+def test_any_frame_of_another_device_ends_a_way_back_even_rubbish() -> None:
+    world, a, b = one_way()
+    world.inject(b, [b"rubbish"], "e" * 32, a.store)
+    assert b.remote(a).link.via == b""
+
+
+def test_when_our_addresses_change_all_are_told_by_a_new_link_if_one_is_gone() -> None:
+    world, a, b = two()
+    a.endpoint = "tcp://127.0.0.1:6000"
+    before = a.remote(b).link.id
+    a.command(Moved((a.endpoint,)))
+    world.run(2.0)
+    assert a.remote(b).link.id != before
+    assert a.endpoint in b.remote(a).link.endpoints
+    assert a.remote(b).up
+    assert b.remote(a).up
+
+
+def test_resets_on_our_own_connection_are_limited_too() -> None:
+    world, a, b = one_way()
+    stray = encode(STRAY, ping())
+    for _ in range(5):
+        a.core.returned(b.store, stray, world.now)
+    sent = [effect for effect in a.core.effects() if isinstance(effect, Transmit)]
+    assert [(effect.store, decode(effect.parts)) for effect in sent] == [(b.store, (STRAY, Reset()))]
+
+
+def test_what_comes_back_from_nobody_or_makes_no_sense_is_dropped() -> None:
+    world, a, b = one_way()
+    a.core.returned(b"nobody".ljust(16), encode(STRAY, ping()), world.now)
+    a.core.returned(b.store, [b"rubbish"], world.now)
+    (effect,) = a.core.effects()
+    assert isinstance(effect, Notice)
+    assert "a frame was dropped" in effect.text
+
+
+def test_a_reset_on_a_way_back_that_is_not_about_it_is_answered_like_any_stray_frame() -> None:
+    world, a, b = one_way()
+    before = b.remote(a).link.id
+    world.inject(b, encode(STRAY, Reset()), DEVICE, a.store)
+    assert decode(world.answers[-1].parts) == (STRAY, Reset())
+    assert b.remote(a).link.id == before

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.protocol.pair import DEVICE, Node, World, losing, two
+from tests.protocol.pair import DEVICE, Node, World, losing, one_way, two
 from tests.stores import store_of
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
@@ -320,3 +320,28 @@ def test_gone_that_could_not_leave_comes_with_the_next_greeting(how: str) -> Non
     assert a.receipt(ident) is Sent.LOST
     assert a.receipt(after) is Sent.STORED
     assert b.audits("lost")
+
+
+def test_a_hello_that_came_back_is_refused_in_silence_when_its_version_is_not_spoken() -> None:
+    world, a, b = two()
+    a.core.returned(b.store, encode(LINK, hello(store=b.store, proto_min=9, proto_max=9)), world.now)
+    a.flush()
+    assert world.answers == []
+    assert "upgrade the older one" in a.remote(b).trouble
+
+
+def test_the_log_says_who_is_answered_on_its_own_connection() -> None:
+    _, a, b = one_way()
+    assert any("a~" in notice.text and "cannot be dialled from here" in notice.text for notice in b.notices)
+    assert not any("cannot be dialled from here" in notice.text for notice in a.notices)
+
+
+def test_a_device_that_calls_back_can_speak_for_its_own_stores_only() -> None:
+    world = World()
+    a, b, c = world.add("a"), world.add("b", device="e" * 32), world.add("c")
+    world.meet(a, b, c)
+    before = a.remote(c).link.peer_id
+    a.core.returned(b.store, encode(LINK, hello(store=c.store)), world.now)
+    a.flush()
+    assert "belongs to another device" in a.audits("forged-store")[0]
+    assert a.remote(c).link.peer_id == before

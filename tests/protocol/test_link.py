@@ -13,6 +13,7 @@ from tests.protocol.pair import SeededEntropy
 from zmesh.protocol.bounds import (
     ABSENT_AFTER,
     ABSENT_REDIAL,
+    ANSWER_AFTER,
     BYE_REDIAL,
     DIAL_PATIENCE,
     HELLO_FIRST,
@@ -638,6 +639,196 @@ def test_a_link_that_is_not_up_does_not_ping(leave: str) -> None:
     assert all(not act.ping for _, act in acts(link, NOW + 100))
 
 
+# --- moving ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_says_that_it_has_left_the_address_dialled_is_followed() -> None:
+    link = up()
+    assert link.announced((HERE,), NOW + HELLO_MAX) == NOTHING
+    assert link.announced((HERE, THERE), NOW + HELLO_MAX) == NOTHING
+    assert link.announced((THERE, DECOY), NOW + HELLO_MAX) == Act(dial=DECOY), "the new one first"
+    assert link.state is Link.DIALING
+
+
+def test_when_our_own_addresses_change_a_link_that_is_up_is_left_alone_unless_one_is_gone() -> None:
+    assert idle().moved(NOW, gone=True) == NOTHING
+    link = up()
+    assert link.moved(NOW + HELLO_MAX, gone=False) == NOTHING
+    assert link.moved(NOW + HELLO_MAX, gone=True) == DIAL
+
+
+# --- on a connection of theirs ---------------------------------------------------------------------------------------
+
+PATH, OTHER = b"\0path", b"\0othr"
+
+
+def called(make: Make = dialling) -> LinkMachine:
+    """They call and we do not reach them: a moment later they are answered on their own connection."""
+    link = make()
+    link.greeted(THEIRS, b"", NOW, up=False, path=PATH)
+    return link
+
+
+def greeting_back(make: Make = dialling) -> LinkMachine:
+    link = called(make)
+    assert link.wake(NOW + ANSWER_AFTER) == HELLO
+    assert (link.state, link.via) == (Link.GREETING, PATH)
+    return link
+
+
+def up_back(make: Make = dialling) -> LinkMachine:
+    link = greeting_back(make)
+    link.greeted(THEIRS, link.id, NOW + ANSWER_AFTER, up=True, path=PATH)
+    assert (link.state, link.via) == (Link.UP, PATH)
+    return link
+
+
+@pytest.mark.parametrize("make", [idle, dialling])
+def test_who_calls_and_is_not_reached_is_greeted_on_its_own_connection(make: Make) -> None:
+    link = called(make)
+    events = list(acts(link, NOW + ANSWER_AFTER))
+    assert events == [(NOW + ANSWER_AFTER, HELLO)]
+    assert link.via == PATH
+
+
+def test_any_frame_is_a_call() -> None:
+    link = dialling()
+    link.hear(NOW, PATH)
+    assert next(acts(link, NOW + ANSWER_AFTER)) == (NOW + ANSWER_AFTER, HELLO)
+
+
+def test_who_called_once_and_is_gone_is_not_greeted_there() -> None:
+    link = called()
+    assert link.wake(NOW + DIAL_PATIENCE + 1) == NOTHING
+    assert link.via == b""
+
+
+def test_who_is_reached_is_answered_on_our_own_connection() -> None:
+    link = called()
+    link.ready(NOW + 1)
+    link.greeted(THEIRS, link.id, NOW + 1, up=True, path=PATH)
+    assert link.state is Link.UP
+    link.hear(NOW + 5, PATH)
+    link.lost(NOW + 6)
+    link.hear(NOW + 6, PATH)
+    assert all(act != HELLO for _, act in acts(link, NOW + 6 + ANSWER_AFTER - 0.01)), "it may be again"
+    assert link.via == b""
+
+
+def test_a_connection_that_brings_no_echo_is_left_for_theirs() -> None:
+    link = called(greeting)
+    hangup = next(at for at, act in acts(link, NOW + DIAL_PATIENCE) if act.hangup)
+    link.hear(hangup, PATH)
+    assert link.wake(hangup) == HELLO
+    assert link.via == PATH
+
+
+def test_what_is_being_dialled_meanwhile_replaces_it_when_it_is_ready() -> None:
+    link = greeting_back()
+    before = link.id
+    assert link.ready(NOW + ANSWER_AFTER + 0.5) == HELLO
+    assert (link.state, link.via) == (Link.GREETING, b"")
+    assert link.id != before
+    link.greeted(THEIRS, link.id, NOW + ANSWER_AFTER + 0.5, up=True, path=PATH)
+    assert not any(act.dial for _, act in acts(link, NOW + SILENCE))
+
+
+def test_dialling_goes_on_in_the_background_ever_more_rarely_and_the_link_stays_up() -> None:
+    link, dials = up_back(), []
+    for tick in range(1200):
+        now = NOW + ANSWER_AFTER + tick
+        link.hear(now, PATH)
+        dials += [at for at, act in acts(link, now + 1) if act.dial]
+        assert (link.state, link.via) == (Link.UP, PATH)
+    gaps = [later - earlier for earlier, later in pairwise(dials)]
+    assert gaps[0] <= DIAL_PATIENCE + JITTER * 2 * REDIAL_MAX
+    assert max(gaps) >= 0.75 * ABSENT_AFTER / 2
+    assert len(gaps) < 15
+
+
+def test_an_address_that_was_not_tried_is_dialled_soon() -> None:
+    link = idle()
+    link.sighted((HERE, THERE, DECOY), NOW)
+    link.greeted(THEIRS, b"", NOW, up=False, path=PATH)
+    link.wake(NOW + ANSWER_AFTER)
+    link.greeted(THEIRS, link.id, NOW + ANSWER_AFTER, up=True, path=PATH)
+    dials = [act.dial for _, act in acts(link, NOW + SILENCE) if act.dial]
+    assert set(dials) >= {THERE, DECOY}
+
+
+@pytest.mark.parametrize("make", [greeting_back, up_back])
+def test_a_new_address_is_dialled_beside_it(make: Make) -> None:
+    link = make()
+    before = link.state
+    assert link.sighted((THERE,), NOW + ANSWER_AFTER) == Act(dial=THERE)
+    assert (link.state, link.via) == (before, PATH)
+
+
+def test_a_new_address_is_dialled_in_place_of_the_one_being_dialled() -> None:
+    link = up_back()
+    link.sighted((THERE,), NOW + ANSWER_AFTER)
+    assert link.sighted((DECOY,), NOW + ANSWER_AFTER) == NOTHING  # a moment later
+    assert next(acts(link, NOW + ANSWER_AFTER + REDIAL_FIRST))[1] == Act(dial=DECOY)
+
+
+def test_after_a_move_it_is_dialled_beside_it() -> None:
+    link = up_back()
+    assert link.moved(NOW + 2 * ANSWER_AFTER, gone=False) == DIAL
+    assert link.via == PATH
+
+
+def test_where_nothing_can_be_dialled_nothing_is() -> None:
+    link = up_back(idle)
+    assert all(not act.dial for _, act in acts(link, NOW + 2 * ABSENT_AFTER))
+
+
+@pytest.mark.parametrize("make", [greeting_back, up_back])
+def test_a_path_that_takes_nothing_is_left_at_once(make: Make) -> None:
+    link = make()
+    assert link.lost(NOW + ANSWER_AFTER, OTHER) == NOTHING
+    assert link.lost(NOW + ANSWER_AFTER) == NOTHING, "what became of our own connection says nothing of theirs"
+    assert link.via == PATH
+    assert link.lost(NOW + ANSWER_AFTER, PATH) == HANGUP
+    assert (link.state, link.via) == (Link.IDLE, b"")
+    link.hear(NOW + ANSWER_AFTER + 0.1, OTHER)
+    assert link.wake(NOW + ANSWER_AFTER + 0.1) == HELLO
+    assert link.via == OTHER
+
+
+def test_a_path_that_brings_no_echo_is_left() -> None:
+    link = greeting_back(idle)
+    assert any(act == HANGUP for _, act in acts(link, NOW + ANSWER_AFTER + DIAL_PATIENCE))
+    assert (link.state, link.via) == (Link.IDLE, b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "theirs", "turns"),
+    [(greeting_back, THEIRS, True), (up_back, THEIRS, False), (up_back, b"their-2.", True)],
+)
+def test_a_new_connection_of_theirs_is_greeted_on(make: Make, theirs: bytes, turns: bool) -> None:  # noqa: FBT001
+    link = make()
+    before = link.id
+    link.greeted(theirs, link.id, NOW + 2 * ANSWER_AFTER, up=True, path=OTHER)
+    assert link.via == (OTHER if turns else PATH)
+    assert (link.id != before) == turns
+
+
+def test_what_comes_on_our_own_connection_makes_no_way_back() -> None:
+    link = dialling()
+    link.greeted(THEIRS, b"", NOW, up=False)
+    link.hear(NOW)
+    assert all(act != HELLO for _, act in acts(link, NOW + 2 * ANSWER_AFTER))
+
+
+@pytest.mark.parametrize("make", [idle, greeting_back, up_back])
+def test_who_says_goodbye_is_not_answered_on_what_is_left_of_its_connection(make: Make) -> None:
+    link = make()
+    link.greeted(THEIRS, link.id, NOW + ANSWER_AFTER, up=True, path=PATH)
+    link.bye(NOW + ANSWER_AFTER, delay=NEVER)
+    assert link.via == b""
+    assert link.timer() == NEVER
+
+
 # --- one machine and any events ---------------------------------------------------------------------------------------
 
 events = st.one_of(
@@ -701,6 +892,12 @@ class Side:
         self.open = False
         self.stuck = False  # takes everything and delivers nothing, for as long as it lives
         self.deaf = False  # the way from here to there loses every frame
+        self.walled = False  # it cannot be dialled
+
+
+def path_of(side: Side) -> bytes:
+    """Name the connection that a side has dialled, as the other one sees it."""
+    return side.connection.to_bytes(5, "big") if side.connection and side.open else b""
 
 
 class Wires:
@@ -735,7 +932,8 @@ class Wires:
             side.connection = 0
         if act.dial:
             side.connection, side.open, side.stuck = next(self.serials), False, False
-            if act.dial == self.other(side).endpoint and not side.deaf:  # else TCP sits in its back-off for ever
+            there = self.other(side)
+            if act.dial == there.endpoint and not (side.deaf or there.walled):  # else TCP backs off for ever
                 self.later(side, side.connection, "ready")
         if act.hello:
             self.send(side, "hello", side.link.id, side.link.peer_id, side.link.state is Link.UP)
@@ -745,21 +943,34 @@ class Wires:
     def send(self, side: Side, *frame: object) -> None:
         if frame[0] == "hello":
             self.hellos.append((side.name, frame))
-        if side.connection and side.open and not side.stuck and not side.deaf:
-            self.later(self.other(side), 0, *frame)
+        there = self.other(side)
+        if side.link.via:
+            if side.link.via != path_of(there):
+                self.do(side, side.link.lost(self.now, side.link.via))
+            elif not there.stuck and not side.deaf:
+                self.later(there, there.connection, *frame)
+        elif side.connection and side.open and not side.stuck and not side.deaf:
+            self.later(there, 0, path_of(side), *frame)
 
-    def happen(self, side: Side, connection: int, event: tuple[object, ...]) -> None:
+    def arrive(self, side: Side, connection: int, event: tuple[object, ...]) -> None:
+        if connection not in (0, side.connection):
+            return  # it came on a connection that is no more
+        if event == ("ready",):
+            side.open = True
+            self.do(side, side.link.ready(self.now))
+        elif isinstance(event[0], bytes):
+            self.happen(side, event[0], event[1:])
+        else:
+            self.happen(side, b"", event)
+
+    def happen(self, side: Side, path: bytes, event: tuple[object, ...]) -> None:
         link, now = side.link, self.now
         match event:
-            case ("ready",):
-                if connection == side.connection:
-                    side.open = True
-                    self.do(side, link.ready(now))
             case ("reset", bytes(known)):
                 self.do(side, link.reset(known, now))
             case ("hello", bytes(theirs), bytes(echo), bool(they)):
                 was_up = link.state is Link.UP
-                self.do(side, link.greeted(theirs, echo, now, up=they))
+                self.do(side, link.greeted(theirs, echo, now, up=they, path=path))
                 self.do(side, link.sighted(self.announced or (self.other(side).endpoint,), now))
                 if link.state is Link.UP and not was_up:
                     self.send(side, "frame", link.id)  # the roster
@@ -769,7 +980,7 @@ class Wires:
                 if theirs != link.peer_id:
                     self.later(self.other(side), 0, "reset", theirs)
                     return
-                link.hear(now)
+                link.hear(now, path)
                 if kind == "ping" and link.state is Link.UP:
                     self.send(side, "frame", link.id)
 
@@ -785,7 +996,7 @@ class Wires:
             self.now = max(self.now, due)
             if self.queue and self.queue[0][0] <= self.now:
                 _, _, side, connection, event = heappop(self.queue)
-                self.happen(side, connection, event)
+                self.arrive(side, connection, event)
                 continue
             for side in self.sides:
                 before = side.link.timer()
@@ -879,11 +1090,15 @@ def test_a_copy_of_a_store_makes_the_link_flap_at_a_bounded_rate() -> None:
     wires.run(1)
     said = len(wires.hellos)
     for _ in range(100):
-        wires.happen(wires.sides[0], 0, ("hello", b"the-copy", b"", False))
+        wires.happen(wires.sides[0], b"", ("hello", b"the-copy", b"", False))
         wires.run(1)
     assert len(wires.hellos) - said <= 100 * 8
 
 
+ONE_WAY = (
+    2 * (DIAL_PATIENCE + JITTER * ABSENT_REDIAL)  # the one that can dial may do so rarely
+    + 2 * SILENCE  # a half of the link may have to fall silent once more
+)
 TROUBLE_ENDS = (
     SILENCE  # the slower side has to notice
     + JITTER * ABSENT_REDIAL  # and may have given up for long
@@ -911,6 +1126,14 @@ class LinkLaw(RuleBasedStateMachine):
     @rule(which=which, deaf=st.booleans())
     def the_way_is_lost_or_found(self, which: int, deaf: bool) -> None:  # noqa: FBT001
         self.wires.sides[which].deaf = deaf
+
+    @rule(which=st.sampled_from([0, 1, None]))
+    def a_wall_is_built(self, which: int | None) -> None:
+        """One cannot be dialled from now on, whatever was before; what is connected breaks."""
+        for side in self.wires.sides:
+            side.walled = which is not None and side is self.wires.sides[which]
+            if side.walled:
+                self.wires.other(side).open = False
 
     @rule(which=which)
     def a_connection_is_stuck(self, which: int) -> None:
@@ -968,13 +1191,13 @@ class LinkLaw(RuleBasedStateMachine):
     def somebody_who_is_wanted_is_dialled(self) -> None:
         for side in self.wires.sides:
             assert side.link.timer() < NEVER
-            assert bool(side.connection) == (side.link.state is not Link.IDLE)
+            assert bool(side.link.via) or bool(side.connection) == (side.link.state is not Link.IDLE)
 
     def teardown(self) -> None:
         wires = self.wires
         for side in wires.sides:
             side.deaf = False
-        wires.run(TROUBLE_ENDS)
+        wires.run(TROUBLE_ENDS + ONE_WAY * any(side.walled for side in wires.sides))
         assert wires.linked, [(side.link.state.name, side.stuck) for side in wires.sides]
         for side in wires.sides:
             side.link.expect(wires.now, waiting=False)

@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.protocol.pair import DEVICE, World, losing, two
+from tests.protocol.pair import DEVICE, World, losing, one_way, two
 from tests.stores import store_of
 from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
-from zmesh.protocol.effects import Close, Dial, Hangup, Persist, Sighted
+from zmesh.protocol.codec import encode
+from zmesh.protocol.effects import Close, Dial, Hangup, Persist, SendBack, Sighted
 from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
@@ -225,3 +226,48 @@ def test_all_links_end_with_the_peer() -> None:
     world.settle()
     assert b.remote(a).link.state is Link.IDLE
     assert b.inserted(b"none") == list[Received]()
+
+
+# --- who cannot be dialled ---
+
+
+def test_frames_for_who_cannot_be_dialled_go_back_on_its_connection_sealed_to_its_device() -> None:
+    world, a, b = one_way()
+    assert b.core.node.ways == {a.store: a.device}
+    b.core.command(Close(), world.now)
+    (bye,) = [effect for effect in b.core.effects() if isinstance(effect, SendBack)]
+    assert (bye.store, bye.device, bye.path) == (a.store, a.device, a.store)
+    assert a.core.node.ways == {}
+
+
+def test_a_way_that_another_device_took_over_is_left() -> None:
+    world, a, b = one_way()
+    c = world.add("c")
+    world.meet(b, c)
+    world.run(1.0)
+    world.inject(b, encode(b"whoever ", Ping(1, (0,) * 5, (0,) * 5, 1)), "e" * 32, a.store)
+    assert b.remote(c).up
+    assert not b.remote(a).up
+    assert b.core.node.ways == {}
+    assert any("way-taken" in notice.text for notice in b.notices)
+    before = len(world.frames(Ping, "b"))
+    world.run(0.5)
+    assert len(world.frames(Ping, "b")) == before, "nothing more goes there"
+    world.run(30.0)
+    assert b.remote(a).up, "they have called again"
+
+
+def test_a_frame_of_the_same_device_takes_nothing_over() -> None:
+    world, a, b = one_way()
+    world.inject(b, encode(b"whoever ", Ping(1, (0,) * 5, (0,) * 5, 1)), DEVICE, a.store)
+    world.inject(b, encode(b"whoever ", Ping(1, (0,) * 5, (0,) * 5, 1)), "e" * 32, b"another path")
+    assert b.remote(a).link.via == a.store
+
+
+def test_once_it_can_be_dialled_its_way_is_forgotten() -> None:
+    world, a, b = one_way()
+    world.walled.clear()
+    world.run(60.0)
+    assert b.remote(a).up
+    assert b.remote(a).link.via == b""
+    assert b.core.node.ways == {}

@@ -15,6 +15,7 @@ from tests.simulator.model import StoreModel
 from zmesh.protocol import core, greeting, intake
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.core import Core
+from zmesh.protocol.deadlines import NEVER
 from zmesh.protocol.effects import CancelSend, Progress, Settled
 from zmesh.protocol.expiry import Expiry
 from zmesh.protocol.frames import Outcome
@@ -31,12 +32,14 @@ from zmesh.protocol.journal import (
     SetIn,
 )
 from zmesh.protocol.leases import Leases
+from zmesh.protocol.link import NOTHING, LinkMachine
 from zmesh.protocol.out_stream import Batch, OutStream
 from zmesh.protocol.outbox import Outbox
 from zmesh.protocol.outcomes import OutcomeSender
 from zmesh.protocol.pump import Pump
 from zmesh.protocol.states import Received, Sent
 from zmesh.protocol.turn import Turn
+from zmesh.protocol.way_back import WayBack
 
 Plant = Callable[[ExitStack], None]
 FAULTS: dict[str, Plant] = {}
@@ -481,3 +484,27 @@ def place_not_persisted(stack: ExitStack) -> None:
         return persist_streams
 
     swap(stack, Pump, "_persist_streams", new)
+
+
+# --- who cannot be dialled ---
+
+
+@fault
+def nobody_is_answered_on_its_own_connection(stack: ExitStack) -> None:
+    """Who can dial and cannot be dialled is waited for until it can."""
+    swap(stack, WayBack, "due", lambda _: lambda _self: NEVER)
+
+
+@fault
+def dead_way_is_kept(stack: ExitStack) -> None:
+    """That a connection of theirs takes nothing more changes nothing, nor does another one of theirs."""
+
+    def new(old: Any) -> Any:
+        def lost(self: LinkMachine, now: float, path: bytes = b"") -> Any:
+            return NOTHING if path else old(self, now)
+
+        return lost
+
+    swap(stack, LinkMachine, "lost", new)
+    swap(stack, LinkMachine, "_silent_at", lambda _: lambda _self: NEVER)
+    swap(stack, WayBack, "called", lambda old: lambda self, path, now: old(self, self.path or path, now))

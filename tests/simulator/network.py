@@ -34,6 +34,9 @@ class Node(Protocol):
     def answered(self, store: bytes, parts: Sequence[bytes]) -> None:
         """Take an answer from the DEALER to `store`."""
 
+    def returned(self, store: bytes, parts: Sequence[bytes]) -> None:
+        """Take a frame from the DEALER to `store` that was sealed to its owner."""
+
     def ready(self, store: bytes) -> None:
         """Hear that the connection to `store` is writable."""
 
@@ -66,6 +69,7 @@ class Connection:
         self.recent: deque[list[bytes]] = deque(maxlen=RECENT)
         self.last_arrival = 0.0
         self.last_answer = 0.0
+        self.answers = 0  # under way
 
 
 class Network:
@@ -74,6 +78,8 @@ class Network:
     Attributes:
         world, plan: Of the seed.
         tapped: The last frames anybody sent, for the eavesdropper: (link owner's device, parts).
+        walls: (dialler, dialled): what the first one's connections to the second one never get through.
+        returned: Frames that went back on a connection of the other side's.
         calm: Nothing arrives late or twice any more.
         frames: Frames sent; `lost` of them vanished.
     """
@@ -86,6 +92,8 @@ class Network:
         self._dealers: dict[tuple[int, bytes], Dealer] = {}
         self._connections: dict[bytes, Connection] = {}
         self._blocked: dict[tuple[int, int], int] = {}
+        self.walls: set[tuple[int, int]] = set()
+        self.returned = 0
         self.tapped: deque[tuple[str, list[bytes]]] = deque(maxlen=TAPPED)
         self.calm = False
         self.frames = self.lost = self.cuts = 0
@@ -129,6 +137,31 @@ class Network:
                 self._put(connection, parts)
         return room
 
+    def send_back(self, owner: Node, device: str, path: bytes, parts: list[bytes]) -> bool:
+        """Send on an inbound connection what is sealed to `device`; False when it is gone or takes no more."""
+        connection = self._connections.get(path)
+        if connection is None or not connection.open or connection.target is not owner:
+            return False
+        self.frames += 1
+        self.returned += 1
+        dialler = connection.dealer.owner
+        if connection.hole or self._cut_off(owner, dialler) or device != dialler.device:
+            self.lost += 1
+            return True
+        if connection.answers >= self.plan.buffer:
+            return False
+        arrival = max(connection.last_answer, self.world.now + self._delay())
+        connection.last_answer = arrival
+        connection.answers += 1
+        self.world.after(arrival - self.world.now, self._returned, connection, parts)
+        return True
+
+    def _returned(self, connection: Connection, parts: list[bytes]) -> None:
+        connection.answers -= 1
+        dealer = connection.dealer
+        if connection.open and not dealer.closed and dealer.owner.up:
+            dealer.owner.returned(dealer.store, parts)
+
     def answer(self, owner: Node, path: bytes, parts: list[bytes]) -> None:
         """Send back on an inbound connection; best effort."""
         connection = self._connections.get(path)
@@ -154,6 +187,17 @@ class Network:
                 self._break(connection, arrived=0)
 
     # --- what goes wrong ---
+
+    def wall(self, dialler: int, dialled: int) -> None:
+        """From now on the first can not dial the second; what is connected breaks."""
+        self.walls.add((dialler, dialled))
+        for connection in list(self._connections.values()):
+            if (connection.dealer.owner.index, connection.target.index) == (dialler, dialled):
+                self._cut(connection)
+
+    def unwall(self, dialler: int, dialled: int) -> None:
+        """It can again."""
+        self.walls.discard((dialler, dialled))
 
     def cut_one(self) -> None:
         """Cut a connection, chosen by chance."""
@@ -251,6 +295,7 @@ class Network:
         if (
             target is None
             or target.device != dealer.device
+            or (owner.index, target.index) in self.walls
             or self._cut_off(owner, target)
             or self._cut_off(target, owner)
         ):

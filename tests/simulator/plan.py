@@ -31,6 +31,7 @@ class Plan:
         nack, hold, leave: Chances that a consumer gives a message back, keeps it, or goes away.
         body: Largest body in bytes.
         bounds: Protocol bounds that are made small for this seed.
+        walls: How many pairs of stores there are of which one cannot dial the other; `walls_stay` when they do.
     """
 
     stores: int
@@ -71,6 +72,8 @@ class Plan:
     body: int
     deferred: bool
     bounds: tuple[tuple[str, int], ...]
+    walls: int
+    walls_stay: bool
 
 
 def draw(random: Random) -> Plan:
@@ -123,6 +126,8 @@ def draw(random: Random) -> Plan:
         body=random.choice((20, 20, 2000, 60_000)),
         deferred=random.random() < 0.5,
         bounds=_draw_bounds(random),
+        walls=some(0.4, 1, 3),
+        walls_stay=random.random() < 0.6,
     )
 
 

@@ -25,6 +25,7 @@ from zmesh.protocol.effects import (
     Notice,
     Persist,
     Progress,
+    SendBack,
     Settled,
     Transmit,
 )
@@ -179,6 +180,11 @@ class Process:
                 self._oracle.wire.answered(self, store, parts)
             self._input(self._core.answered, store, parts)
 
+    def returned(self, store: bytes, parts: Sequence[bytes]) -> None:
+        """Take a sealed frame from the DEALER to `store`."""
+        if self._core is not None:
+            self._input(self._core.returned, store, parts)
+
     def ready(self, store: bytes) -> None:
         """Hear that the connection to `store` is writable."""
         if self._core is not None:
@@ -253,21 +259,22 @@ class Process:
         """Carry out the effects, and those of the refusals they meet, which are reported at once or at the end."""
         assert self._core is not None
         for _ in range(MAX_ROUNDS):
-            refused: list[bytes] = []
+            refused: list[tuple[bytes, bytes]] = []
             for effect in self._core.effects():
                 self._count_down()
                 if self._world.trace is not None:
                     self._world.note(self.name, effect)
                 if not self._carry_out(effect):
-                    assert isinstance(effect, Transmit)
-                    refused.append(effect.store)
+                    assert isinstance(effect, Transmit | SendBack)
+                    path = effect.path if isinstance(effect, SendBack) else b""
+                    refused.append((effect.store, path))
                     if not self._plan.deferred:
-                        self._core.undeliverable(effect.store, self.clock.read())
+                        self._core.undeliverable(effect.store, self.clock.read(), path)
             if not refused:
                 return
             if self._plan.deferred:
-                for store in refused:
-                    self._core.undeliverable(store, self.clock.read())
+                for store, path in refused:
+                    self._core.undeliverable(store, self.clock.read(), path)
         raise SimulatorError(f"{self.name} talks to itself")
 
     def _count_down(self) -> None:
@@ -276,14 +283,17 @@ class Process:
             if self.crash_in < 0:
                 raise Crashed
 
-    def _carry_out(self, effect: Effect) -> bool:  # noqa: C901 - one case for each effect
-        """Do what an effect says; False when a Transmit was refused."""
+    def _carry_out(self, effect: Effect) -> bool:  # noqa: C901, PLR0912 - one case for each effect
+        """Do what an effect says; False when a frame was refused."""
         match effect:
             case Persist():
                 self.disk.persist(effect)
             case Transmit():
                 self._oracle.transmitted(self, effect.store, effect.parts)
                 return self._network.send(self, effect.store, effect.parts)
+            case SendBack():
+                self._oracle.transmitted(self, effect.store, effect.parts)
+                return self._network.send_back(self, effect.device, effect.path, effect.parts)
             case Answer():
                 self._network.answer(self, effect.path, effect.parts)
             case Dial():

@@ -94,16 +94,37 @@ class Storm:
         return process
 
     def _begin(self) -> None:
+        self._build_walls()
         for process in self.processes:
             self.world.after(self._random.random() * 0.2, process.start)
         for one in self.processes:
             for other in self.processes:
                 # The other side can also learn of us when we dial it.
-                if one is not other and (one.index < other.index or self._random.random() < 0.7):
+                # Who cannot be dialled has to know whom it dials.
+                calls = (other.index, one.index) in self.network.walls
+                if one is not other and (calls or one.index < other.index or self._random.random() < 0.7):
                     self.world.after(self._random.random(), self._sight, one, other)
         self._plan_mailboxes()
         self._plan_sends()
         self._plan_faults()
+
+    def _build_walls(self) -> None:
+        """See to it that some stores cannot dial some others, from the beginning; never both of two."""
+        pairs = [(one, other) for one in range(self.plan.stores) for other in range(one)]
+        for pair in self._random.sample(pairs, min(self.plan.walls, len(pairs))):
+            wall = pair if self._random.random() < 0.5 else pair[::-1]
+            self.network.wall(*wall)
+            self.oracle.totals["walls"] += 1
+            if not self.plan.walls_stay:
+                self.world.after(self._random.random() * self.plan.storm, self._swing, wall)
+
+    def _swing(self, wall: tuple[int, int]) -> None:
+        """A wall falls, and perhaps another one is built against the other direction."""
+        self.network.unwall(*wall)
+        if self._random.random() < 0.5:
+            self.network.wall(*wall[::-1])
+            for one, other in (wall, wall[::-1]):
+                self._sight(self.processes[one], self.processes[other])
 
     def _sight(self, one: Process, other: Process) -> None:
         self.apps[one.index].sight(Sighted(other.store, other.name, other.device, (other.endpoint,)))
@@ -339,6 +360,7 @@ class Storm:
         totals["frames"] = self.network.frames
         totals["frames lost"] = self.network.lost
         totals["cuts"] = self.network.cuts
+        totals["returned"] = self.network.returned
         totals["hostile"] = self._mallory.done
         totals["events"] = self.world.events
         totals["virtual s"] = int(self.world.now)

@@ -13,15 +13,16 @@ from weakref import WeakSet, WeakValueDictionary
 
 from zmesh.discovery import interfaces
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
+from zmesh.peer.backlog import Backlog
 from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
 from zmesh.peer.connection import failed_commit
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.peer.gate import Gate
 from zmesh.peer.guard import MemberGuard
 from zmesh.peer.place import Place
+from zmesh.peer.sealing import Sealer, is_sealed
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
-from zmesh.protocol.bounds import UNCOMMITTED_BYTES
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
@@ -37,6 +38,7 @@ from zmesh.protocol.effects import (
     Notice,
     Persist,
     Progress,
+    SendBack,
     Settled,
     Told,
     Transmit,
@@ -84,8 +86,9 @@ class Driver:
         self.link: ZmqLink
         self._store, self._clock, self._device, self._gate = store, clock, device, gate
         self.guard = MemberGuard(gate)
-        self.on_linked: Callable[[Linked], None] = _ignore
-        self.on_told: Callable[[Told], None] = _ignore
+        self._sealer = Sealer(device, gate.server_key)
+        self.on_linked: Callable[[Linked], None] = lambda _: None
+        self.on_told: Callable[[Told], None] = lambda _: None
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
@@ -102,9 +105,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._clock_timer: asyncio.TimerHandle | None = None
-        self._received = 0  # bytes taken in since the last Persist
-        self._uncommitted: dict[int, int] = {}  # bytes by token
-        self._uncommitted_bytes = 0
+        self._backlog = Backlog()
 
     def run(self, snapshot: Snapshot, name: str, link: ZmqLink) -> None:
         """Begin: start the writer thread and the core on the opened link."""
@@ -249,12 +250,19 @@ class Driver:
 
     def inbound(self, origin: Origin, parts: list[bytes]) -> None:
         """A frame came in on the ROUTER."""
-        self._received += sum(map(len, parts))
+        self._backlog.take(parts)
         self._enter(lambda now: self.core.receive(parts, origin.device, origin.path, now))
 
     def answered(self, store: bytes, parts: list[bytes]) -> None:
         """A frame came back on our DEALER."""
-        self._enter(lambda now: self.core.answered(store, parts, now))
+        if not is_sealed(parts):
+            self._enter(lambda now: self.core.answered(store, parts, now))
+            return
+        remote = self.core.node.remotes.get(store)
+        opened = self._sealer.open(remote.device, parts) if remote is not None else None
+        if opened is not None and not self._backlog.full:  # DEALERs are not paused: what is dropped is sent again
+            self._backlog.take(opened)
+            self._enter(lambda now: self.core.returned(store, opened, now))
 
     def ready(self, store: bytes) -> None:
         """A DEALER became writable."""
@@ -264,12 +272,14 @@ class Driver:
 
     def committed(self, token: int, written: Written) -> None:
         """A `Persist` is on disk."""
-        self._release(token)
+        if self._backlog.settle(token):
+            self.link.resume()
         self._enter(lambda now: self.core.committed(token, now, written))
 
     def failed(self, token: int, reason: str) -> None:
         """A `Persist` is not on disk."""
-        self._release(token)
+        if self._backlog.settle(token):
+            self.link.resume()
         self._enter(lambda now: self.core.failed(token, reason, now))
 
     def fetched_out(self, bodies: dict[int, bytes]) -> None:
@@ -285,14 +295,6 @@ class Driver:
         _log.critical("the store cannot be read, the peer stops: %s", reason)
         self._fault = PeerFailed(f"the peer has stopped, because its store cannot be read: {reason}")
         self._end_in_failure()
-
-    def _release(self, token: int) -> None:
-        size = self._uncommitted.pop(token, 0)
-        if size:
-            was_full = self._uncommitted_bytes > UNCOMMITTED_BYTES
-            self._uncommitted_bytes -= size
-            if was_full and self._uncommitted_bytes <= UNCOMMITTED_BYTES:
-                self.link.resume()
 
     # --- effects ---
 
@@ -384,12 +386,8 @@ class Driver:
         self._flush()
 
     def _persist(self, effect: Persist) -> None:
-        if self._received:
-            self._uncommitted[effect.token] = self._received
-            self._uncommitted_bytes += self._received
-            self._received = 0
-            if self._uncommitted_bytes > UNCOMMITTED_BYTES:
-                self.link.pause()
+        if self._backlog.submit(effect.token):
+            self.link.pause()
         try:
             self._store.submit(effect)
         except StoreError as error:  # its thread has ended, and has said why
@@ -398,6 +396,11 @@ class Driver:
     def _transmit(self, effect: Transmit) -> None:
         if not self.link.send(effect.store, effect.parts):
             self.core.undeliverable(effect.store, self._clock.now())
+
+    def _send_back(self, effect: SendBack) -> None:
+        sealed = self._sealer.seal(effect.device, effect.parts)
+        if sealed is None or not self.link.answer(effect.path, sealed):
+            self.core.undeliverable(effect.store, self._clock.now(), effect.path)
 
     def _dial(self, effect: Dial) -> None:
         key = self._gate.server_key(effect.device)
@@ -436,6 +439,7 @@ class Driver:
         FetchOut: lambda self, effect: self._store.fetch_out(effect.rows),
         FetchIn: lambda self, effect: self._store.fetch_in(effect.rows),
         Transmit: _transmit,
+        SendBack: _send_back,
         Answer: lambda self, effect: self.link.answer(effect.path, effect.parts),
         Dial: _dial,
         Hangup: lambda self, effect: self.link.close(effect.store),
@@ -453,7 +457,3 @@ class Driver:
     def _save_clock(self) -> None:
         self._store.put_meta(CLOCK_KEY, self._clock.state())
         self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)
-
-
-def _ignore(_: object) -> None:
-    """What nobody wants to know."""

@@ -14,7 +14,7 @@ from zmesh.discovery.address_book import AddressBook
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.meeting import Meeting, Meetings
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.discovery.visits import Named, Visits
+from zmesh.discovery.visits import PORT, Named, Visits
 from zmesh.errors import MeshError, TransportError, TrustError
 from zmesh.peer.driver import Driver
 from zmesh.peer.gate import Gate
@@ -94,7 +94,8 @@ class Member:
         inviter = self._gate.store.inviter
         if inviter is not None:
             host, door = inviter
-            self.visits.name(Named(host, door - 1))
+            for port in {PORT, door - 1}:  # the invitation may have had a door of its own, for as long as it was open
+                self.visits.name(Named(host, port))
 
     # --- the logs ---
 

@@ -19,6 +19,7 @@ from zmesh.discovery import interfaces
 from zmesh.discovery.sighting import Endpoint, parse_endpoint
 from zmesh.errors import TransportError
 from zmesh.peer import descriptors
+from zmesh.peer.sealing import SEAL_OVERHEAD
 from zmesh.peer.zap import Admit, ZapHandler
 from zmesh.peer.zmq_reader import Intake, Reader
 from zmesh.protocol.bounds import MAX_FRAME, MAX_PEERS
@@ -77,7 +78,7 @@ class Origin:
 
     Attributes:
         device: The User-Id of the connection, as CURVE and ZAP established it.
-        path: Routing id of the connection: only ever used to answer RESET.
+        path: Routing id of the connection: only ever used to answer on it.
     """
 
     device: str
@@ -403,7 +404,7 @@ class ZmqLink:
         if self._reader is not None:
             self._reader.stop()
         if self._router is not None:
-            self._router.close(0)
+            self._router.close(FAREWELL)
         if self._zap is not None:
             self._zap.close()  # after the ROUTER, which would let in anybody without it
         if self._context is not None:
@@ -416,7 +417,8 @@ class ZmqLink:
         socket = self._context.socket(kind)
         for option, value in options.items():
             socket.setsockopt(option, value)
-        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame + CURVE_OVERHEAD)  # by default there is no bound
+        overhead = CURVE_OVERHEAD + (SEAL_OVERHEAD if kind == zmq.DEALER else 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame + overhead)  # by default there is no bound
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._device.curve_public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._device.curve_secret)
         return socket

@@ -1,7 +1,8 @@
 """The core of a peer: joins links, streams, outbox and inbox. Sans-I/O: inputs come in with their time, effects go out.
 
     core.receive(parts, device, path, now)   a frame from the ROUTER, with the device CURVE established
-    core.answered(store, parts, now)         a frame from our own DEALER
+    core.answered(store, parts, now)         a plain frame from our own DEALER: RESET, or BYE `version`
+    core.returned(store, parts, now)         a frame from our own DEALER that was sealed to us: as from the ROUTER
     core.ready / undeliverable(store, now)   what became of a connection
     core.command(command, now)               what this machine wants
     core.committed / failed(token, ..., now) what became of a `Persist`
@@ -40,6 +41,7 @@ from zmesh.protocol.effects import (
     Share,
     Sighted,
     Take,
+    Transmit,
     Unexpect,
     Untake,
 )
@@ -105,21 +107,53 @@ class Core:
             now: Seconds.
         """
         node = self._at(now)
+        if node.ways.get(path, device) != device:
+            node.leave_way(path, device)
+        unknown = self._take_in(parts, device, path)
+        if unknown and self._may_reset(path):
+            node.turn.emit(Answer(path, encode(unknown, Reset())))
+
+    def returned(self, store: bytes, parts: Sequence[bytes], now: float) -> None:
+        """Take in a frame that came back on our DEALER to `store`, sealed to us: it is from that store's device."""
+        node = self._at(now)
+        remote = node.remotes.get(store)
+        unknown = self._take_in(parts, remote.device, b"") if remote else b""
+        if unknown and self._may_reset(store):
+            node.turn.emit(Transmit(store, encode(unknown, Reset())))
+
+    def _take_in(self, parts: Sequence[bytes], device: str, path: Path) -> bytes:
+        """Give a frame to its rule; return its link id if that is not known.
+
+        Args:
+            parts: The frame.
+            device: Whose it is.
+            path: Their connection that it came on; empty if it came on our own.
+        """
+        node = self.node
         try:
             link, frame = decode(parts)
         except ProtocolError as error:
             node.say("warning", device, error.code, f"a frame was dropped: {error.text}")
-            return
+            return b""
         if isinstance(frame, Hello):
             self._guard(None, device, lambda: on_hello(node, link, frame, device, path))
-            return
+            return b""
         remote = node.by_link.get((device, link))
         if remote is None:
-            self._reset(link, path)
-            return
-        remote.link.hear(now)
+            heeded = isinstance(frame, Reset) and path in node.ways and self._heed_reset(link, path)
+            return b"" if heeded else link
+        remote.link.hear(node.turn.now, path)
         if not isinstance(frame, Unknown):
             self._guard(remote, device, lambda: take_in(node, remote, frame))
+        return b""
+
+    def _heed_reset(self, link: bytes, path: Path) -> bool:
+        """A RESET came on a path that a link of ours goes back on: say whether it was about that."""
+        node = self.node
+        remote = next((each for each in node.remotes.values() if each.link.via == path and each.link.id == link), None)
+        if remote is not None:
+            node.act(remote, remote.link.reset(link, node.turn.now))
+        return remote is not None
 
     def _guard(self, remote: Remote | None, device: str, rule: Callable[[], None]) -> None:
         """Apply a rule; a peer that breaks the protocol loses its link."""
@@ -136,14 +170,15 @@ class Core:
             node.transmit(remote, Bye(code, text))
         node.end_link(remote)
 
-    def _reset(self, link: bytes, path: Path) -> None:
+    def _may_reset(self, connection: bytes) -> bool:
+        """Say whether a RESET may go out on a connection, which counts as one."""
         now = self.node.turn.now
-        if now < self._resets.get(path, LONG_AGO) + RESET_INTERVAL:
-            return
+        if now < self._resets.get(connection, LONG_AGO) + RESET_INTERVAL:
+            return False
         if len(self._resets) >= _PATHS:
             self._resets = {}
-        self._resets[path] = now
-        self.node.turn.emit(Answer(path, encode(link, Reset())))
+        self._resets[connection] = now
+        return True
 
     def answered(self, store: bytes, parts: Sequence[bytes], now: float) -> None:
         """Take in a frame that came back on our DEALER: RESET, or BYE for a version that is not spoken there."""
@@ -169,12 +204,12 @@ class Core:
         if remote is not None:
             node.act(remote, remote.link.ready(now))
 
-    def undeliverable(self, store: bytes, now: float) -> None:
-        """A frame could not be sent: it is lost, and what it held will be sent again."""
+    def undeliverable(self, store: bytes, now: float, path: Path = b"") -> None:
+        """A frame could not be sent, on our own connection or on their `path`: it is lost, and will be sent again."""
         node = self._at(now)
         remote = node.remotes.get(store)
         if remote is not None:
-            node.act(remote, remote.link.lost(now))
+            node.act(remote, remote.link.lost(now, path))
             node.changed()
 
     # --- the store ---

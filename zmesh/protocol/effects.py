@@ -12,7 +12,7 @@ from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
 Path = bytes
-"""The routing id of an inbound connection; used to answer RESET, and BYE for a version, and for nothing else."""
+"""The routing id of an inbound connection; used to answer RESET, and BYE for a version, and for `SendBack`."""
 
 
 # --- commands ---
@@ -263,6 +263,19 @@ class Answer:
 
 
 @record
+class SendBack:
+    """Send these parts on the inbound connection `path`, sealed to the device whose store cannot be dialled.
+
+    If it cannot be done, call `Core.undeliverable(store, path)`.
+    """
+
+    store: bytes
+    device: str
+    path: Path
+    parts: list[bytes]
+
+
+@record
 class Dial:
     """Open a fresh connection to `store`, dropping the old one; call `Core.ready(store)` when it is writable."""
 
@@ -381,6 +394,7 @@ Effect = (
     | FetchOut
     | FetchIn
     | Transmit
+    | SendBack
     | Answer
     | Dial
     | Hangup

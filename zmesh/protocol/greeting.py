@@ -40,7 +40,7 @@ class Evidence:
 
 
 def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
-    """Take in a HELLO.
+    """Take in a HELLO; `path` is empty if it came back on our own connection.
 
     Raises:
         ProtocolError: `forged-store`: the store is not one of the device that CURVE established; `bad-epoch`: there
@@ -65,7 +65,7 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
     remote.trouble = ""
     _bind(node, remote, link, frame, device)
     was_up = remote.up
-    act = remote.link.greeted(link, frame.echo, now, up=frame.up)
+    act = remote.link.greeted(link, frame.echo, now, up=frame.up, path=path)
     if remote.up and not was_up:
         _begin(node, remote, frame)
         if remote.link.state is Link.GREETING:
@@ -76,6 +76,7 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         # After our HELLO, so that the other side knows our link when the first frames on it arrive.
         node.send_roster(remote)
         node.turn.emit(Linked(remote.store, remote.device))
+        _say_which_way(node, remote)
         remote.ack_due = True
         node.placing.place_all()
     node.touch(remote)
@@ -90,13 +91,20 @@ def _usable(endpoints: tuple[str, ...], *, own: bool) -> tuple[str, ...]:
     return endpoints if own or not far else far
 
 
+def _say_which_way(node: Node, remote: Remote) -> None:
+    if remote.link.via:
+        text = f"{node.describe(remote)} cannot be dialled from here: it is answered on the connection it has made"
+        node.say("info", f"{remote.device} {remote.name}", "one-way", text)
+
+
 def _refuse_version(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
     text = (
         f"{frame.name!r} speaks versions {frame.proto_min} to {frame.proto_max} of the protocol, "
         f"{node.name!r} speaks {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the older one"
     )
     node.say("error", device, "version", text)
-    node.turn.emit(Answer(path, encode(link, Bye("version", text))))
+    if path:
+        node.turn.emit(Answer(path, encode(link, Bye("version", text))))
     remote = node.remotes.get(frame.store)
     if remote is not None and remote.device == device:
         remote.trouble = text

@@ -8,6 +8,9 @@ that what the other side says of our streams is known to be younger than the id 
 Where to dial is hearsay: what a peer announces may not be reachable from here, and what is stale may come first. So all
 addresses are tried in turn. A sighting may cut an attempt short, once, for an address that has not just been tried; a
 connection that is ready, which only the right device can bring about, is first given the time of an answer.
+
+Who calls and cannot be dialled is greeted on the connection it has made (`way_back`): then the link goes `via` that
+one, and dialling goes on in the background, ever more rarely. Only a connection of our own that is ready replaces it.
 """
 
 from zmesh.protocol.backoff import Backoff
@@ -32,6 +35,7 @@ from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.record import record
 from zmesh.protocol.states import LINK, Link, step
+from zmesh.protocol.way_back import WayBack
 
 _HELLO_GAP = 0.01  # seconds between two HELLOs at least: two peers that restart together must not talk in circles
 _NOT_AGAIN = (
@@ -61,6 +65,7 @@ class LinkMachine:
         peer_id: Their link id, empty before their first HELLO.
         endpoints: Where to dial, best first; the one that answered last is always among them.
         heard: When the last valid frame came, seconds.
+        via: The connection of theirs that our frames go back on; empty while they go on our own.
     """
 
     def __init__(self, entropy: Entropy, now: float) -> None:
@@ -70,7 +75,11 @@ class LinkMachine:
         self.peer_id = b""
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
+        self.via = b""
         self._entropy = entropy
+        self._way = WayBack()
+        self._probing = False  # a connection of our own is being dialled beside the one of theirs
+        self._probe = Backoff(REDIAL_MAX, ABSENT_AFTER)
         self._announced: tuple[str, ...] = ()  # in their last HELLO
         self._dialled = ""
         self._dialled_at = LONG_AGO
@@ -96,7 +105,7 @@ class LinkMachine:
     def sighted(self, endpoints: tuple[str, ...], now: float) -> Act:
         """Addresses were learned, by discovery or from a HELLO; the newest come first."""
         self._learn(endpoints)
-        if not self.endpoints or self.state is Link.UP:
+        if not self.endpoints or (self.state is Link.UP and not self.via):
             return NOTHING
         fresh = next((each for each in endpoints if self._promises(each, now)), "")
         if self.state is not Link.IDLE and (not fresh or self._dialled in endpoints):
@@ -104,6 +113,7 @@ class LinkMachine:
         self._wish = fresh or self._wish
         self._since = now
         self._redial.reset()
+        self._probe.reset()
         return self._dial_soon(now)
 
     def announced(self, endpoints: tuple[str, ...], now: float) -> Act:
@@ -120,7 +130,7 @@ class LinkMachine:
 
         A connection from an address that is gone does not end, it only falls silent.
         """
-        if not self.endpoints or (self.state is Link.UP and not gone):
+        if not self.endpoints or (self.state is Link.UP and not gone and not self.via):
             return NOTHING
         self._wish = self._kept
         self._since = now
@@ -132,13 +142,20 @@ class LinkMachine:
         if self.state is Link.IDLE:
             return NOTHING
         self._step("ready")
+        if self.via:
+            self.via, self._probing, self._dial_at = b"", False, NEVER
         self._ready_at = now
         self._kept, self._answers = self._dialled, True
         return self._greet(now)
 
-    def lost(self, now: float) -> Act:
-        """A frame could not be sent: wait for the connection to be writable again, but not for long."""
-        if self.state in (Link.GREETING, Link.UP):
+    def lost(self, now: float, path: bytes = b"") -> Act:
+        """A frame could not be sent, on our own connection or on their `path`.
+
+        Our own one is waited for to be writable again, but not for long.
+        """
+        if self.state in (Link.GREETING, Link.UP) and path == self.via:
+            if path:
+                return self._close(now + self._redial.next(self._entropy.fraction()), now)
             self._step("dial")
             self._ping_at = self._hello_at = NEVER
             self._ready_at, self._answers = LONG_AGO, False
@@ -157,7 +174,7 @@ class LinkMachine:
         self.id = self._entropy.token(LINK_ID_BYTES)
         return NOTHING
 
-    def greeted(self, link: bytes, echo: bytes, now: float, *, up: bool) -> Act:
+    def greeted(self, link: bytes, echo: bytes, now: float, *, up: bool, path: bytes = b"") -> Act:
         """A HELLO came.
 
         Args:
@@ -165,9 +182,14 @@ class LinkMachine:
             echo: The link id of ours they know.
             now: Seconds.
             up: They know that we know theirs.
+            path: Their connection that it came on; empty if it came on our own.
         """
         self.heard = self._since = now
         renewed, self.peer_id = link != self.peer_id, link
+        if self.via or self.state is not Link.UP:
+            self._way.called(path, now)
+        if self.via and self._way.path not in (b"", self.via) and (renewed or self.state is Link.GREETING):
+            return self._turn_to(self._way.path, now)  # they have made a new connection: the old one is of no use
         if self.state is Link.UP and echo != self.id:
             self._step("reset")
             return self._greet(now)
@@ -189,14 +211,19 @@ class LinkMachine:
         """They leave, or we will not talk to them: hang up and try again later."""
         self.peer_id = b""
         if self.state is Link.IDLE:
+            self._way.forget()
             return NOTHING
-        return self._close(now + max(delay, self._redial.next(self._entropy.fraction())))
+        act = self._close(now + max(delay, self._redial.next(self._entropy.fraction())), now)
+        self._way.forget()
+        return act
 
-    def hear(self, now: float) -> None:
-        """A valid frame came that is no HELLO: they know our link."""
+    def hear(self, now: float, path: bytes = b"") -> None:
+        """A valid frame came that is no HELLO: they know our link. `path` as in `greeted`."""
         self.heard = self._since = now
         if self.state is Link.UP:
             self._give_up_at = NEVER
+        else:
+            self._way.called(path, now)
 
     def expect(self, now: float, *, waiting: bool, progress: bool = False) -> None:
         """Say whether anything is unconfirmed: then pings are frequent.
@@ -222,14 +249,17 @@ class LinkMachine:
 
     def timer(self) -> float:
         """Return when `wake` is due."""
-        silent = self._silent_at() if self.state is Link.UP else NEVER
-        return min(self._dial_at, self._give_up_at, self._hello_at, self._ping_at, silent)
+        other = self._silent_at() if self.state is Link.UP else self._answer_at()
+        return min(self._dial_at, self._give_up_at, self._hello_at, self._ping_at, other)
 
     def wake(self, now: float) -> Act:
         """Do what is due."""
+        if now >= self._answer_at():
+            path = self._way.take(now)
+            return self._turn_to(path, now) if path else NOTHING
         if now >= self._dial_at:
             self._dial_at = NEVER
-            return self._dial_soon(now)
+            return self._end_probe(now) if self._probing and not self._wish else self._dial_soon(now)
         if now >= self._give_up_at or (self.state is Link.UP and now >= self._silent_at()):
             return self._replace(now)
         if now >= self._hello_at:
@@ -244,11 +274,15 @@ class LinkMachine:
     def _silent_at(self) -> float:
         return max(self.heard, self._waits_since) + STALLED if self._waiting else self.heard + SILENCE
 
+    def _answer_at(self) -> float:
+        """Return when to greet on the connection of theirs, if there is no better one till then."""
+        return self._way.due() if self.state in (Link.IDLE, Link.DIALING) else NEVER
+
     # --- where to dial ---
 
     def _learn(self, endpoints: tuple[str, ...]) -> None:
         """Put endpoints before those that are known, but none before the one that works."""
-        best = (self._kept,) if self.state is Link.UP else ()
+        best = (self._kept,) if self.state is Link.UP and not self.via else ()
         known = tuple(dict.fromkeys(best + endpoints + self.endpoints))
         self.endpoints = known[:MAX_ENDPOINTS]
         if self._kept and self._kept not in self.endpoints:
@@ -278,8 +312,11 @@ class LinkMachine:
         self._kept = self._kept or endpoint
         self._tried = {each: at for each, at in self._tried.items() if each in self.endpoints}
         self._tried[endpoint] = self._dialled_at = now
-        self._step("dial")
         self._ready_at = LONG_AGO
+        if self.via:
+            self._probing, self._dial_at = True, self._patience(now)
+            return Act(dial=endpoint)
+        self._step("dial")
         self._dial_at = self._hello_at = self._ping_at = NEVER
         self._give_up_at = self._patience(now, HELLO_MAX if brief else DIAL_PATIENCE)
         return Act(dial=endpoint)
@@ -296,22 +333,53 @@ class LinkMachine:
         """Return when an attempt that begins now is given up; two sides must not stay in step."""
         return now + most * (0.75 + 0.25 * self._entropy.fraction())
 
+    # --- the connection of theirs ---
+
+    def _turn_to(self, path: bytes, now: float) -> Act:
+        """Greet on a connection that they have made; what is being dialled goes on being dialled."""
+        if self.state is Link.IDLE:
+            self._dial_at = self._probe_at(now)
+        elif self.state is Link.DIALING:
+            self._probing, self._dial_at = True, self._give_up_at
+        self._step("their way")
+        self.via = path
+        return self._greet(now)
+
+    def _end_probe(self, now: float) -> Act:
+        self._probing = False
+        self._dial_at = self._probe_at(now)
+        return Act(hangup=True)
+
+    def _probe_at(self, now: float) -> float:
+        """Return when to dial beside a connection of theirs: soon while there is an address that was not tried."""
+        if not self.endpoints:
+            return NEVER
+        untried = any(each not in self._tried for each in self.endpoints)
+        return now + (self._redial if untried else self._probe).next(self._entropy.fraction())
+
     # --- doing it ---
 
     def _come_up(self, now: float) -> None:
         self._step("echoed")
-        self._hello_at = self._give_up_at = self._dial_at = NEVER
-        self._tried, self._wish = {}, ""
+        self._hello_at = self._give_up_at = NEVER
+        if not self.via:
+            self._dial_at = NEVER
+            self._tried, self._wish = {}, ""
+            self._way.forget()
+            self._probe.reset()
         self._learn(())
         self._redial.reset()
         self._ping.reset()
         self._ping_at = now + IDLE_PING
 
-    def _close(self, dial_at: float) -> Act:
+    def _close(self, dial_at: float, now: float) -> Act:
         self._step("close")
+        if self.via:
+            self._way.failed(self.via, now)
+        self.via, self._probing = b"", False
         self._ready_at = LONG_AGO
         self._hello_at = self._ping_at = self._give_up_at = NEVER
-        self._dial_at = dial_at
+        self._dial_at = dial_at if self.endpoints else NEVER
         return Act(hangup=True)
 
     def _replace(self, now: float) -> Act:
@@ -323,7 +391,7 @@ class LinkMachine:
         # The address that answered last is every second one: a probe is another address, and then this one.
         absent = kept and now - self._since > ABSENT_AFTER
         delay = ABSENT_REDIAL * (0.75 + 0.5 * fraction) if absent else self._redial.next(fraction)
-        return self._close(now + delay)
+        return self._close(now + delay, now)
 
     def _greet(self, now: float) -> Act:
         self.id = self._entropy.token(LINK_ID_BYTES)

@@ -14,7 +14,7 @@ from zmesh.protocol.bounds import BYE_REDIAL, PROTOCOL_MAX, PROTOCOL_MIN, STORE_
 from zmesh.protocol.codec import encode
 from zmesh.protocol.deadlines import LONG_AGO, NEVER
 from zmesh.protocol.directory import Entry, Resolved, resolve
-from zmesh.protocol.effects import Dial, FetchOut, Hangup, Progress, Transmit
+from zmesh.protocol.effects import Dial, FetchOut, Hangup, Path, Progress, SendBack, Transmit
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.frames import Frame, Hello
 from zmesh.protocol.guard import UNGUARDED, Guard
@@ -42,6 +42,7 @@ class Node:
         turn: The journal.
         remotes: Other stores, by id.
         by_link: Other stores by (device, their link id).
+        ways: The connections of others that our frames go back on, each with the device it must belong to.
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
         sick_until: After a failed commit nothing is taken in until then.
@@ -66,6 +67,7 @@ class Node:
         self.turn = Turn(entropy, now)
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}
+        self.ways: dict[Path, str] = {}
         self.inbox = Inbox(self.turn, 1, self.report)
         self.outbox = self._new_outbox(1)
         self.sick_until = LONG_AGO
@@ -209,10 +211,16 @@ class Node:
 
     def transmit(self, remote: Remote, frame: Frame) -> None:
         """Send a frame on our link."""
-        self.turn.emit(Transmit(remote.store, encode(remote.link.id, frame)))
+        parts, via = encode(remote.link.id, frame), remote.link.via
+        if via:
+            self.turn.emit(SendBack(remote.store, remote.device, via, parts))
+        else:
+            self.turn.emit(Transmit(remote.store, parts))
 
     def act(self, remote: Remote, act: Act) -> None:
         """Do what the link wants done."""
+        if (act.hello or act.hangup) and (self.ways or remote.link.via):
+            self.ways = {other.link.via: other.device for other in self.remotes.values() if other.link.via}
         if act.hangup:
             self.changed()
             self.turn.emit(Hangup(remote.store))
@@ -229,6 +237,13 @@ class Node:
                 self.send_roster(remote, whole=True)
             self.transmit(remote, remote.ping(self.inbox.roster.version))
             self.touch(remote)
+
+    def leave_way(self, path: Path, device: str) -> None:
+        """A frame of `device` came on a path on which another one was answered: nothing goes back there any more."""
+        self.say("warning", device, "way-taken", "a connection that another device was answered on is this one's now")
+        for remote in self.remotes.values():
+            if remote.link.via == path and remote.device != device:
+                self.act(remote, remote.link.lost(self.turn.now, path))
 
     def _hello(self, remote: Remote) -> None:
         hello = Hello(

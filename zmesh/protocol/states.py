@@ -115,16 +115,23 @@ RECEIVER: Final[Table[Received]] = {
 }
 
 LINK: Final[Table[Link]] = {
-    Link.IDLE: {"dial": Link.DIALING},
-    Link.DIALING: {"ready": Link.GREETING, "dial": Link.DIALING, "close": Link.IDLE},
+    Link.IDLE: {"dial": Link.DIALING, "their way": Link.GREETING},
+    Link.DIALING: {"ready": Link.GREETING, "their way": Link.GREETING, "dial": Link.DIALING, "close": Link.IDLE},
     Link.GREETING: {
         "echoed": Link.UP,
         "ready": Link.GREETING,
+        "their way": Link.GREETING,
         "reset": Link.GREETING,
         "dial": Link.DIALING,
         "close": Link.IDLE,
     },
-    Link.UP: {"ready": Link.GREETING, "reset": Link.GREETING, "dial": Link.DIALING, "close": Link.IDLE},
+    Link.UP: {
+        "ready": Link.GREETING,
+        "their way": Link.GREETING,
+        "reset": Link.GREETING,
+        "dial": Link.DIALING,
+        "close": Link.IDLE,
+    },
 }
 
 SENDER_LIVE: Final = frozenset({Sent.WAITING, Sent.QUEUED, Sent.SENT, Sent.EXPIRING})
