@@ -227,13 +227,14 @@ def test_without_any_interface_the_loopback_is_what_there_is(store: TrustStore) 
     run(test)
 
 
-def test_while_it_is_bound_anew_nothing_has_changed(store: TrustStore) -> None:
+def test_while_it_is_bound_anew_nothing_has_changed(store: TrustStore, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         place = Place(store)
         await place.around.start()
         place.link.now = ()
         await place.look()
         assert len(place.source.told) == 1
+        assert "cannot be followed" not in caplog.text
         place.link.now = (LOOPBACK, VPN)
         await until(lambda: place.moves == [(VPN,)])
         await place.around.stop()
