@@ -1,15 +1,23 @@
 """`zmesh invite` as a process: what it prints, how it ends, and that nothing is left open behind it."""
 
+import asyncio
 import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import Machine, network
-from zmesh.trust.device import readable
+from zmesh.cli.invite import _door, host_name
+from zmesh.discovery.rendezvous import RendezvousSource
+from zmesh.discovery.sighting import Sighting
+from zmesh.errors import TrustError
+from zmesh.peer.home import rendezvous_directory
+from zmesh.trust.device import Device, readable
+from zmesh.trust.trust_store import TrustStore
 
 MAY = ["chat", "task", "inject"]
 
@@ -67,8 +75,8 @@ def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> N
             text += inviting.process.stdout.readline()
         assert "ada has founded a mesh" in text
         code = next(line.split()[-1] for line in text.splitlines() if "zmesh join" in line)
-        port = text.rsplit(":", 1)[1].strip()
-        ended = bob.run("join", code, "--at", f"127.0.0.1:{port}", "--name", "bob")
+        place = text.split()[-1].replace(host_name(), "127.0.0.1")  # the usual port is not named
+        ended = bob.run("join", code, "--at", place, "--name", "bob")
         assert ended.returncode == 0, ended.stderr
         assert inviting.end() == (0, "")
         device = bob.json("trust", "show")["device"]
@@ -166,3 +174,91 @@ def test_a_port_in_use_is_named(ada: Machine) -> None:
         told = ada.fails(1, "invite", "--port", str(port))
         assert f"port {port}" in told
         inviting.end(signal.SIGINT)
+
+
+# --- whose door ---
+
+
+def free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def peer_at(home: Path, door: int) -> None:
+    """Write the file of a peer that runs: this process."""
+    directory = rendezvous_directory(home)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own = Sighting(b"a store, 16 byte", "ada", "a" * 32, ("tcp://127.0.0.1:7000",), "own", door)
+
+    async def write() -> None:
+        source = RendezvousSource(directory)
+        await source.start(own, lambda _: None)
+        source._timer.cancel()  # type: ignore[union-attr]  # noqa: SLF001 - it stays there, as if it ran on
+
+    asyncio.run(write())
+
+
+def door_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch, usual: int, port: int = 0, *, taken: int = 0
+) -> tuple[int, bool]:
+    """At which port an invitation waits, and whether it has opened that itself."""
+    monkeypatch.setenv("ZMESH_HOME", str(home))
+    monkeypatch.setattr("zmesh.cli.invite.DOOR", usual)
+
+    async def look(store: TrustStore) -> tuple[int, bool]:
+        async with AsyncExitStack() as stack:
+            if taken:
+                server = await asyncio.start_server(lambda *_: None, port=taken)
+                stack.push_async_callback(server.wait_closed)
+                stack.callback(server.close)
+            async with AsyncExitStack() as doors:
+                found = await _door(store, port, doors)
+                before = len(doors._exit_callbacks)  # type: ignore[attr-defined]  # noqa: SLF001
+                return found, before > 0
+
+    with TrustStore(home / "trust.db", Device.from_seed(bytes(32))) as store:
+        return asyncio.run(look(store))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty home."""
+    path = tmp_path / "home"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_the_usual_door_is_opened_when_no_peer_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = free_port()
+    assert door_of(home, monkeypatch, usual) == (usual, True)
+
+
+def test_the_door_of_a_peer_that_runs_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = free_port()
+    peer_at(home, usual)
+    assert door_of(home, monkeypatch, usual, taken=usual) == (usual, False)
+
+
+def test_the_door_of_an_embedded_peer_is_used_when_somebody_else_has_the_usual_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = free_port()
+    peer_at(home, 40_123)
+    assert door_of(home, monkeypatch, usual, taken=usual) == (40_123, False)
+    assert door_of(home, monkeypatch, usual) == (usual, True), "rather the usual one"
+
+
+def test_another_door_is_opened_when_somebody_has_the_usual_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = free_port()
+    port, opened = door_of(home, monkeypatch, usual, taken=usual)
+    assert opened
+    assert port not in (0, usual)
+
+
+def test_a_port_that_was_asked_for_is_used_whoever_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, wanted = free_port(), free_port()
+    peer_at(home, usual)
+    assert door_of(home, monkeypatch, usual, wanted, taken=usual) == (wanted, True)
+    with pytest.raises(TrustError, match="choose another with --port"):
+        door_of(home, monkeypatch, usual, wanted, taken=wanted)

@@ -12,6 +12,7 @@ from zmesh.errors import PairingError
 from zmesh.trust.device import Device
 from zmesh.trust.invitation import read_secret
 from zmesh.trust.refusal import REASONS, Refusal
+from zmesh.trust.trust_store import TrustStore
 from zmesh.trust.visitor import Unreachable
 
 
@@ -99,7 +100,8 @@ def test_without_multicast_the_way_out_is_an_address(tmp_path: Path) -> None:
         (("7-lantern-clovre",), "word 2"),
         (("hello",), "not a pairing code"),
         (("zmesh-abc",), "not complete"),
-        (("7-acorn-actor", "--at", "nowhere"), "no address"),
+        (("7-acorn-actor", "--at", "no where"), "no address"),
+        (("7-acorn-actor", "--at", "1:2:3"), "no address"),
         (("7-acorn-actor", "--at", ":80"), "no address"),
         (("7-acorn-actor", "--at", "a:0"), "no address"),
         (("7-acorn-actor", "--at", "a:99999"), "no address"),
@@ -154,3 +156,41 @@ def test_trying_doors_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zmesh.cli.join.LONGEST", -1.0)
     tried, _ = tried_doors(monkeypatch, {f"10.0.0.{number}": Unreachable("gone") for number in range(16)})
     assert tried == ["10.0.0.0"]
+
+
+# --- where the inviter is ---
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("192.0.2.7", ("192.0.2.7", 7421)),
+        ("studio.local", ("studio.local", 7421)),
+        ("192.0.2.7:40123", ("192.0.2.7", 40123)),
+        ("[2001:db8::7]:40123", ("2001:db8::7", 40123)),
+        ("2001:db8::7", ("2001:db8::7", 7421)),
+    ],
+)
+def test_an_address_without_a_port_is_that_of_the_door_of_a_peer(
+    monkeypatch: pytest.MonkeyPatch, machines: list[Machine], text: str, place: tuple[str, int]
+) -> None:
+    tried: list[tuple[str, int]] = []
+
+    async def pair(host: str, port: int, *_: object) -> None:
+        tried.append((host, port))
+        raise Unreachable("nobody answers")
+
+    monkeypatch.setattr("zmesh.cli.join.pair", pair)
+    machines[0].inside = True
+    assert "nobody answers" in machines[0].fails(1, "join", "7-acorn-actor", "--at", text)
+    assert tried == [place]
+
+
+def test_where_a_machine_was_invited_is_kept_to_be_found_again(machines: list[Machine]) -> None:
+    ada, bob, _ = machines
+    with ada.start("invite", "--json", "--name", "ada") as inviting:
+        invited = inviting.event("invited")
+        bob.json("join", invited["secret"], "--at", f"127.0.0.1:{invited['port']}", "--name", "bob")
+        inviting.end()
+    with TrustStore(bob.home / "trust.db", Device.load_or_create(bob.home / "device.key")) as store:
+        assert store.inviter == ("127.0.0.1", invited["port"])

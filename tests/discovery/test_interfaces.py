@@ -36,3 +36,10 @@ def test_a_host_of_many_interfaces_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 def test_addresses_can_be_compared() -> None:
     assert interfaces.addresses() == interfaces.addresses()
     assert "127.0.0.1" in {address for _, address in interfaces.addresses()}
+
+
+def test_what_is_far_is_all_but_the_loopback_unless_there_is_nothing_else() -> None:
+    near, there, six = "tcp://127.0.0.1:1", "tcp://192.0.2.2:1", "tcp://[::1]:1"
+    assert interfaces.far((near, there, six)) == (there,)
+    assert interfaces.far((near, six)) == (near, six)
+    assert interfaces.far(()) == ()

@@ -181,3 +181,44 @@ def test_what_is_announced_in_one_devices_name_leaves_places_for_others() -> Non
         assert seen[-1].name == "y"
 
     run([source], test)
+
+
+def test_the_door_is_the_one_said_last_by_who_names_one() -> None:
+    one, two = Fake(), Fake()
+
+    async def test(_: Discovery, seen: list[Sighting]) -> None:
+        one.say(replace(sighting("rendezvous", 1), door=7421))
+        two.say(sighting("mdns", 2))
+        assert seen[-1].door == 7421
+        two.say(replace(sighting("mdns", 2), door=7500))
+        assert seen[-1].door == 7500
+
+    run([one, two], test)
+
+
+def test_who_claims_the_store_of_another_device_does_not_mix_its_addresses_with_that_ones() -> None:
+    one, two = Fake(), Fake()
+
+    async def test(_: Discovery, seen: list[Sighting]) -> None:
+        one.say(sighting("mdns", 1))
+        two.say(replace(sighting("exchange", 66), device="b" * 32))
+        assert (seen[-1].device, ports(seen[-1])) == ("b" * 32, [66])
+        two.say(sighting("exchange", 2))
+        assert (seen[-1].device, ports(seen[-1])) == ("a" * 32, [2, 1])
+
+    run([one, two], test)
+
+
+def test_what_is_known_is_told_again_when_asked_for() -> None:
+    one = Fake()
+
+    async def test(discovery: Discovery, seen: list[Sighting]) -> None:
+        one.say(sighting("mdns", 1))
+        one.say(sighting("mdns", 1, store=3))
+        discovery.repeat()
+        assert seen == seen[:2] * 2
+        await discovery.stop()
+        discovery.repeat()
+        assert len(seen) == 4
+
+    run([one], test)

@@ -198,6 +198,23 @@ def test_what_is_announced_is_what_is_read_without_the_loopback() -> None:
     assert _sighting(_announcement(own(endpoints=("tcp://127.0.0.1:7000",)))).endpoints == ("tcp://127.0.0.1:7000",)
 
 
+def plain(**changes: object) -> dict[str, object]:
+    """A TXT record as an older peer writes it, without a door."""
+    return {"v": "1", "id": store_text(bytes(range(16))), "n": "n", "d": "a" * 32} | changes
+
+
+def test_the_door_is_announced_and_may_be_missing() -> None:
+    from zeroconf.asyncio import AsyncServiceInfo  # noqa: PLC0415
+
+    full = _announcement(own(door=65535))
+    assert _sighting(full).door == 65535
+    assert len(full.text) < MAX_TXT
+    older = AsyncServiceInfo(
+        SERVICE, full.name, addresses=[b"\xc0\0\2\1"], port=1, properties=plain(), server="x.local."
+    )
+    assert _sighting(older).door == 0
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -214,6 +231,11 @@ def test_what_is_announced_is_what_is_read_without_the_loopback() -> None:
         {"addresses": []},
         {"addresses": [b"\0\0\0\0", b"\xe0\0\0\xfb", b"\xff\xff\xff\xff", b"\xfe\x80" + bytes(14)]},
         {"port": 0},
+        {"properties": plain(o="-1")},
+        {"properties": plain(o="65536")},
+        {"properties": plain(o="7" * 50)},
+        {"properties": plain(o="door")},
+        {"properties": plain(o=None)},
     ],
 )
 def test_forgeries_are_refused(changes: dict[str, object]) -> None:

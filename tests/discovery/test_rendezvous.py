@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,41 @@ def test_a_scan_of_a_hundred_unchanged_files_is_cheap(directory: Path, caplog: p
         assert time.perf_counter() - began < SCAN_INTERVAL / 20
 
     watch(directory, test)
+
+
+def test_a_file_names_the_door_and_an_older_one_none(directory: Path) -> None:
+    async def test(_: RendezvousSource, seen: list[Sighting]) -> None:
+        put(directory, peer(2), door=7421)
+        put(directory, peer(3))
+        put(directory, peer(4), door="7421")
+        put(directory, peer(5), door=70_000)
+        await until(lambda: len(seen) == 2)
+        assert {sighting.name: sighting.door for sighting in seen} == {"peer2": 7421, "peer3": 0}
+
+    watch(directory, test)
+
+
+def test_the_own_door_is_written_and_a_new_one_too(directory: Path) -> None:
+    async def test(source: RendezvousSource, _: list[Sighting]) -> None:
+        for door in (7421, 40_000):
+            await source.update(replace(peer(1), door=door))
+            assert [seen.door for seen in rendezvous.running(directory)] == [door]
+
+    watch(directory, test)
+
+
+def test_who_runs_is_told_without_a_word_of_our_own(directory: Path) -> None:
+    put(directory, peer(2), door=7421)
+    put(directory, peer(3), pid=gone_pid())
+    path_of(directory, peer(4)).write_text("garbage")
+    before = path_of(directory, peer(2)).stat()
+    (found,) = rendezvous.running(directory)
+    assert (found.name, found.door) == ("peer2", 7421)
+    assert path_of(directory, peer(2)).stat() == before
+    assert {path.name for path in directory.iterdir()} <= {path_of(directory, peer(n)).name for n in (2, 3, 4)}
+
+
+def test_a_directory_that_cannot_be_used_has_nobody_running(directory: Path) -> None:
+    put(directory, peer(2))
+    directory.chmod(0o777)
+    assert rendezvous.running(directory) == []

@@ -23,6 +23,8 @@ GOOD: dict[str, Any] = {
 def test_a_good_sighting_keeps_what_it_was_given() -> None:
     sighting = Sighting(**GOOD)
     assert (sighting.store, sighting.name, sighting.endpoints) == (STORE, "studio", GOOD["endpoints"])
+    assert sighting.door == 0
+    assert Sighting(**GOOD | {"door": 65535}).door == 65535
 
 
 def test_endpoints_become_canonical_and_lose_repetitions() -> None:
@@ -57,6 +59,11 @@ def test_endpoints_become_canonical_and_lose_repetitions() -> None:
         {"endpoints": GOOD["endpoints"][0]},
         {"endpoints": tuple(f"tcp://192.0.2.1:{port}" for port in range(1, MAX_ENDPOINTS + 2))},
         {"endpoints": (7,)},
+        {"door": -1},
+        {"door": 65536},
+        {"door": True},
+        {"door": "7421"},
+        {"door": None},
     ],
 )
 def test_a_bad_field_is_refused(change: dict[str, object]) -> None:

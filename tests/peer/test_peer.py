@@ -373,3 +373,22 @@ def test_a_wall_clock_that_is_set_forward_expires_nothing(home: Path, monkeypatc
     ident = asyncio.run(sent())
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
     asyncio.run(taken(ident))
+
+
+def test_which_addresses_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(asked: list[str] | None = None) -> list[str]:
+        return [str(each) for each in zmesh.Peer("studio", home=home, peers=asked)._peers]  # noqa: SLF001
+
+    monkeypatch.delenv("ZMESH_PEERS", raising=False)
+    assert named() == []
+    assert named(["tcp://192.0.2.7:7000", "studio.local"]) == ["tcp://192.0.2.7:7000", "tcp://studio.local:7420"]
+    monkeypatch.setenv("ZMESH_PEERS", " 192.0.2.7, [2001:db8::1]:7000,,tower ")
+    assert named() == ["tcp://192.0.2.7:7420", "tcp://[2001:db8::1]:7000", "tcp://tower:7420"]
+    assert named([]) == []
+    monkeypatch.setenv("ZMESH_PEERS", "http://tower")
+    with pytest.raises(ValueError, match="'http://tower' is no address of a peer"):
+        named()
+    with pytest.raises(TypeError, match=r"peers: a list such as"):
+        named("tower")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="65 addresses of peers are named, more than 64"):
+        named([f"192.0.2.{number}" for number in range(65)])

@@ -532,6 +532,37 @@ def test_a_sighting_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(a.core.node.remotes) == [b.store]
 
 
+def test_a_host_that_moves_says_where_it_is_and_is_found_there() -> None:
+    world, a, b = two()
+    there = "tcp://192.0.2.9:1"
+    world.log.clear()
+    a.command(Moved((there,)))
+    world.run(1.0)
+    assert {hello.endpoints for hello in world.frames(Hello, "a") if isinstance(hello, Hello)} == {(there,)}
+    assert a.remote(b).up
+    assert there in b.remote(a).link.endpoints
+    assert any(isinstance(hello, Hello) for hello in world.frames(Hello, "b")), "b has followed"
+
+
+def test_another_address_besides_ends_no_link() -> None:
+    world, a, b = two()
+    world.log.clear()
+    a.command(Moved((a.endpoint, "tcp://192.0.2.9:1")))
+    world.run(1.0)
+    assert world.frames(Hello) == []
+    assert a.core.node.endpoints == (a.endpoint, "tcp://192.0.2.9:1")
+    assert b.remote(a).up
+
+
+def test_a_host_that_moves_does_not_dial_whom_it_has_shut_out() -> None:
+    world, a, b = two()
+    a.command(Exclude(b.device, "its owner lost it"))
+    a.command(Moved(("tcp://192.0.2.9:1",)))
+    assert a.remote(b).link.state is Link.IDLE
+    world.run(5.0)
+    assert a.remote(b).link.state is not Link.DIALING
+
+
 def test_what_is_shared_goes_to_who_listens_and_nowhere_else() -> None:
     world, a, b = two()
     frame = Have(b"log", b"content")

@@ -58,6 +58,20 @@ def test_the_loopback_of_another_device_is_ours(device: str, named: tuple[str, .
     assert a.core.node.remotes[store].link.endpoints == dialled
 
 
+def test_a_hello_from_elsewhere_is_followed_and_a_lie_about_that_costs_a_link_no_message() -> None:
+    world, a, b = two()
+    lie = hello(store=b.store, endpoints=("tcp://192.0.2.66:1",), echo=a.remote(b).link.id, up=True)
+    honest = replace(lie, endpoints=(b.endpoint,))
+    for each in (honest, lie):
+        world.inject(a, encode(a.remote(b).link.peer_id, each), b.device, b"path")
+    world.run(1.5)
+    assert "tcp://192.0.2.66:1" in a.remote(b).link.endpoints
+    message = a.send("inbox@b")
+    world.run(15.0)
+    assert a.remote(b).up, "the address that answered has been tried again"
+    assert a.receipt(message) is Sent.STORED
+
+
 def test_our_own_store_is_nobody_else() -> None:
     world, a = alone()
     world.inject(a, encode(LINK, hello(store=a.store)), DEVICE, b"path")

@@ -534,6 +534,120 @@ def test_a_sighting_is_stronger_than_a_bye() -> None:
     assert link.sighted((HERE,), NOW + REDIAL_FIRST) == DIAL
 
 
+# --- who moves --------------------------------------------------------------------------------------------------------
+
+
+def known_at(*endpoints: str) -> LinkMachine:
+    """A link that is up, to who said in its HELLO that it is there."""
+    link = up()
+    assert link.announced(endpoints, NOW) == NOTHING
+    return link
+
+
+def test_who_has_left_the_address_we_dialled_is_followed_at_once() -> None:
+    link = known_at(HERE, DECOY)
+    link.hear(NOW + 5)
+    assert link.announced((DECOY, THERE), NOW + 5) == Act(dial=THERE)
+    assert link.state is Link.DIALING
+    assert link.ready(NOW + 5) == HELLO
+
+
+def test_who_has_left_it_for_one_that_was_known_is_followed_there() -> None:
+    link = known_at(HERE, DECOY)
+    assert link.announced((DECOY,), NOW + 5) == Act(dial=DECOY)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((HERE,), (HERE, THERE)),  # it has another one besides
+        ((HERE, THERE), (THERE, HERE)),
+        ((THERE,), (DECOY,)),  # it never named the one we dialled: a forwarded port
+        ((HERE,), ()),  # it says nothing of where it is
+        ((), (THERE,)),
+    ],
+)
+def test_who_may_still_be_there_is_left_alone(before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    link = known_at(*before)
+    assert link.announced(after, NOW + 5) == NOTHING
+    assert link.state is Link.UP
+    assert all(not act.dial for _, act in acts(link, NOW + SILENCE - 1))
+
+
+def test_what_is_announced_without_a_link_is_a_sighting() -> None:
+    assert idle().announced((HERE,), NOW) == DIAL
+
+
+def test_whoever_leaves_again_and_again_is_dialled_at_a_bounded_rate_and_found_again() -> None:
+    """A member that lies about its addresses makes us look elsewhere, but neither in a frenzy nor for ever."""
+    link, dials, ups = known_at(HERE), [], 0
+    for tick in range(1, 30_001):
+        now = NOW + tick / 1000
+        if link.state is Link.UP:
+            link.hear(now)
+            ups += 1
+        act = link.announced((HERE,) if tick % 2 else (f"tcp://victim:{tick}",), now)
+        for late in [act, *(late for _, late in acts(link, now))]:
+            if late.dial:
+                dials.append(late.dial)
+            if late.dial == HERE:  # only there is somebody with its key
+                link.ready(now)
+                link.greeted(THEIRS, link.id, now, up=True)
+    assert len(dials) <= 30 / REDIAL_FIRST + 1
+    assert HERE in dials
+    assert ups > 100
+    assert HERE in link.endpoints
+
+
+def test_a_late_word_about_the_old_address_does_not_lose_the_new_one() -> None:
+    link = known_at(HERE)
+    link.announced((THERE,), NOW + 5)
+    link.ready(NOW + 5)
+    link.greeted(THEIRS, link.id, NOW + 5, up=True)
+    link.announced((HERE,), NOW + 5)
+    link.announced((THERE,), NOW + 5.1)
+    list(acts(link, NOW + 7))
+    dials = [act.dial for _, act in acts(link, NOW + 30) if act.dial]
+    assert THERE in dials[:2]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("state", [Link.DIALING, Link.GREETING])
+def test_when_this_host_moves_whoever_is_not_linked_is_dialled(state: Link, gone: bool) -> None:  # noqa: FBT001
+    link = STATES[state]()
+    assert link.moved(NOW + DIAL_PATIENCE / 2, gone=gone) == DIAL
+
+
+def test_a_link_ends_only_when_an_address_is_gone() -> None:
+    link = up()
+    link.sighted((THERE,), NOW + 5)
+    assert link.moved(NOW + 5, gone=False) == NOTHING
+    assert link.moved(NOW + 5, gone=True) == DIAL, "where it answered last"
+    assert link.state is Link.DIALING
+
+
+def test_one_that_waits_to_dial_does_it_now() -> None:
+    link = up()
+    link.bye(NOW)
+    assert link.moved(NOW + REDIAL_FIRST, gone=False) == DIAL
+
+
+def test_a_move_does_not_make_us_dial_in_a_frenzy() -> None:
+    link, dials = up(), 0
+    for tick in range(1, 10_001):
+        now = NOW + tick / 1000
+        dials += bool(link.moved(now, gone=True).dial) + sum(bool(late.dial) for _, late in acts(link, now))
+    assert 1 <= dials <= 10 / REDIAL_FIRST + 1
+
+
+def test_a_move_brings_nobody_back_whom_we_have_shut_out_nor_anybody_who_is_nowhere() -> None:
+    link = up()
+    link.bye(NOW, delay=NEVER)
+    assert link.moved(NOW + 5, gone=True) == NOTHING
+    assert (link.state, link.timer()) == (Link.IDLE, NEVER)
+    assert idle().moved(NOW, gone=True) == NOTHING
+
+
 # --- pings and silence ------------------------------------------------------------------------------------------------
 
 
@@ -833,7 +947,10 @@ def test_who_says_goodbye_is_not_answered_on_what_is_left_of_its_connection(make
 
 events = st.one_of(
     st.tuples(st.just("pass"), st.floats(0, 20)),
-    st.tuples(st.just("sighted"), st.lists(st.sampled_from([HERE, THERE, ""]), max_size=2).map(tuple)),
+    st.tuples(
+        st.sampled_from(["sighted", "announced"]), st.lists(st.sampled_from([HERE, THERE, ""]), max_size=2).map(tuple)
+    ),
+    st.tuples(st.just("moved"), st.booleans()),
     st.tuples(st.sampled_from(["ready", "lost", "bye", "hear", "doubt"]), st.none()),
     st.tuples(st.just("reset"), st.booleans()),
     st.tuples(st.just("expect"), st.tuples(st.booleans(), st.booleans())),
@@ -844,8 +961,10 @@ events = st.one_of(
 def happen(link: LinkMachine, name: str, value: object, now: float) -> None:
     """Let one event reach the machine."""
     match value:
-        case tuple() if name == "sighted":
-            link.sighted(value, now)
+        case tuple() if name in ("sighted", "announced"):
+            getattr(link, name)(value, now)
+        case bool() if name == "moved":
+            link.moved(now, gone=value)
         case (bytes(theirs), bool(echoes), bool(they)):
             link.greeted(theirs, link.id if echoes else b"another!", now, up=they)
         case (bool(waiting), bool(progress)):

@@ -26,7 +26,7 @@ from zmesh.trust.invitations import Invitation
 from zmesh.trust.pairing import Inviter, Joiner
 from zmesh.trust.refusal import REASONS, Refusal
 from zmesh.trust.trust_store import TrustStore
-from zmesh.trust.visitor import Unreachable, pair, show
+from zmesh.trust.visitor import Unreachable, ask, pair, show
 
 HERE = "127.0.0.1"
 BOB, CID = DEVICES[1], DEVICES[2]
@@ -646,5 +646,124 @@ def test_a_door_serves_the_invitation_of_another_process(ada: TrustStore) -> Non
             assert stands(other, secret).used == BOB.id
             assert other.refresh()
             assert living(other) == {"ada", "bob"}
+
+    run(test)
+
+
+# --- questions ---
+
+
+def test_a_question_reaches_who_answers_with_the_address_it_came_from(ada: TrustStore, tmp_path: Path) -> None:
+    asked: list[tuple[bytes, str]] = []
+
+    async def meet(question: bytes, where: str) -> bytes:
+        asked.append((question, where))
+        return b"answer" * 100_000
+
+    async def test() -> None:
+        with open_store(tmp_path, 1) as bob:
+            bring_in(ada, bob)
+            door = Door(ada, meet=meet)
+            await door.open(HERE)
+            answer, address = await ask("localhost", door.port, bob.lineage(BOB.public), b"question")
+            assert (answer, address) == (b"answer" * 100_000, HERE)
+            assert asked == [(b"question", HERE)]
+            await door.close()
+
+    run(test)
+
+
+def test_where_nobody_lives_every_question_is_refused(ada: TrustStore) -> None:
+    async def test() -> None:
+        async with door_of(ada) as door:
+            assert await refused(ask(HERE, door.port, [], b"question")) == "stranger"
+
+    run(test)
+
+
+def test_who_shows_what_is_not_believed_asks_nothing(ada: TrustStore) -> None:
+    asked: list[bytes] = []
+
+    async def meet(question: bytes, _: str) -> bytes:
+        asked.append(question)
+        return b""
+
+    async def test() -> None:
+        door = Door(ada, meet=meet)
+        await door.open(HERE)
+        forged = sign(DEVICES[4], ada.mesh, None, Joining(ada.device.public), AT)
+        assert await refused(ask(HERE, door.port, [forged], b"question")) == "entries"
+        reader, writer = await asyncio.open_connection(HERE, door.port)
+        await send(writer, SHOW, msgpack.packb([]), 5)
+        await receive(reader, 99, 5)
+        await send(writer, PAIR, b"x", 5)
+        assert await receive(reader, 99, 5) == (REFUSED, b"trouble")
+        writer.close()
+        assert asked == []
+        await door.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("trust.db"), TrustError("trust.db"), ValueError("trust.db"), OSError("trust.db")]
+)
+def test_what_goes_wrong_with_a_question_ends_that_visit_and_no_other(ada: TrustStore, error: Exception) -> None:
+    async def meet(question: bytes, _: str) -> bytes:
+        if question == b"bad":
+            raise error
+        return question
+
+    async def test() -> None:
+        door = Door(ada, meet=meet)
+        await door.open(HERE)
+        with pytest.raises(PairingError) as caught:
+            await ask(HERE, door.port, [], b"bad")
+        assert "trust.db" not in str(caught.value)
+        assert (await ask(HERE, door.port, [], b"good"))[0] == b"good"
+        await until(lambda: door.guests == 0)
+        await door.close()
+
+    run(test)
+
+
+def test_a_question_that_hangs_is_cut_off(ada: TrustStore) -> None:
+    async def meet(*_: object) -> bytes:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def test() -> None:
+        door = Door(ada, patience=0.1, meet=meet)
+        await door.open(HERE)
+        with pytest.raises(Unreachable, match="broke off"):
+            await ask(HERE, door.port, [], b"question")
+        await until(lambda: door.guests == 0)
+        await door.close()
+
+    run(test)
+
+
+def test_a_door_that_moves_keeps_who_is_inside(ada: TrustStore) -> None:
+    async def test() -> None:
+        door = Door(ada)
+        await door.open(HERE)
+        before, secret = door.port, ada.invite(60)
+        reader, writer = await asyncio.open_connection(HERE, before)
+        joiner = Joiner(secret, BOB, "bob", AT)
+        await send(writer, PAIR, joiner.hello(), 5)
+        _, message = await receive(reader, MAX_KNOCK, 5)
+        await door.open(HERE)
+        assert door.port != before
+        with pytest.raises(Unreachable, match="nobody answers"):
+            await pair(HERE, before, secret, CID, "cid")
+        await send(writer, PAIR, joiner.prove(message), 5)
+        assert (await receive(reader, 1 << 20, 5))[0] == PAIR
+        assert living(ada) == {"ada", "bob"}
+        writer.close()
+        assert await refused(pair(HERE, door.port, secret, CID, "cid")) == "over"
+        with pytest.raises(TrustError, match="cannot listen"):
+            await Door(ada).open(HERE, door.port)
+        await door.close()
+        assert door.guests == 0
 
     run(test)

@@ -375,3 +375,27 @@ def test_joining_by_somebody_elses_first_entry_is_refused(stores: list[TrustStor
                 DEVICES[5].public, "fay", sign(DEVICES[6], ada.mesh, None, Joining(ADA.public), AT)
             )
         )
+
+
+def test_where_a_device_was_invited_is_remembered_until_it_leaves(tmp_path: Path) -> None:
+    def inviter(store: TrustStore) -> tuple[str, int] | None:
+        return store.inviter
+
+    with open_store(tmp_path, 0) as ada, open_store(tmp_path, 1) as bob, open_store(tmp_path, 2) as cid:
+        ada.found("ada")
+        assert inviter(ada) is None
+        for host in ("2001:db8::1", "fe80::1%eth0", "192.0.2.1"):
+            entries = ada.admit(ada.invite(60), candidate(ada, 1))
+            bob.join(ada.mesh, entries, leave=True, inviter=(host, 7421))
+            assert inviter(bob) == (host, 7421)
+        with TrustStore(bob.path, DEVICES[1]) as other:
+            assert inviter(other) == ("192.0.2.1", 7421)
+        cid.found("cid")
+        with pytest.raises(TrustError, match="does not make this device a member"):
+            bob.join(cid.mesh, [], leave=True, inviter=("192.0.2.66", 1))
+        assert inviter(bob) == ("192.0.2.1", 7421), "a join that failed has left nothing"
+        bob.join(ada.mesh, ada.beyond({}), leave=True)
+        assert inviter(bob) is None, "this time nobody said where"
+        bob.join(ada.mesh, ada.beyond({}), leave=True, inviter=("192.0.2.1", 7421))
+        bob.leave()
+        assert inviter(bob) is None

@@ -7,6 +7,7 @@ device says that is no member, nor let an old record take the place of a newer o
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +17,10 @@ from zmesh.protocol.bounds import MAX_LOG_BYTES, MAX_PEERS
 from zmesh.trust.trust_store import TrustStore
 
 RELAYS: Final = 3  # linked peers that are told of news: it reaches 1,000 in some seconds, and a mesh is not flooded
+MAX_OF_DEVICE: Final = 64  # records of one device, which signs what it likes; it has a store for each of its peers
 _MS: Final = 1000
+
+Key = tuple[bytes, bytes]  # a device's key and a store: no device's record takes the place of another's
 
 Say = Callable[[bytes, bytes], None]
 """Sends packed records to a store whose link is up; otherwise it does nothing."""
@@ -29,15 +33,15 @@ class AddressBook:
         trouble: None, always.
     """
 
-    def __init__(self, store: TrustStore, say: Say) -> None:
-        """Take the membership and the way to the others."""
+    def __init__(self, store: TrustStore, say: Say, up: Callable[[bytes], bool] = lambda _: True) -> None:
+        """Take the membership, the way to the others, and what says whether the link to a store is up."""
         self.trouble: str | None = None
-        self._store, self._say = store, say
+        self._store, self._say, self._up = store, say, up
         self._own: Sighting | None = None
         self._found: Callable[[Sighting], None] = lambda _: None
         self._record: AddressRecord | None = None
-        self._records: dict[bytes, AddressRecord] = {}
-        self._told: dict[bytes, dict[bytes, int]] = {}  # linked store: the version of each store's record it knows
+        self._records: dict[Key, AddressRecord] = {}  # the latest is the last
+        self._told: dict[bytes, dict[Key, int]] = {}  # linked store: which version of each record it knows
 
     async def start(self, own: Sighting, found: Callable[[Sighting], None]) -> None:
         """Sign the own record, and report others from now on."""
@@ -63,14 +67,16 @@ class AddressBook:
 
     def records(self) -> list[AddressRecord]:
         """Return all records of members, the own one first."""
-        own = [self._record] if self._record is not None else []
-        return own + [record for record in self._records.values() if self._counts(record)]
+        return self._own_records() + [record for record in self._records.values() if self._counts(record)]
 
     def renew(self) -> None:
         """The own addresses or the mesh have changed: sign anew, and tell all who are linked."""
         self._sign()
         for store in list(self._told):
-            self._bring(store, [self._record] if self._record is not None else [])
+            self._bring(store, self._own_records())
+
+    def _own_records(self) -> list[AddressRecord]:
+        return [self._record] if self._record is not None else []
 
     def _sign(self) -> None:
         me = self._store.me()
@@ -100,9 +106,10 @@ class AddressBook:
         known = self._told.setdefault(store, {}) if len(self._told) < MAX_PEERS else self._told.get(store, {})
         try:
             for record in unpack_records(message, MAX_PEERS):
-                known[record.sighting.store] = record.version
                 if self.take(record, direct=record.sighting.store == store):
                     news.append(record)
+                if _key(record) in self._records:
+                    known[_key(record)] = record.version
         finally:
             self._relay(news, but=store)
 
@@ -116,18 +123,32 @@ class AddressBook:
         Returns:
             True when it was news.
         """
-        store = record.sighting.store
-        known = self._records.get(store)
-        if (self._own is not None and store == self._own.store) or not self._counts(record):
+        own = self._own is not None and record.sighting.store == self._own.store
+        known = self._records.get(_key(record))
+        if own or not self._counts(record):
             return False
         if known is not None and (known.payload == record.payload or (known.version >= record.version and not direct)):
             return False
-        if known is None and len(self._records) >= MAX_PEERS:
-            self._records.pop(next(iter(self._records)))
-        self._records.pop(store, None)
-        self._records[store] = record
+        if known is None:
+            self._make_room(record.public)
+        self._records.pop(_key(record), None)
+        self._records[_key(record)] = record
         self._found(record.sighting)
         return True
+
+    def _make_room(self, public: bytes) -> None:
+        """Before a device's record is added: its oldest goes if it has too many, else one of who has the most."""
+        count = Counter(device for device, _ in self._records)
+        if count[public] < MAX_OF_DEVICE:
+            if len(self._records) < MAX_PEERS:
+                return
+            ((public, _),) = count.most_common(1)
+        self._forget(next(key for key in self._records if key[0] == public))
+
+    def _forget(self, key: Key) -> None:
+        del self._records[key]
+        for known in self._told.values():
+            known.pop(key, None)
 
     def report(self, sighting: Sighting) -> None:
         """Report what was found out about a member's addresses otherwise."""
@@ -135,10 +156,11 @@ class AddressBook:
 
     def recheck(self) -> None:
         """The membership has changed: report again what is of members, and forget the rest."""
-        if (self._record.mesh if self._record is not None else b"") != self._store.mesh:
+        if self._record is None or not self._counts(self._record):
             self.renew()
-        self._records = {store: record for store, record in self._records.items() if self._counts(record)}
-        for record in self._records.values():
+        for key in [key for key, record in self._records.items() if not self._counts(record)]:
+            self._forget(key)
+        for record in list(self._records.values()):
             self._found(record.sighting)
 
     def _counts(self, record: AddressRecord) -> bool:
@@ -147,7 +169,7 @@ class AddressBook:
     # --- passing on ---
 
     def _relay(self, news: list[AddressRecord], but: bytes) -> None:
-        others = [store for store in self._told if store != but]
+        others = [store for store in self._told if store != but and self._up(store)]
         for store in random.sample(others, min(RELAYS, len(others))):
             self._bring(store, news)
 
@@ -156,8 +178,12 @@ class AddressBook:
         lacking = [
             record
             for record in records
-            if record.sighting.store != store and known.get(record.sighting.store, 0) < record.version
+            if record.sighting.store != store and known.get(_key(record), 0) < record.version
         ]
-        known |= {record.sighting.store: record.version for record in lacking}
+        known |= {_key(record): record.version for record in lacking}
         for message in pack_records(lacking, MAX_LOG_BYTES):
             self._say(store, message)
+
+
+def _key(record: AddressRecord) -> Key:
+    return record.public, record.sighting.store

@@ -76,7 +76,9 @@ def _checked(fields: Any) -> tuple[bytes, bytes, int, Sighting]:
         raise ValueError("an address record of a form that is not known here")
     _, mesh, public, version, store, name, endpoints, door = fields[:_FIELDS]
     keys = all(isinstance(key, bytes) and len(key) == _KEY_BYTES for key in (mesh, public))
-    if not keys or type(version) is not int or not 0 < version < MAX_VERSION or not isinstance(endpoints, list):
+    # What is nested must not get as far as an error that quotes it: its repr can exhaust the stack.
+    plain = isinstance(name, str) and isinstance(endpoints, list) and all(isinstance(each, str) for each in endpoints)
+    if not keys or not plain or type(version) is not int or not 0 < version < MAX_VERSION:
         raise ValueError("an address record whose fields are not what they should be")
     return mesh, public, version, Sighting(store, name, fingerprint(public), tuple(endpoints), "exchange", door)
 
@@ -126,11 +128,10 @@ def dialled(sighting: Sighting, host: str, port: int) -> Sighting:
         host: The address that answered, numeric.
         port: The port of the peer there; 0 for that of its first endpoint.
     """
-    ip = ip_address(host.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip  # a socket of both families writes IPv4 addresses so
-    first = str(Endpoint(ip, port or parse_endpoint(sighting.endpoints[0]).port))
     try:
-        parse_endpoint(first)
-    except ValueError:  # link-local: of no use without the interface
+        ip = ip_address(host.partition("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip  # a socket of both families writes IPv4 addresses so
+        first = str(parse_endpoint(str(Endpoint(ip, port or parse_endpoint(sighting.endpoints[0]).port))))
+    except ValueError:  # link-local: of no use without the interface; or not numeric
         return sighting
     return replace(sighting, endpoints=tuple(dict.fromkeys((first, *sighting.endpoints)))[:MAX_ENDPOINTS])

@@ -69,6 +69,11 @@ class Discovery:
             except Exception:  # noqa: BLE001 - one source must not keep the others from working
                 _log.exception("the discovery source %s failed to stop", type(source).__name__)
 
+    def repeat(self) -> None:
+        """Report again what is known: somebody may be welcome now who was not."""
+        for merged in self.known() if self._own is not None else ():
+            self._tell(merged)
+
     def _take(self, sighting: Sighting) -> None:
         """Merge one sighting; tell about it if the picture changed."""
         if self._own is None or sighting.store == self._own.store:
@@ -78,7 +83,7 @@ class Discovery:
             return
         by_source = self._by_source.setdefault(sighting.store, {})
         before = by_source.pop(sighting.source, None)
-        older = before.endpoints if before is not None else ()
+        older = before.endpoints if before is not None and before.device == sighting.device else ()
         endpoints = tuple(dict.fromkeys(sighting.endpoints + older))[:MAX_ENDPOINTS]
         by_source[sighting.source] = replace(sighting, endpoints=endpoints)  # last in the dict: the latest
         merged = _merge(by_source)
@@ -110,6 +115,8 @@ class Discovery:
 
 def _merge(by_source: dict[str, Sighting]) -> Sighting:
     latest_first = [by_source[source] for source in reversed(by_source)]
+    # Whoever claims another's store neither adds to its addresses nor has a share of them.
+    latest_first = [sighting for sighting in latest_first if sighting.device == latest_first[0].device]
     heads = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[:RESERVED]]
     tails = [endpoint for sighting in latest_first for endpoint in sighting.endpoints[RESERVED:]]
     endpoints = tuple(dict.fromkeys(heads + tails))[:MAX_ENDPOINTS]

@@ -2,15 +2,17 @@
 
 This is how members find each other without multicast, and how one learns of a member it has never heard of. The
 question is open, as the membership entries before it are; the answer is sealed to the device that asks, so a stranger
-who repeats somebody's question has nothing of it. This module must never answer who is no member, nor believe an
-answer of one.
+who repeats somebody's question has nothing of it, and it names the question, so an answer of yesterday is none today.
+This module must never answer who is no member, nor believe an answer of one.
 """
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
 
 import msgpack
@@ -18,7 +20,7 @@ import msgpack
 from zmesh.discovery.address_book import AddressBook
 from zmesh.discovery.address_record import AddressRecord, dialled, pack_records, read_record, unpack_records
 from zmesh.discovery.sighting import MAX_PORT
-from zmesh.errors import PairingError, TrustError
+from zmesh.errors import DeviceKeyError, PairingError, TrustError
 from zmesh.protocol.bounds import MAX_PEERS
 from zmesh.trust.device import curve_key
 from zmesh.trust.frames import pack_entries, unpack_entries
@@ -30,6 +32,8 @@ MAX_LINEAGE: Final = 512 * 1024  # bytes of entries in an answer, half of what a
 MAX_RECORDS: Final = 384 * 1024  # bytes of records in an answer: those of 1,000 peers
 TRY_PATIENCE: Final = 2.0  # seconds to connect back to who asks
 _FORMAT: Final = 1
+_NONCE_BYTES: Final = 16
+_BACK: Final = ("", "reached", "refused", "silence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Meeting:
         name: Its name.
         skew: Seconds its clock is ahead of ours, give or take the time of the visit.
         back: How a connection back to us went: "reached", "refused", "silence", or "" when none was asked for.
-        seen: The address under which it saw us.
+        seen: The address under which it saw us, numeric; empty when it did not say.
     """
 
     store: bytes
@@ -73,24 +77,31 @@ class Meetings:
             Refusal: It is no member, or this device is none.
             PairingError: The question is malformed.
         """
-        guest, port, quiet = _read_question(question)
+        guest, port, nonce, quiet = _read_question(question)
+        self._check(guest)
+        back = await _try(where, port) if port else ""
+        own = self._check(guest)  # once more: that took its time
+        if not quiet:
+            self._book.take(guest)  # anybody can repeat somebody's question, so it is not newer for having come now
+        answer = self._answer(guest, own, (back, where, nonce))
+        return own.public + bytes(_box(self._store, guest.public).encrypt(answer))
+
+    def _check(self, guest: AddressRecord) -> AddressRecord:
+        """Return the own record, if who asks is a member."""
         own = self._book.record
         member = self._store.membership.members.get(guest.public)
         if own is None or guest.mesh != own.mesh or member is None:
             raise Refusal("stranger")
         if member.revoked:
             raise Refusal("revoked")
-        back = await _try(where, port) if port else ""
-        if not quiet:
-            self._book.take(guest, direct=True)
-        answer = self._answer(guest, own, back, where)
-        return own.public + bytes(_box(self._store, guest.public).encrypt(answer))
+        return own
 
-    def _answer(self, guest: AddressRecord, own: AddressRecord, back: str, where: str) -> bytes:
-        others = [record for record in self._book.records() if record.sighting.store != guest.sighting.store]
+    def _answer(self, guest: AddressRecord, own: AddressRecord, visit: tuple[str, str, bytes]) -> bytes:
+        known = self._book.records()
+        others = [record for record in known if record is own or record.sighting.store != guest.sighting.store]
         entries = next(iter(pack_entries(self._store.lineage(own.public), MAX_LINEAGE)), b"")
         records = next(iter(pack_records(others, MAX_RECORDS)), b"")  # the own one is the first
-        packed: bytes = msgpack.packb([_FORMAT, entries, records, time.time_ns() // 10**6, back, where])
+        packed: bytes = msgpack.packb([_FORMAT, entries, records, time.time_ns() // 10**6, *visit])
         return packed
 
     # --- at a door elsewhere ---
@@ -113,26 +124,30 @@ class Meetings:
         own = self._book.record
         if own is None:
             raise PairingError("this device is in no mesh yet: found one with `zmesh invite`, or join one")
-        question = msgpack.packb([_FORMAT, own.payload, own.signature, back, quiet])
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        question = msgpack.packb([_FORMAT, own.payload, own.signature, back, nonce, quiet])
         asked = time.time()
         answer, address = await ask(host, door, self._store.lineage(own.public), question)
-        entries, records, now, tried, seen = self._open(answer)
+        entries, records, now, tried, seen = self._open(answer, nonce)
         self._believe(entries)
         meeting = self._learn(answer[:32], records, address, dial)
         return Meeting(*meeting, skew=now / 1000 - (asked + time.time()) / 2, back=tried, seen=seen)
 
-    def _open(self, answer: bytes) -> tuple[bytes, bytes, int, str, str]:
+    def _open(self, answer: bytes, nonce: bytes) -> tuple[bytes, bytes, int, str, str]:
         from nacl.exceptions import CryptoError  # noqa: PLC0415 - 30 ms that only those who meet need
 
         try:
             plain = _box(self._store, answer[:32]).decrypt(answer[32:])
             fields = msgpack.unpackb(plain, max_map_len=0, max_ext_len=0)
-        except (CryptoError, ValueError, TypeError, RecursionError, TrustError):
+        except (CryptoError, DeviceKeyError, ValueError, TypeError, RecursionError):
             raise PairingError("what answers there is no zmesh peer that knows this device") from None
-        kinds = (int, bytes, bytes, int, str, str)
-        if not isinstance(fields, list) or [type(value) for value in fields[:6]] != list(kinds):
+        kinds = [int, bytes, bytes, int, str, str, bytes]
+        if not isinstance(fields, list) or [type(value) for value in fields[:7]] != kinds or fields[0] != _FORMAT:
             raise PairingError("the peer there speaks another version: upgrade zmesh on the older machine")
-        return fields[1], fields[2], fields[3], fields[4][:20], fields[5][:64]
+        _, entries, records, now, back, seen, named = fields[:7]
+        if named != nonce:
+            raise PairingError("what answers there repeats an answer to somebody else's question")
+        return entries, records, now, back if back in _BACK else "", _numeric(seen)
 
     def _believe(self, entries: bytes) -> None:
         try:
@@ -159,17 +174,27 @@ class Meetings:
         return sighting.store, sighting.device, sighting.name
 
 
-def _read_question(question: bytes) -> tuple[AddressRecord, int, bool]:
+def _read_question(question: bytes) -> tuple[AddressRecord, int, bytes, bool]:
     try:
         fields = msgpack.unpackb(question, max_map_len=0, max_ext_len=0)
-        form, payload, signature, port = fields[:4]
-        if form != _FORMAT or {type(payload), type(signature)} != {bytes} or type(port) is not int:
+        kinds = [int, bytes, bytes, int, bytes]
+        if not isinstance(fields, list) or [type(value) for value in fields[:5]] != kinds or fields[0] != _FORMAT:
             raise ValueError("its form is not known here")  # noqa: TRY301 - garbage is garbage
-        if not 0 <= port <= MAX_PORT:
-            raise ValueError("it names no port")  # noqa: TRY301
-        return read_record(payload, signature), port, fields[4:5] == [True]
-    except (ValueError, TypeError, RecursionError) as error:
+        _, payload, signature, port, nonce = fields[:5]
+        if not 0 <= port <= MAX_PORT or len(nonce) != _NONCE_BYTES:
+            raise ValueError("it names no port, or is no question of its own")  # noqa: TRY301
+        return read_record(payload, signature), port, nonce, fields[5:6] == [True]
+    except (ValueError, RecursionError) as error:
         raise PairingError(f"a question at the door cannot be read: {error}") from None
+
+
+def _numeric(seen: str) -> str:
+    """Return an address that a peer has named as addresses are written; nothing if it is none."""
+    try:
+        ip = ip_address(seen.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def _box(store: TrustStore, public: bytes) -> Any:

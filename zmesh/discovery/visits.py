@@ -8,8 +8,9 @@ heard of this device yet. This module must never visit without a pause, nor more
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from zmesh.discovery.meeting import Meeting
@@ -25,6 +26,7 @@ MOST: Final = 15.0
 CHECK: Final = 2.0  # seconds between looks at a link that is up
 GRACE: Final = 1.5  # seconds that a sighted member has to link by itself: a dial and a HELLO take 0.1
 AT_ONCE: Final = 8  # visits under way: each is a connection that may take seconds to fail
+PATIENCE: Final = 20.0  # seconds for a visit: a door that says something now and then must not hold us for ever
 MAX_NAMED: Final = 64  # addresses in a configuration
 MAX_HOST: Final = 253  # characters of a host name, RFC 1035
 _log = logging.getLogger("zmesh.discovery")
@@ -66,9 +68,18 @@ def read_named(text: object, port: int = PORT) -> Named:
         host, digits = plain, str(port)
     bare = host.removeprefix("[").removesuffix("]")
     usable = 0 < len(bare) <= MAX_HOST and all(c.isalnum() or c in ".-_:%" for c in bare)
+    if usable and (":" in bare or "%" in bare):
+        usable = _is_ipv6(bare)
     if not usable or not digits.isdigit() or len(digits) > len(str(MAX_PORT)) or not 0 < int(digits) < MAX_PORT:
         raise ValueError(problem)
     return Named(bare, int(digits))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ip_address(host).version == 6  # noqa: PLR2004 - the version
+    except ValueError:
+        return False
 
 
 class _Place:
@@ -76,7 +87,7 @@ class _Place:
 
     def __init__(self, hosts: tuple[str, ...], door: int, dial: int, due: float) -> None:
         self.hosts, self.door, self.dial, self.due = hosts, door, dial, due
-        self.store = b""
+        self.store, self.device = b"", ""
         self.pause = Backoff(FIRST, MOST)
         self.task: asyncio.Task[None] | None = None
         self.trouble = ""
@@ -86,7 +97,7 @@ class Visits:
     """The source "static", and the visits to members that do not link.
 
     Attributes:
-        trouble: Which named addresses do not answer, and why; None when all do, or none is named.
+        trouble: Which of the addresses named from the start do not answer, and why; None when all do.
     """
 
     def __init__(
@@ -103,16 +114,18 @@ class Visits:
             named: Addresses to visit from the start.
         """
         self._visit, self._linked = visit, linked
-        self._named = list(dict.fromkeys(named))[:MAX_NAMED]
+        self._named = tuple(dict.fromkeys(named))
         self._places: dict[object, _Place] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # visits under way
         self._loop: asyncio.AbstractEventLoop
-        self._runner: asyncio.Task[None] | None = None
+        self._runner: asyncio.Task[None] | None = None  # there is one from `start` to `stop`
         self._news = asyncio.Event()
 
     @property
     def trouble(self) -> str | None:
-        """What the last visits to named addresses came to."""
-        failed = [f"{name}: {place.trouble}" for name, place in self._places.items() if place.trouble and place.dial]
+        """What the last visits came to, at the addresses that were named from the start."""
+        places = [(named, self._places[named]) for named in self._named if named in self._places]
+        failed = [f"{named}: {place.trouble}" for named, place in places if place.trouble]
         return "; ".join(failed) or None
 
     async def start(self, own: Sighting, found: Callable[[Sighting], None]) -> None:  # noqa: ARG002 - see Source
@@ -128,21 +141,18 @@ class Visits:
 
     async def stop(self) -> None:
         """Stop visiting."""
-        tasks = [place.task for place in self._places.values()] + [self._runner]
-        self._runner = None
+        runner, self._runner = self._runner, None
         self._places.clear()
-        running = [task for task in tasks if task is not None]
-        for task in running:
+        tasks = [*self._tasks] if runner is None else [runner, *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- places ---
 
     def name(self, named: Named) -> None:
-        """Visit an address from now on; nothing is visited before the start and after the end."""
-        if self._runner is None:
-            return
-        if len(self._places) < MAX_NAMED + MAX_PEERS and named not in self._places:
+        """Visit an address from now on; without `start`, nobody is visited."""
+        if self._runner is not None and len(self._places) < MAX_NAMED + MAX_PEERS and named not in self._places:
             self._places[named] = _Place((named.host,), named.port + 1, named.port, self._loop.time())
             self._news.set()
 
@@ -153,11 +163,18 @@ class Visits:
             return
         hosts = tuple(dict.fromkeys(str(parse_endpoint(endpoint).ip) for endpoint in seen.endpoints))
         if place is not None:
-            place.hosts, place.door = hosts, seen.door
+            place.hosts, place.door, place.device = hosts, seen.door, seen.device
         elif len(self._places) < MAX_NAMED + MAX_PEERS:
             place = self._places[seen.store] = _Place(hosts, seen.door, 0, self._loop.time() + GRACE)
-            place.store = seen.store
+            place.store, place.device = seen.store, seen.device
             self._news.set()
+
+    def forget(self, devices: Collection[str]) -> None:
+        """Devices are members no more: they are not visited where they were sighted."""
+        for key in [key for key, place in self._places.items() if place.device in devices]:
+            task = self._places.pop(key).task
+            if task is not None:
+                task.cancel()
 
     def hasten(self) -> None:
         """Something has changed, here or in the membership: visit soon whoever is not linked."""
@@ -175,7 +192,9 @@ class Visits:
         while True:
             self._news.clear()
             now = self._loop.time()
-            due = min((self._look(key, place, now) for key, place in self._places.items()), default=now + MOST)
+            # Who has waited longest comes first: those who never answer must not take all the turns.
+            places = sorted(self._places.items(), key=lambda item: item[1].due)
+            due = min((self._look(key, place, now) for key, place in places), default=now + MOST)
             try:
                 async with asyncio.timeout(max(0.05, due - now)):
                     await self._news.wait()
@@ -191,8 +210,11 @@ class Visits:
         if place.store and self._linked(place.store):
             place.due, place.trouble = now + CHECK, ""
             place.pause.reset()
-        elif sum(other.task is not None for other in self._places.values()) < AT_ONCE:
+        elif len(self._tasks) < AT_ONCE:
             place.task = self._loop.create_task(self._go(key, place))
+            self._tasks.add(place.task)
+            place.task.add_done_callback(self._tasks.discard)
+            place.task.add_done_callback(lambda _: self._news.set())
         return now + CHECK
 
     async def _go(self, key: object, place: _Place) -> None:
@@ -200,11 +222,17 @@ class Visits:
         try:
             for host in place.hosts:
                 try:
-                    meeting = await self._visit(host, place.door, place.dial)
+                    async with asyncio.timeout(PATIENCE):
+                        meeting = await self._visit(host, place.door, place.dial)
                 except (PairingError, TrustError, ValueError) as error:
                     trouble = str(error)
                     continue
-                trouble, place.store = "", meeting.store
+                except TimeoutError:
+                    trouble = f"what answers at {host} port {place.door} is too slow"
+                    continue
+                trouble = ""
+                if isinstance(key, Named):  # else it is about that store, whoever else lives there
+                    place.store = meeting.store
                 break
         except Exception:  # noqa: BLE001 - a visit that fails must not end the others
             _log.exception("the visit to %s failed", key)
@@ -215,4 +243,3 @@ class Visits:
             _log.log(logging.INFO if place.dial else logging.DEBUG, "%s: %s", key, trouble)
         place.trouble = trouble
         place.due = self._loop.time() + place.pause.next(random.random())  # noqa: S311 - jitter
-        self._news.set()

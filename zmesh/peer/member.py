@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from zmesh.discovery.address_book import AddressBook
+from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.meeting import Meeting, Meetings
 from zmesh.discovery.sighting import Sighting, Source
@@ -41,20 +42,25 @@ class Member:
         """Take the parts, and addresses to visit; `start` sets them going."""
         self._gate, self._driver, self._link = gate, driver, link
         self._sync = TrustSync(gate, self._say, gate.look)
-        self.book = AddressBook(gate.store, lambda store, message: self._say(store, Ops(ADDRESSES, message)))
+        self.book = AddressBook(
+            gate.store, lambda store, message: self._say(store, Ops(ADDRESSES, message)), self._reached
+        )
         self.meetings = Meetings(gate.store, self.book, gate.look)
         self.visits = Visits(self._visit, self._reached, named)
         self._mdns: list[MdnsSource] = []
+        self._discovery: Discovery | None = None
         self._rebinding: asyncio.Task[None] | None = None
         driver.on_linked = self._linked
         driver.on_told = self._told
 
-    def start(self, sources: Iterable[Source]) -> None:
+    def start(self, sources: Iterable[Source], discovery: Discovery) -> None:
         """Follow the membership from now on.
 
         Args:
             sources: Of addresses; some are to look again at whom they did not know.
+            discovery: What runs them.
         """
+        self._discovery = discovery
         self._mdns = [source for source in sources if isinstance(source, MdnsSource)]
         self._name_inviter()
         self._gate.watch(self._changed)
@@ -91,7 +97,11 @@ class Member:
 
     def _name_inviter(self) -> None:
         """Where this device was invited there is a member, found by others or not."""
-        inviter = self._gate.store.inviter
+        try:
+            inviter = self._gate.store.inviter
+        except TrustError as error:
+            _log.warning("%s", error)
+            return
         if inviter is not None:
             host, door = inviter
             for port in {PORT, door - 1}:  # the invitation may have had a door of its own, for as long as it was open
@@ -117,19 +127,22 @@ class Member:
             _log.warning("%s sent of the membership: %s", self._gate.name_of(effect.device), error)
 
     def _changed(self, gone: frozenset[str]) -> None:
-        """The logs have changed: tell the others, look for new members, shut out who is none any more."""
+        """The logs have changed: tell the others, shut out who is no member any more, look for new ones."""
         self._sync.spread()
-        for source in self._mdns:
-            source.recheck()
-        self.book.recheck()
-        self._name_inviter()
-        self.visits.hasten()
         for device in sorted(gone):
             _log.warning("%s (%s) is no member any more", self._gate.name_of(device), device)
             with suppress(MeshError):
                 self._driver.tell(Exclude(device, "it is no member of the mesh any more"))
         if gone and (self._rebinding is None or self._rebinding.done()):
             self._rebinding = asyncio.get_running_loop().create_task(self._rebind())
+        self.visits.forget(gone)
+        for source in self._mdns:
+            source.recheck()
+        self.book.recheck()
+        if self._discovery is not None:
+            self._discovery.repeat()  # who was shut out and is a member again is to be dialled again
+        self._name_inviter()
+        self.visits.hasten()
 
     async def _rebind(self) -> None:
         try:

@@ -13,7 +13,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.discovery.visits import Named, read_named
+from zmesh.discovery.visits import MAX_NAMED, Named, read_named
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
@@ -170,7 +170,7 @@ class Peer:
             )
             stack.push_async_callback(surroundings.stop)
             await surroundings.start()
-            member.start(sources)
+            member.start(sources, discovery)
             stack.push_async_callback(member.close)
             self._driver, self._store, self._discovery = driver, store, discovery
             self._stack = stack.pop_all()
@@ -398,7 +398,10 @@ def _named(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[Na
     if asked is None:
         listed = os.environ.get("ZMESH_PEERS")
         asked = configured if listed is None else listed.replace(",", " ").split()
-    return tuple([read_named(text) for text in several(asked, "peers", "['tcp://192.0.2.7:7420']")])
+    texts = several(asked, "peers", "['tcp://192.0.2.7:7420']")
+    if len(texts) > MAX_NAMED:
+        raise ValueError(f"{len(texts)} addresses of peers are named, more than {MAX_NAMED}: members tell the others")
+    return tuple([read_named(text) for text in texts])
 
 
 def _sources(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[str, ...]:

@@ -56,13 +56,14 @@ class Surroundings:
         host, _, port = bind.removeprefix("tcp://").rpartition(":")
         self._host = None if host in _ANY else str(parse_endpoint(own.endpoints[0]).ip)
         self._wanted = int(port) + 1 if port.isdigit() and 0 < int(port) < MAX_PORT else 0
+        self._failing = ""  # why the last look came to nothing
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the door, announce, and follow from now on."""
         if not await self._open(self._wanted) and self._wanted:
             await self._open(0)
-        self.own = self._present()
+        self.own = replace(self.own, door=self._door.port)
         await self._discovery.start(self.own)
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
@@ -88,25 +89,33 @@ class Surroundings:
             self.trouble = None
         return True
 
-    def _present(self) -> Sighting:
-        return replace(self.own, endpoints=self._link.endpoints, door=self._door.port)
-
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
                 await self._look()
-            except Exception:  # noqa: BLE001 - the next look may find the network as it should be
-                _log.exception("the addresses of this host could not be followed")
+            except OSError as error:  # the system may be short of something for a while
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - the next look may find the network as it should be
+                self._fail(error, trace=True)
+            else:
+                self._failing = ""
+
+    def _fail(self, error: Exception, *, trace: bool = False) -> None:
+        """Say what keeps us from following, once and not every second."""
+        failing, self._failing = self._failing, f"{type(error).__name__}: {error}"
+        if self._failing != failing:
+            _log.warning("the addresses of this host cannot be followed: %s", self._failing, exc_info=trace)
 
     async def _look(self) -> None:
         if self._wanted and self._door.port != self._wanted:
             before = self._door.port
             if await self._open(self._wanted):
                 _log.info("the door is open at port %d now, no more at %d", self._wanted, before)
-        if not self._link.endpoints:
+        endpoints = self._link.endpoints
+        if not endpoints:
             return  # it is being bound anew
-        now = self._present()
+        now = replace(self.own, endpoints=endpoints, door=self._door.port)
         if now == self.own:
             return
         if now.endpoints != self.own.endpoints:

@@ -117,10 +117,11 @@ class LinkMachine:
         return self._dial_soon(now)
 
     def announced(self, endpoints: tuple[str, ...], now: float) -> Act:
-        """Their HELLO says where they are: if they have left the address we dialled, we follow at once."""
+        """Their HELLO says where they are: if they have left the address we dialled for another, we follow at once."""
         before, self._announced = self._announced, endpoints
-        if self.state is Link.UP and self._dialled in before and self._dialled not in endpoints:
-            self._wish = next((each for each in endpoints if each not in before), endpoints[0] if endpoints else "")
+        left = self._dialled in before and self._dialled not in endpoints
+        if self.state is Link.UP and endpoints and left:
+            self._wish = next((each for each in endpoints if each not in before), endpoints[0])
             self._learn(endpoints)
             return self._dial_soon(now)
         return self.sighted(endpoints, now)
@@ -130,7 +131,8 @@ class LinkMachine:
 
         A connection from an address that is gone does not end, it only falls silent.
         """
-        if not self.endpoints or (self.state is Link.UP and not gone and not self.via):
+        unwanted = self.state is Link.IDLE and self._dial_at == NEVER  # we have ended it for good, or never began
+        if not self.endpoints or unwanted or (self.state is Link.UP and not gone and not self.via):
             return NOTHING
         self._wish = self._kept
         self._since = now
