@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Machine, network
+from tests.stores import store_of
 from zmesh.cli.invite import _door, host_name
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting
@@ -189,7 +190,7 @@ def peer_at(home: Path, door: int) -> None:
     """Write the file of a peer that runs: this process."""
     directory = rendezvous_directory(home)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    own = Sighting(b"a store, 16 byte", "ada", "a" * 32, ("tcp://127.0.0.1:7000",), "own", door)
+    own = Sighting(store_of("a" * 32, 1), "ada", "a" * 32, ("tcp://127.0.0.1:7000",), "own", door)
 
     async def write() -> None:
         source = RendezvousSource(directory)

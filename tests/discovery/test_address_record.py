@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stores import store_of
 from tests.trust.support import DEVICES
 from zmesh.discovery.address_record import (
     MAX_RECORD,
@@ -24,7 +25,7 @@ from zmesh.protocol.bounds import MAX_ENDPOINTS
 
 ADA, BOB = DEVICES[:2]
 MESH = b"m" * 32
-STORE = b"store of 16 byte"
+STORE = store_of(ADA.id, 1)
 DOMAIN = b"zmesh address 1 "
 
 

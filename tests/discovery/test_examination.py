@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.stores import store_of
 from tests.trust.support import bring_in, exchange, open_store
 from zmesh.discovery import examination, meeting
 from zmesh.discovery.address_book import AddressBook
@@ -47,7 +48,7 @@ async def at_home(store: TrustStore) -> AsyncIterator[tuple[Named, AddressBook]]
     door = Door(store, meet=Meetings(store, book, lambda: None).receive)
     with await two_ports(door) as peer:
         port = peer.getsockname()[1]
-        own = Sighting(b"s" * 16, me.name, me.device, (f"tcp://{HOST}:{port}",), "own", port + 1)
+        own = Sighting(store_of(me.device, 1), me.name, me.device, (f"tcp://{HOST}:{port}",), "own", port + 1)
         await book.start(own, lambda _: None)
         try:
             yield Named(HOST, port), book

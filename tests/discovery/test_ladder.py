@@ -196,19 +196,6 @@ def test_the_door_is_the_one_said_last_by_who_names_one() -> None:
     run([one, two], test)
 
 
-def test_who_claims_the_store_of_another_device_does_not_mix_its_addresses_with_that_ones() -> None:
-    one, two = Fake(), Fake()
-
-    async def test(_: Discovery, seen: list[Sighting]) -> None:
-        one.say(sighting("mdns", 1))
-        two.say(replace(sighting("exchange", 66), device="b" * 32))
-        assert (seen[-1].device, ports(seen[-1])) == ("b" * 32, [66])
-        two.say(sighting("exchange", 2))
-        assert (seen[-1].device, ports(seen[-1])) == ("a" * 32, [2, 1])
-
-    run([one, two], test)
-
-
 def test_what_is_known_is_told_again_when_asked_for() -> None:
     one = Fake()
 

@@ -200,7 +200,7 @@ def test_what_is_announced_is_what_is_read_without_the_loopback() -> None:
 
 def plain(**changes: object) -> dict[str, object]:
     """A TXT record as an older peer writes it, without a door."""
-    return {"v": "1", "id": store_text(bytes(range(16))), "n": "n", "d": "a" * 32} | changes
+    return {"v": "1", "id": store_text(STORE), "n": "n", "d": "a" * 32} | changes
 
 
 def test_the_door_is_announced_and_may_be_missing() -> None:

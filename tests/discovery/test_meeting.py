@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.public import Box, PrivateKey, PublicKey
 
+from tests.stores import store_of as make_store
 from tests.trust.support import DEVICES, Scribe, living, open_store, rows
 from tests.waiting import until
 from zmesh.discovery.address_book import AddressBook
@@ -35,7 +36,7 @@ ADA, BOB, CID = range(3)
 
 
 def store_of(number: int) -> bytes:
-    return bytes([number + 1]) * 16
+    return make_store(DEVICES[number].id, 1)
 
 
 def own(number: int, port: int = 7000) -> Sighting:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stores import store_of
 from tests.waiting import until
 from zmesh.discovery import visits as module
 from zmesh.discovery.meeting import Meeting
@@ -16,8 +17,8 @@ from zmesh.discovery.visits import AT_ONCE, MAX_NAMED, Named, Visits, read_named
 from zmesh.errors import DeviceKeyError, PairingError
 from zmesh.protocol.bounds import MAX_PEERS
 
-OWN = Sighting(b"own store 16 byt", "own", "a" * 32, ("tcp://127.0.0.1:1",), "own")
-THERE = b"store over there"
+OWN = Sighting(store_of("a" * 32, 1), "own", "a" * 32, ("tcp://127.0.0.1:1",), "own")
+THERE = store_of("b" * 32, 0)
 STUDIO = Named("studio", 7420)
 
 
@@ -27,7 +28,7 @@ def sighting(store: bytes = THERE, *hosts: str, door: int = 7421, device: str = 
 
 
 def number(at: int) -> bytes:
-    return at.to_bytes(16, "big")
+    return store_of("b" * 32, at + 1)
 
 
 class Doors:
@@ -341,11 +342,12 @@ def test_who_is_no_member_any_more_is_not_visited_any_more() -> None:
         doors.answer = doors.hanging
         await doors.visits.start(OWN, lambda _: None)
         doors.visits.sighted(sighting())
-        doors.visits.sighted(sighting(number(1), device="c" * 32))
+        other = store_of("c" * 32, 1)
+        doors.visits.sighted(sighting(other, device="c" * 32))
         await until(lambda: doors.inside == 3)
         doors.visits.forget({"b" * 32})
         await until(lambda: doors.inside == 2, what="the end of that visit")
-        assert set(doors.visits._places) == {STUDIO, number(1)}  # noqa: SLF001
+        assert set(doors.visits._places) == {STUDIO, other}  # noqa: SLF001
         await doors.visits.stop()
 
     run(test)

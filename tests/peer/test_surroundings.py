@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.stores import store_of
 from tests.trust.support import DEVICES, open_store
 from tests.waiting import until
 from zmesh.discovery.ladder import Discovery
@@ -20,7 +21,7 @@ from zmesh.trust.trust_store import TrustStore
 
 LOOPBACK = "tcp://127.0.0.1:7000"
 LAN, VPN = "tcp://192.0.2.1:7000", "tcp://198.51.100.1:7000"
-STORE = b"a store, 16 byte"
+STORE = store_of(DEVICES[0].id, 1)
 
 
 class Link:
