@@ -59,7 +59,11 @@ async def keys(count: int, address: str, port: int, server: bytes, attempts: Att
     async def knock() -> None:
         while True:
             stranger = Device.from_seed(secrets.token_bytes(32))
-            socket = dealer(context, (stranger.curve_public, stranger.curve_secret), server)
+            try:
+                socket = dealer(context, (stranger.curve_public, stranger.curve_secret), server)
+            except zmq.ZMQError:  # libzmq has not closed those before yet
+                await asyncio.sleep(0.02)
+                continue
             socket.connect(f"tcp://{address}:{port}")
             for _ in range(4):
                 socket.send_multipart([bytes(12), bytes(BULK)], zmq.DONTWAIT)
