@@ -154,6 +154,10 @@ class Storm(RuleBasedStateMachine):
         if not node.alive:
             node.holding = False
             self.told.pop(name, None)
+            on_disk = {row.id: row.state for row in node.disk.out_rows()}
+            for letter in self.letters.values():  # what the last process knew and did not write down is found out anew
+                if letter.source == name and Sent.EXPIRED in letter.seen and on_disk.get(letter.id) is not Sent.EXPIRED:
+                    letter.seen.remove(Sent.EXPIRED)
             node.start()
             node.listen("in", count=3)
 

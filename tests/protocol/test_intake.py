@@ -562,3 +562,27 @@ def test_who_hangs_up_for_another_reason_may_be_there() -> None:
     world, a, b = two()
     say(world, a, b, Bye("ack-beyond", ""))
     assert not b.remote(a).closed
+
+
+def test_outcomes_that_were_confirmed_while_the_disk_was_full_are_dropped_when_it_is_not() -> None:
+    world, a, b = two()
+    a.holding = True
+    b.listen("inbox")
+    a.holding = False
+    a.send("inbox@b")
+    world.run(1.0)
+    a.kill()
+    b.done()
+    assert b.disk.snapshot().outcomes
+    a.start()
+    a.listen("me")
+    world.drop.append(lambda _, target, frame: target is b and isinstance(frame, Ack))
+    world.run(2.0)
+    b.failing = "disk full"
+    world.drop.clear()
+    world.run(5.0)
+    assert not b.remote(a).outcomes.pending
+    assert b.disk.snapshot().outcomes, "that could not be written down"
+    b.failing = ""
+    world.run(5.0)
+    assert not b.disk.snapshot().outcomes

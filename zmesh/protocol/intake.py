@@ -14,7 +14,7 @@ from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Ack, Bye, Cancel, Changes, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
 from zmesh.protocol.guard import Refusal
 from zmesh.protocol.in_stream import InStream
-from zmesh.protocol.journal import DropEndings, DropOutcomes, InRow, PutEnding
+from zmesh.protocol.journal import DropEndings, InRow, PutEnding
 from zmesh.protocol.node import Node
 from zmesh.protocol.remote import News, Remote
 
@@ -121,7 +121,7 @@ def _on_ack(node: Node, remote: Remote, frame: Ack) -> None:
     if frame.roster <= remote.roster_sent:
         remote.roster_known = frame.roster  # a lower one than before says that it was lost
     if remote.outcomes.confirm(frame.outcomes):
-        node.turn.persist(DropOutcomes(remote.store, frame.outcomes))
+        node.drop_outcomes(remote)
 
 
 def _settle(node: Node, remote: Remote, frame: Ack) -> None:

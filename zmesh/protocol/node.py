@@ -195,9 +195,8 @@ class Node:
         remote = self.remotes.get(message.source)
         if remote is None:
             return  # its store was forgotten: nobody is there to tell
-        overdue = remote.outcomes.make_room()
-        if overdue:
-            self.turn.persist(DropOutcomes(remote.store, overdue))
+        if remote.outcomes.make_room():
+            self.drop_outcomes(remote)
         row = remote.outcomes.add(message.source, message.id, code, text)
         self.turn.persist(row)
 
@@ -206,6 +205,15 @@ class Node:
             self.touch(remote)
 
         self.turn.then(commit, lambda _: remote.outcomes.take_back(row.number))
+
+    def drop_outcomes(self, remote: Remote) -> None:
+        """What was confirmed or given up need not be on disk any more; if that cannot be written, it is tried again."""
+
+        def abort(_: str) -> None:
+            remote.outcomes.undropped = True
+
+        self.turn.persist(DropOutcomes(remote.store, remote.outcomes.base - 1))
+        self.turn.then(None, abort)
 
     # --- sending ---
 
@@ -302,6 +310,9 @@ class Node:
         for remote in self.remotes.values():
             remote.ack_due = True
             self.touch(remote)
+            if remote.outcomes.undropped:
+                remote.outcomes.undropped = False
+                self.drop_outcomes(remote)
 
     def describe(self, remote: Remote) -> str:
         """Name a store for a log line."""

@@ -17,6 +17,7 @@ class OutcomeSender:
     Attributes:
         sent: Highest number sent on the present link.
         committed: Highest number on disk: only up to there anything is sent.
+        undropped: Something that is over is on disk still, for the commit that should have dropped it failed.
     """
 
     def __init__(self, rows: list[PutOutcome]) -> None:
@@ -25,6 +26,7 @@ class OutcomeSender:
         self._next = rows[-1].number + 1 if rows else 1
         self.committed = self._next - 1
         self.sent = self.base - 1
+        self.undropped = False
 
     @property
     def base(self) -> int:
