@@ -18,7 +18,7 @@ from zmesh.trust.entry import Joining, sign
 from zmesh.trust.pairing import Candidate
 from zmesh.trust.trust_store import TrustStore
 
-DISCOVERY = "rendezvous,mdns"
+DISCOVERY = "rendezvous,static,mdns"
 PATIENCE = 60.0
 _TAIL = 4000  # characters of a log that are shown when something went wrong
 

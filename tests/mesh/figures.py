@@ -1,6 +1,6 @@
 """How fast peers find each other, and how fast traffic goes on after a fault: the figures of the design's table.
 
-    python -m tests.mesh.figures [--starts 50] [--discovery rendezvous,mdns] [--json FILE] [WHAT ...]
+    python -m tests.mesh.figures [--starts 50] [--discovery rendezvous,static,mdns] [--json FILE] [WHAT ...]
 
 WHAT is some of `discovery`, `loss`, `restart`, `plug`, `cable` and `silence`; all of them by default. Machines are
 network namespaces, so it has to be run by root. Every figure ends by itself; the whole takes about half an hour.

@@ -83,16 +83,18 @@ class Node:
         self.failed_generation = -1
         self.alive = False
         self.held: list[Persist] = []
-        self.tickets = 0
+        self.tickets = self.starts = 0
         self.start()
 
     def start(self) -> None:
+        self.starts += 1
         self.core = Core(
             store=self.store,
             name=self.name,
             device=self.device,
             endpoints=(self.endpoint,),
-            entropy=SeededEntropy(len(self.world.log) + hash_of(self.name)),
+            # Never the same for two: link ids that meet by chance would be a fault of this test, not of the core.
+            entropy=SeededEntropy((self.starts << 32) + (len(self.world.log) << 12) + hash_of(self.name)),
             snapshot=self.disk.snapshot(),
             now=self.world.now,
         )

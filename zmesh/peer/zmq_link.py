@@ -29,6 +29,7 @@ ZAP_DOMAIN: Final = b"zmesh"
 TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is watched: one handshake timeout and more
 MAX_PARTS: Final = 2  # header and body
 FAREWELL: Final = 100  # ms that a BYE may take to leave: a peer that is told need not find out by silence
+QUICK: Final = 300  # ms for TCP to connect in those first seconds: a lost SYN costs so much and not 1 s
 KEY_BYTES: Final = 32  # a Curve25519 public key
 REBIND_PATIENCE: Final = 2.0  # seconds for libzmq to close the old ROUTER; it takes some milliseconds
 REBIND_PAUSE: Final = 0.01
@@ -47,7 +48,7 @@ OPTIONS: Final[dict[int, int]] = {
 }
 DEALER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
     zmq.IMMEDIATE: 1,  # not writable before the handshake is done: nothing is queued for the absent
-    zmq.CONNECT_TIMEOUT: 1000,  # ms; after 60 s of silent loss traffic resumed in 2 s, by default in 25 s
+    zmq.CONNECT_TIMEOUT: 1000,  # ms; after 60 s of silent loss traffic resumed in 2 s, by default in 25 s. See QUICK
     zmq.RECONNECT_IVL: 100,  # ms
     zmq.RECONNECT_IVL_MAX: 1000,  # ms; by default there is no back-off
 }
@@ -309,6 +310,7 @@ class ZmqLink:
         dealer = _Dealer(store, endpoint, server_key, socket, intake, Reader(loop, socket, lambda: self._turn(dealer)))
         self._dealers[store] = dealer
         if patience > 0:
+            socket.setsockopt(zmq.CONNECT_TIMEOUT, QUICK)
             dealer.suspect = loop.call_later(patience, self._suspect, dealer)
         else:
             monitor = dealer.monitor = socket.get_monitor_socket(_WATCHED)
