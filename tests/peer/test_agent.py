@@ -573,7 +573,7 @@ def test_a_loop_that_is_cancelled_while_it_waits_loses_nothing(home: Path) -> No
                 await asyncio.sleep(0)
                 code.send("browser@studio", n)
                 if n % 2:
-                    await until(lambda: not browser._waiting)  # noqa: SLF001 - delivered, and the loop has not run yet
+                    await until(lambda: not browser._leased._waiting)  # noqa: SLF001 - delivered, and the loop has not run yet
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 if waiting.cancelled():

@@ -142,7 +142,7 @@ def test_a_command_that_is_wrong_changes_nothing(home: Path) -> None:
                 driver.tell(Attach("nobody", driver.number()))
             with pytest.raises(zmesh.AddressError):
                 driver.submit(1, OpenMailbox(1, "Not A Name", "", ()))
-            assert driver._awaited == {}  # noqa: SLF001
+            assert len(driver._awaited) == 0  # noqa: SLF001
             await code.send("code", "still alive")
 
     asyncio.run(scenario())

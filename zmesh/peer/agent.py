@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from zmesh.errors import LeaseLost, MeshError, StoreError, UnknownAgent, UnknownMessage
+from zmesh.errors import LeaseLost, StoreError, UnknownAgent, UnknownMessage
 from zmesh.peer.arguments import (
     PriorityName,
     StatusName,
@@ -22,11 +21,12 @@ from zmesh.peer.arguments import (
 )
 from zmesh.peer.body import pack_body
 from zmesh.peer.duration import parse_timeout, parse_ttl
+from zmesh.peer.leased_ahead import LeasedAhead
 from zmesh.peer.message import TIME_BYTES, Message
 from zmesh.peer.question import Questions
 from zmesh.peer.receipt import Receipt
 from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
-from zmesh.protocol.effects import Attach, Delivery, Detach, Nack, Send, SetStatus, Settled, Take, Untake
+from zmesh.protocol.effects import Attach, Delivery, Detach, Send, SetStatus, Settled
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from zmesh.peer.sqlite_store import ReceiptRow, SqliteStore
 
 PREFETCH: Final = 256  # messages an inbox loop leases ahead: the fewer commits for leases, the more for messages
-PROMPT: Final = 2.0  # seconds within which what is there already comes, once its lease is on disk
 
 
 class Agent:
@@ -56,11 +55,8 @@ class Agent:
         self._attached = False
         self._said = ""
         self._detached = 0  # times
-        self._takers = 0  # inbox loops and polls that are under way
-        self._waiting: deque[asyncio.Future[Delivery | None]] = deque()
-        self._ready: deque[Delivery] = deque()
-        self._demand = 0
-        self._questions = Questions(self, self._holder, self._hand_over)
+        self._leased = LeasedAhead(name, self._holder, driver, self._attach)
+        self._questions = Questions(self, self._holder, self._leased.hand_over)
         self._polled: list[Message] = []
         self._attach()
 
@@ -257,12 +253,9 @@ class Agent:
         """
         checked_count(prefetch, "prefetch")
         detached = self._detached
-        self._takers += 1
-        try:
-            while detached == self._detached and (delivery := await self._next(prefetch)) is not None:
+        with self._leased.taking():
+            while detached == self._detached and (delivery := await self._leased.next(prefetch)) is not None:
                 yield Message(self, delivery)
-        finally:
-            self._leave()
 
     async def poll(self, most: int = 100, timeout: float | str | None = 0.0) -> list[Message]:  # noqa: ASYNC109
         """Take what is there; the messages of the poll before are done, unless they were kept or given back.
@@ -284,20 +277,7 @@ class Agent:
         except BaseException:
             self._polled = finished
             raise
-        deliveries: list[Delivery] = []
-        self._takers += 1
-        try:
-            self._lease_ahead(most)
-            if seconds is not None and self._coming:
-                seconds = max(seconds, PROMPT)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    first = await self._next(most)
-                    deliveries += [] if first is None else [first]
-            while self._ready and len(deliveries) < most:
-                deliveries.append(self._ready.popleft())
-        finally:
-            self._leave()
+        deliveries = await self._leased.take(most, seconds)
         self._polled = [Message(self, delivery) for delivery in deliveries]
         return list(self._polled)
 
@@ -322,13 +302,12 @@ class Agent:
             PeerClosed: The peer is not running.
         """
         self.driver.check()
-        self._give_back()
+        self._leased.give_back()
         self.driver.tell(Detach(self._holder, 0.0))
         self.driver.unconsume(self._holder)
         self._attached = False
         self._detached += 1
-        while self._waiting:
-            self._wake(None)
+        self._leased.end()
 
     async def status(self, status: StatusName | None) -> None:
         """Say what this agent is doing: others see it in the roster, within a second.
@@ -356,82 +335,9 @@ class Agent:
             self._attached = True
 
     def _deliver(self, delivery: Delivery) -> None:
-        if not delivery.asked:
-            self._demand = max(0, self._demand - 1)
+        self._leased.paid(delivery)
         if not self._questions.answered(delivery):
-            self._hand_over(delivery)
-
-    def _hand_over(self, delivery: Delivery, *, first: bool = False) -> None:
-        if self._wake(delivery):
-            return
-        if not self._takers:
-            self._return(delivery)
-        elif first:
-            self._ready.appendleft(delivery)
-        else:
-            self._ready.append(delivery)
-
-    def _wake(self, delivery: Delivery | None) -> bool:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(delivery)
-                return True
-        return False
-
-    @property
-    def _coming(self) -> bool:
-        """True when something is being leased to this agent, or will be once it is on disk."""
-        mailbox = self.driver.core.node.inbox.mailboxes[self.name]
-        return mailbox.fetching or mailbox.arriving > 0 or mailbox.holders[self._holder].demand < self._demand
-
-    def _lease_ahead(self, ahead: int) -> None:
-        there = self._demand + len(self._ready) - len(self._waiting)  # the last: others that wait here
-        if there < max(1, ahead // 2):
-            self._take(ahead - there)
-
-    def _take(self, count: int) -> None:
-        self._attach()
-        self.driver.tell(Take(self._holder, count))
-        self._demand += count
-
-    async def _next(self, ahead: int) -> Delivery | None:
-        """Return the next delivery, with `ahead` leased at a time; None when the agent was detached."""
-        self.driver.check()
-        self._lease_ahead(ahead)
-        if self._ready:
-            return self._ready.popleft()
-        waiter: asyncio.Future[Delivery | None] = self.driver.promise()
-        self._waiting.append(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and (delivery := waiter.result()) is not None:
-                self._hand_over(delivery, first=True)
-            raise
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-
-    def _leave(self) -> None:
-        """An inbox loop or poll has ended; what was leased ahead is for the others, if there are any."""
-        self._takers -= 1
-        if not self._takers:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        """Return what was leased ahead and nobody has looked at."""
-        with suppress(MeshError):
-            self._demand = 0
-            self.driver.tell(Untake(self._holder))
-            while self._ready:
-                self._return(self._ready.popleft())
-
-    def _return(self, delivery: Delivery) -> None:
-        with suppress(MeshError):
-            ticket = self.driver.number()
-            future = self.driver.submit(ticket, Nack(ticket, delivery.holder, delivery.row, 0.0, count=False))
-            future.add_done_callback(_seen)
+            self._leased.hand_over(delivery)
 
 
 def _end_all(messages: list[Message]) -> list[Awaitable[object]]:
@@ -448,9 +354,3 @@ def _with_way_out(error: UnknownAgent, to: str, *, strict: bool) -> UnknownAgent
     if not strict or "@" not in to:  # nobody at all has that name, and the error says what to do
         return error
     return UnknownAgent(f"{error}: wait for it with `Peer.wait_for`, or send without `strict` and the message waits")
-
-
-def _seen(task: "asyncio.Future[Any]") -> None:
-    """Take note of how a task ended whose result may not be needed any more."""
-    if not task.cancelled():
-        task.exception()

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from zmesh.discovery import interfaces
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
+from zmesh.peer.awaited import Awaited
 from zmesh.peer.backlog import Backlog
 from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
-from zmesh.peer.connection import failed_commit
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.peer.gate import Gate
 from zmesh.peer.guard import MemberGuard
@@ -48,7 +48,6 @@ from zmesh.trust.device import Device
 
 _log = logging.getLogger("zmesh.peer")
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_NOBODY: Final = (None, None)
 
 
 class Observer(Protocol):
@@ -90,10 +89,8 @@ class Driver:
         self.on_linked: Callable[[Linked], None] = lambda _: None
         self.on_told: Callable[[Told], None] = lambda _: None
         self._loop = asyncio.get_running_loop()
-        self._awaited: dict[int, tuple[Callable[[Settled], None], asyncio.Future[Any]]] = {}
+        self._awaited = Awaited(self._loop)
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
-        self._promises: WeakSet[asyncio.Future[Any]] = WeakSet()
-        self._watchers: list[asyncio.Future[None]] = []
         self._changes = 0
         self._numbers = 0
         self._flushing = False
@@ -146,7 +143,7 @@ class Driver:
                 if isinstance(effect, Settled | Failed | Progress):  # what the last commits have brought
                     self._carriers[type(effect)](self, effect)
         finally:
-            self._fail_awaited()
+            self._awaited.fail(self._fault)
 
     # --- commands ---
 
@@ -199,7 +196,7 @@ class Driver:
             MeshError: It cannot be done; nothing of it was.
         """
         self.tell(command)
-        self._awaited[ticket] = (settle, future)
+        self._awaited.add(ticket, settle, future)
 
     def tell(self, command: Command) -> None:
         """Carry out a command that has no answer.
@@ -224,9 +221,7 @@ class Driver:
             PeerClosed, WrongLoop: As in `check`.
         """
         self.check()
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._promises.add(future)
-        return future
+        return self._awaited.promise()
 
     def consume(self, holder: int, take: Callable[[Delivery], None]) -> None:
         """Say who takes the deliveries of a holder."""
@@ -238,13 +233,8 @@ class Driver:
 
     async def change(self) -> None:
         """Wait until a roster, a name or a link has changed; errors as in `promise`."""
-        watcher: asyncio.Future[None] = self.promise()
-        self._watchers.append(watcher)
-        try:
-            await watcher
-        finally:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+        self.check()
+        await self._awaited.change()
 
     # --- what happens: the link ---
 
@@ -325,7 +315,7 @@ class Driver:
     def _end_in_failure(self) -> None:
         if not self._closed:
             self._silence()
-            self._fail_awaited()
+            self._awaited.fail(self._fault)
             self._loop.run_in_executor(None, self._store.close)
 
     def _silence(self) -> None:
@@ -335,14 +325,6 @@ class Driver:
             if timer is not None:
                 timer.cancel()
         self.link.shutdown()
-
-    def _fail_awaited(self) -> None:
-        awaited: list[asyncio.Future[Any]] = [*(future for _, future in self._awaited.values()), *self._promises]
-        for future in awaited:
-            if not future.done():
-                future.set_exception(self._fault)
-                future.exception()  # nobody may be waiting any more: that is no error
-        self._awaited.clear()
 
     def _soon(self) -> None:
         """Carry out effects once this turn of the loop is over: what comes in meanwhile shares a commit."""
@@ -363,12 +345,9 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - see `_die`
             self._die(error)
             return
-        if self._watchers and self.core.node.changes != self._changes:
+        if self.core.node.changes != self._changes:
             self._changes = self.core.node.changes
-            watchers, self._watchers = self._watchers, []
-            for watcher in watchers:
-                if not watcher.done():
-                    watcher.set_result(None)
+            self._awaited.changed()
         self._arm()
 
     def _arm(self) -> None:
@@ -411,16 +390,6 @@ class Driver:
         except TransportError as error:
             _log.warning("%s", error)
 
-    def _settled(self, effect: Settled) -> None:
-        settle, future = self._awaited.pop(effect.ticket, _NOBODY)
-        if settle is not None and future is not None and not future.done():
-            settle(effect)
-
-    def _fail(self, effect: Failed) -> None:
-        _, future = self._awaited.pop(effect.ticket, _NOBODY)
-        if future is not None and not future.done():
-            future.set_exception(failed_commit(effect.reason))
-
     def _progress(self, effect: Progress) -> None:
         observer = self.observers.get(effect.id)
         if observer is not None:
@@ -444,8 +413,8 @@ class Driver:
         Dial: _dial,
         Hangup: lambda self, effect: self.link.close(effect.store),
         Delivery: _deliver,
-        Settled: _settled,
-        Failed: _fail,
+        Settled: lambda self, effect: self._awaited.settled(effect),
+        Failed: lambda self, effect: self._awaited.failed(effect),
         Progress: _progress,
         Linked: lambda self, effect: self.on_linked(effect),
         Told: lambda self, effect: self.on_told(effect),

@@ -344,8 +344,7 @@ class ZmqLink:
             return
         if not events & zmq.POLLIN:
             raise zmq.Again
-        frames = dealer.intake.read()
-        if frames is not None:
+        if (frames := dealer.intake.read()) is not None:
             self._on_answer(dealer.store, [frame.bytes for frame in frames])
 
     def _settle(self, dealer: _Dealer) -> None:
