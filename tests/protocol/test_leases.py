@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.protocol.pair import DEVICE, Node, World, nack, one, received
+from tests.protocol.pair import DEVICE, Node, World, nack, one, received, two
 from zmesh.errors import LeaseLost
 from zmesh.protocol.bounds import (
     MAX_ATTEMPTS,
@@ -563,3 +563,24 @@ def test_a_mailbox_that_nobody_reads_does_not_keep_what_has_expired() -> None:
     node.send("in@a", b"kept")
     node.listen("in")
     assert node.bodies == [b"kept"]
+
+
+def test_what_was_finished_while_it_was_leased_again_is_not_delivered_again() -> None:
+    """The holder comes back, and is done with what it had before while its new lease is being written down."""
+    world, a, b = two()
+    b.listen("inbox")
+    a.send("inbox@b")
+    world.run(1.0)
+    (first,) = b.deliveries
+    b.command(Detach(first.holder, 0.0))
+    world.run(0.01)
+    b.holding = True
+    b.listen("inbox")
+    world.run(2.0)
+    held = b.core.node.inbox.leases.leased(first.holder, first.row)
+    assert held.attempts == 2
+    b.command(Done(b.ticket(), first.holder, first.row))
+    b.commit_held()
+    world.run(1.0)
+    assert len(b.deliveries) == 1
+    assert b.inserted(first.id) == [Received.HANDLED]

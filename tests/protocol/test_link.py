@@ -21,6 +21,7 @@ from zmesh.protocol.bounds import (
     IDLE_PING,
     LINK_ID_BYTES,
     MAX_ENDPOINTS,
+    OVERSLEPT,
     PING_FIRST,
     PING_MAX,
     REDIAL_FIRST,
@@ -1328,3 +1329,13 @@ class LinkLaw(RuleBasedStateMachine):
 
 TestLinkLaw = LinkLaw.TestCase
 TestLinkLaw.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
+
+
+def test_who_has_slept_does_not_take_the_others_for_absent() -> None:
+    link = dialling()
+    due = link.timer()
+    late = due + ABSENT_AFTER + 1.0
+    assert link.wake(late) == HANGUP
+    assert link.timer() < late + REDIAL_MAX, "soon, as after the first attempt"
+    link = dialling()
+    assert link.wake(due + OVERSLEPT / 2) == HANGUP

@@ -92,6 +92,7 @@ REDIAL_FIRST: Final = 0.1
 REDIAL_MAX: Final = 2.0  # traffic resumes within 3 s of a healed network
 ABSENT_AFTER: Final = 300.0  # unanswered for so long: probe rarely
 ABSENT_REDIAL: Final = 30.0
+OVERSLEPT: Final = 30.0  # a timer that is so late says that we were away, and not the others
 PING_FIRST: Final = 0.25  # while anything is unacknowledged
 PING_MAX: Final = 5.0
 IDLE_PING: Final = 5.0  # seconds of silence before a peer is asked for a sign of life

@@ -203,8 +203,8 @@ class Leases:
 
     def deliver(self, holder: Holder, message: InMessage) -> None:
         """Hand a message over: its lease is on disk."""
-        if message.row not in holder.leases:
-            return  # it was detached meanwhile: the message is on its way back
+        if message.row not in holder.leases or message.finishing:
+            return  # it was detached meanwhile: the message is on its way back. Or it has finished what it had before
         assert message.envelope is not None
         assert message.body is not None
         envelope = message.opened or unpack_envelope(message.envelope)

@@ -24,6 +24,7 @@ from zmesh.protocol.bounds import (
     IDLE_PING,
     LINK_ID_BYTES,
     MAX_ENDPOINTS,
+    OVERSLEPT,
     PING_FIRST,
     PING_MAX,
     REDIAL_FIRST,
@@ -256,6 +257,8 @@ class LinkMachine:
 
     def wake(self, now: float) -> Act:
         """Do what is due."""
+        if now > self.timer() + OVERSLEPT:
+            self._since = now  # this machine has slept, or its clock has jumped: nobody was silent meanwhile
         if now >= self._answer_at():
             path = self._way.take(now)
             return self._turn_to(path, now) if path else NOTHING
