@@ -53,7 +53,7 @@ async def _host(name: str, port: int, peers: Iterable[str] | None) -> None:
     try:
         await peer.start()
     except TransportError as error:
-        click.echo(f"{error}; another port is taken", err=True)
+        click.echo(f"{error}. This time it listens at a port that is free", err=True)
         peer = Peer(name, peers=peers)
         await peer.start()
     try:
