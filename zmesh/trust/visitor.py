@@ -103,8 +103,8 @@ async def _connection(
     except (OSError, TimeoutError, UnicodeError) as error:  # the last: a host name with an empty or endless label
         if not known:
             raise Unreachable(
-                f"the name {host} leads nowhere from here ({str(error) or 'nobody knows it'}): write the address of that "
-                "machine in its place"
+                f"the name {host} leads nowhere from here ({str(error) or 'nobody knows it'}): write the address "
+                "of that machine in its place"
             ) from error
         raise Unreachable(
             f"nobody answers at {where} ({str(error) or 'silence'}): see that both machines are on one network, and "
