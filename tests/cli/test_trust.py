@@ -68,6 +68,13 @@ def test_a_device_that_was_invited_can_be_revoked_and_knows_it(machines: tuple[l
     assert "was revoked (left the team)" in cid.fails(1, "invite")
 
 
+def test_a_device_does_not_shut_itself_out_by_a_slip(machines: tuple[list[Machine], str]) -> None:
+    (ada, bob, _), _ = machines
+    for machine, name in ((ada, "ada"), (bob, "bob")):
+        assert "zmesh trust leave" in machine.fails(1, "trust", "revoke", name)
+        assert machine.json("trust", "show")["revoked"] is False
+
+
 def test_who_may_not_revoke_hears_who_may(machines: tuple[list[Machine], str]) -> None:
     _, bob, cid = machines[0]
     assert "ada, or who invited that, may revoke it" in cid.fails(1, "trust", "revoke", "bob")
