@@ -106,8 +106,8 @@ def revoke(*, who: str, reason: str, last: int | None, nothing: bool, recovery: 
         member = find_member(store, who)
         if member.public == store.device.public and not recovery:
             raise TrustError(
-                f"{member.name} is this device itself, and a revocation is for good: `zmesh trust leave` leaves the mesh; "
-                "if it is to be shut out, revoke it from another one"
+                f"{member.name} is this device itself, and a revocation is for good: `zmesh trust leave` leaves the "
+                "mesh; if it is to be shut out, revoke it from another one"
             )
         revocation = store.revocation(member.public, 0 if nothing else last, reason)
         if recovery:
