@@ -42,6 +42,8 @@ def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str
         me = store.me()
         called = me.name if me is not None and name is None else peer_name(name)
         click.echo(f"this device is {readable(store.device.id)}")
+        if me is not None and me.revoked:
+            click.echo("it was revoked: no other machine talks to it. zmesh doctor says how to begin anew", err=True)
     asyncio.run(_host(called, port or configuration.port, peers or None))
 
 
