@@ -69,6 +69,15 @@ def test_what_is_wrong_with_the_home_is_told_with_its_way_out(laptop: Machine) -
     assert "cannot make" in doctor(laptop, 1, ZMESH_HOME="/dev/null/home")["home"][0]["what"]
 
 
+def test_a_slip_in_the_configuration_is_told_and_the_peers_it_names_are_looked_for(laptop: Machine) -> None:
+    laptop.found()
+    (laptop.home / "config.toml").write_text('naem = "studio"\n')
+    assert "config.toml: 'naem' is no setting" in doctor(laptop, 1)["home"][0]["what"]
+    (laptop.home / "config.toml").write_text('peers = ["127.0.0.1:9"]\n')
+    assert "127.0.0.1" in json.dumps(doctor(laptop, 1))
+    assert "127.0.0.1" not in json.dumps(doctor(laptop, 0, ZMESH_PEERS=""))
+
+
 def test_a_port_in_use_is_told_with_who_has_it(laptop: Machine, enter: tuple[str, ...]) -> None:
     if not enter:
         pytest.skip("only root can make a network in which the port is surely free")

@@ -101,7 +101,7 @@ def test_a_token_lets_a_machine_in_from_its_environment(ada: Machine, bob: Machi
     assert "nonsense" not in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_invitation_that_is_cancelled_is_withdrawn(ada: Machine, number: signal.Signals) -> None:
     with ada.start("invite", "--json") as inviting:
         port = inviting.event("invited")["port"]

@@ -119,16 +119,16 @@ def test_wrong_usage_is_exit_code_2(machines: list[Machine], words: tuple[str, .
 
 
 def tried_doors(monkeypatch: pytest.MonkeyPatch, ends: dict[str, PairingError]) -> tuple[list[str], str]:
-    """Try doors that all announce the nameplate; returns which were tried, and how it ended."""
+    """Try machines that all announce the nameplate, each named by its addresses; returns those tried, and the end."""
     tried: list[str] = []
 
-    async def find(*_: object) -> AsyncGenerator[tuple[str, int], None]:
-        for host in ends:
-            yield host, 1
+    async def find(*_: object) -> AsyncGenerator[list[tuple[str, int]], None]:
+        for machine in ends:
+            yield [(host, 1) for host in machine.split()]
 
     async def pair(host: str, *_: object) -> None:
         tried.append(host)
-        raise ends[host]
+        raise next(error for machine, error in ends.items() if host in machine.split())
 
     monkeypatch.setattr("zmesh.discovery.pairing.find", find)
     monkeypatch.setattr("zmesh.cli.join.pair", pair)
@@ -142,6 +142,18 @@ def test_who_pretends_to_be_the_inviter_has_three_guesses(monkeypatch: pytest.Mo
     doors: dict[str, PairingError] = {f"10.0.0.{number}": Refusal("code") for number in range(16)}
     tried, told = tried_doors(monkeypatch, doors)
     assert tried == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+    assert told == REASONS["code"]
+
+
+def test_a_code_mistyped_once_is_one_attempt_however_many_addresses_the_inviter_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doors: dict[str, PairingError] = {
+        "10.0.0.1 10.8.0.1 fd00::1": Refusal("code"),
+        "10.0.0.2 fd00::2": Unreachable("gone"),
+    }
+    tried, told = tried_doors(monkeypatch, doors)
+    assert tried == ["10.0.0.1", "10.0.0.2", "fd00::2"]
     assert told == REASONS["code"]
 
 

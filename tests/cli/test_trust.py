@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.commands import Machine
 from tests.trust.support import DEVICES, NAMES, bring_in, exchange
+from zmesh.cli.up import up
 from zmesh.trust.device import readable
 from zmesh.trust.trust_store import TrustStore
 from zmesh.trust.words import spell
@@ -66,6 +68,32 @@ def test_a_device_that_was_invited_can_be_revoked_and_knows_it(machines: tuple[l
     assert cid.json("trust", "show")["revoked"] is True
     assert "REVOKED" in cid.run("trust", "show").stdout
     assert "was revoked (left the team)" in cid.fails(1, "invite")
+
+
+def test_the_peer_of_a_device_that_was_revoked_does_not_wait_in_silence(
+    machines: tuple[list[Machine], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def host(*_: object) -> None:
+        return
+
+    _, bob, cid = machines[0]
+    bob.json("trust", "revoke", "cid")
+    with TrustStore(bob.home / "trust.db", DEVICES[1]) as one, TrustStore(cid.home / "trust.db", DEVICES[2]) as two:
+        exchange(one, two)
+    monkeypatch.setattr("zmesh.cli.up._host", host)
+    told = {}
+    for machine in (bob, cid):
+        monkeypatch.setenv("ZMESH_HOME", str(machine.home))
+        told[machine.name] = CliRunner().invoke(up, ["--foreground"]).output
+    assert "was revoked" in told["cid"]
+    assert "was revoked" not in told["bob"]
+
+
+def test_a_device_does_not_shut_itself_out_by_a_slip(machines: tuple[list[Machine], str]) -> None:
+    (ada, bob, _), _ = machines
+    for machine, name in ((ada, "ada"), (bob, "bob")):
+        assert "zmesh trust leave" in machine.fails(1, "trust", "revoke", name)
+        assert machine.json("trust", "show")["revoked"] is False
 
 
 def test_who_may_not_revoke_hears_who_may(machines: tuple[list[Machine], str]) -> None:

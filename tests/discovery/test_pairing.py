@@ -23,9 +23,9 @@ import asyncio, contextlib
 from zmesh.discovery.pairing import Announcement, find
 
 async def first(nameplate, patience=5):
-    async with contextlib.aclosing(find(nameplate, patience)) as doors:
-        async for door in doors:
-            return door
+    async with contextlib.aclosing(find(nameplate, patience)) as machines:
+        async for doors in machines:
+            return doors[0]
 
 async def main():
     one, two = Announcement(), Announcement()
@@ -170,9 +170,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBrowser]:
 def collect(nameplate: str, coroutine: Any = None) -> list[Door]:
     async def listen() -> list[Door]:
         found = []
-        async with contextlib.aclosing(find(nameplate, 0.1)) as doors:
-            async for door in doors:
-                found.append(door)
+        async with contextlib.aclosing(find(nameplate, 0.1)) as machines:
+            async for doors in machines:
+                found.extend(doors)
                 if coroutine is not None:
                     await coroutine()
         return found
@@ -185,10 +185,9 @@ def test_any_number_of_announcers_is_looked_up_in_bounds(
 ) -> None:
     looked_up: list[str] = []
 
-    async def resolve(_: object, __: str, name: str, ___: str, found: "asyncio.Queue[Door]") -> None:
+    async def resolve(_: object, __: str, name: str, ___: str, found: "asyncio.Queue[list[Door]]") -> None:
         looked_up.append(name)
-        for port in range(MAX_ENDPOINTS):
-            found.put_nowait((name[:4], port + 1))
+        found.put_nowait([(name[:4], port + 1) for port in range(MAX_ENDPOINTS)])
 
     monkeypatch.setattr(pairing, "_resolve", resolve)
     monkeypatch.setattr(fake, "announced", tuple(f"7-{n:02}" for n in range(100)) * 2 + ("77-x", "x-7"))
@@ -200,9 +199,9 @@ def test_what_the_listener_does_meanwhile_is_not_cut_off(
     fake: type[FakeBrowser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def resolve(*arguments: Any) -> None:
-        arguments[-1].put_nowait(("a", 1))
-        arguments[-1].put_nowait(("b", 1))
-        arguments[-1].put_nowait(("b", 1))
+        arguments[-1].put_nowait([("a", 1)])
+        arguments[-1].put_nowait([("b", 1)])
+        arguments[-1].put_nowait([("b", 1)])
 
     def longer() -> Coroutine[Any, Any, None]:
         return asyncio.sleep(0.25)  # more than the patience: a pairing takes what it takes

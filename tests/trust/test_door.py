@@ -112,6 +112,14 @@ def test_one_port_serves_both_kinds_of_address(ada: TrustStore) -> None:
     run(test)
 
 
+def test_a_host_name_that_leads_nowhere_is_not_taken_for_a_machine_that_is_silent() -> None:
+    async def test() -> None:
+        with pytest.raises(Unreachable, match=r"the name studio\.invalid leads nowhere from here.*write the address"):
+            await pair("studio.invalid", 7421, read_secret("7-acorn-actor"), BOB, "bob")
+
+    run(test)
+
+
 def test_a_port_in_use_is_named(ada: TrustStore) -> None:
     async def test() -> None:
         async with door_of(ada) as door:

@@ -25,6 +25,7 @@ from zmesh.discovery.examination import Examination
 from zmesh.discovery.observation import Observed
 from zmesh.discovery.visits import Named, read_named
 from zmesh.errors import DeviceKeyError, MeshError, TrustError
+from zmesh.peer.configuration import load_configuration
 from zmesh.peer.home import device_key_path, home_directory, rendezvous_directory, trust_path
 from zmesh.trust.device import Device, read_device
 from zmesh.trust.membership import Member
@@ -64,7 +65,8 @@ def _observe(who: str | None) -> Observed:
     store = _opened(lambda: TrustStore(trust_path(home), device), faults) if home is not None and device else None
     try:
         only = _find(store, who) if who is not None else None
-        named = _named(faults)
+        configuration = _opened(lambda: load_configuration(home), faults) if home is not None else None
+        named = _named(faults, configuration.peers if configuration is not None else ())
         if home is None:
             observed = Observed(sys.platform)
         else:
@@ -83,10 +85,10 @@ def _opened(action: Callable[[], _Opened], faults: list[str]) -> _Opened | None:
         return None
 
 
-def _named(faults: list[str]) -> tuple[Named, ...]:
-    """Read `ZMESH_PEERS`, as a peer does that is started here."""
-    named = []
-    for text in os.environ.get("ZMESH_PEERS", "").replace(",", " ").split():
+def _named(faults: list[str], configured: tuple[str, ...]) -> tuple[Named, ...]:
+    """Read `ZMESH_PEERS`, or else what the configuration names, as a peer does that is started here."""
+    listed, named = os.environ.get("ZMESH_PEERS"), []
+    for text in configured if listed is None else listed.replace(",", " ").split():
         try:
             named.append(read_named(text))
         except ValueError as error:

@@ -1,6 +1,7 @@
 """`zmesh invite`: let another machine into this one's mesh, which is founded if there is none yet.
 
-The invitation lives as long as this command: however it ends, nobody can use it afterwards. The code and the recovery
+The invitation lives as long as this command: it is withdrawn when that ends, unless it is killed while a peer of this
+machine runs, at whose door it then stays until its time is over. The code and the recovery
 phrase are printed where the person asked for them, and must never go to a log.
 """
 
@@ -89,7 +90,7 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
     from zmesh.discovery.pairing import Announcement  # noqa: PLC0415 - zeroconf takes 60 ms to load
 
     async with AsyncExitStack() as stack:
-        _end_with(signal.SIGTERM)
+        _end_with("SIGTERM", "SIGHUP")  # the second: the window was closed
         port = await _door(store, port, stack)
         end = time.monotonic() + life
         secret = store.invite(life, token=token)
@@ -128,12 +129,13 @@ async def _door(store: TrustStore, port: int, stack: AsyncExitStack) -> int:
     return door.port
 
 
-def _end_with(number: signal.Signals) -> None:
-    """Let a signal end the command as Ctrl-C does, so that the invitation is withdrawn."""
+def _end_with(*names: str) -> None:
+    """Let signals end the command as Ctrl-C does, so that the invitation is withdrawn."""
     task = asyncio.current_task()
     assert task is not None
-    with contextlib.suppress(NotImplementedError):  # Windows
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for name in names:
+        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(getattr(signal, name), task.cancel)
 
 
 def _withdraw(store: TrustStore, secret: Secret) -> None:

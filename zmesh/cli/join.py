@@ -104,10 +104,10 @@ async def pair_with(
     trouble: PairingError | None = None
     wrong, end = 0, time.monotonic() + LONGEST
     try:
-        async with contextlib.aclosing(find(secret.nameplate, LISTEN)) as doors:
-            async for host, port in doors:
+        async with contextlib.aclosing(find(secret.nameplate, LISTEN)) as machines:
+            async for doors in machines:
                 try:
-                    return await pair(host, port, secret, device, name), (host, port)
+                    return await _knock(doors, secret, device, name, end)
                 except PairingError as error:  # somebody else may have the same nameplate
                     trouble = error if trouble is None or not isinstance(error, Unreachable) else trouble
                     wrong += isinstance(error, Refusal) and error.reason == "code"
@@ -125,3 +125,22 @@ async def pair_with(
         "no machine on this network shows that code: see that `zmesh invite` still waits there, or name its address "
         "with --at HOST:PORT"
     )
+
+
+async def _knock(
+    doors: list[tuple[str, int]], secret: Secret, device: Device, name: str, end: float
+) -> tuple[Welcome, tuple[str, int]]:
+    """Pair at the first address of a machine that answers: at another one a wrong code would be counted once more.
+
+    Raises:
+        PairingError: None of them answers, or whoever does lets nobody in.
+    """
+    trouble = Unreachable("nobody answers")
+    for host, port in doors:
+        try:
+            return await pair(host, port, secret, device, name), (host, port)
+        except Unreachable as error:
+            trouble = error
+        if time.monotonic() > end:
+            break
+    raise trouble

@@ -104,6 +104,11 @@ def revoke(*, who: str, reason: str, last: int | None, nothing: bool, recovery: 
         raise click.UsageError("--all and --last contradict each other")
     with open_store() as store:
         member = find_member(store, who)
+        if member.public == store.device.public and not recovery:
+            raise TrustError(
+                f"{member.name} is this device itself, and a revocation is for good: `zmesh trust leave` leaves the "
+                "mesh; if it is to be shut out, revoke it from another one"
+            )
         revocation = store.revocation(member.public, 0 if nothing else last, reason)
         if recovery:
             phrase = click.prompt("Recovery phrase", hide_input=True, err=True)

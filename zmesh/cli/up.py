@@ -42,6 +42,8 @@ def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str
         me = store.me()
         called = me.name if me is not None and name is None else peer_name(name)
         click.echo(f"this device is {readable(store.device.id)}")
+        if me is not None and me.revoked:
+            click.echo("it was revoked: no other machine talks to it. zmesh doctor says how to begin anew", err=True)
     asyncio.run(_host(called, port or configuration.port, peers or None))
 
 
@@ -53,7 +55,7 @@ async def _host(name: str, port: int, peers: Iterable[str] | None) -> None:
     try:
         await peer.start()
     except TransportError as error:
-        click.echo(f"{error}; another port is taken", err=True)
+        click.echo(f"{error}. This time it listens at a port that is free", err=True)
         peer = Peer(name, peers=peers)
         await peer.start()
     try:

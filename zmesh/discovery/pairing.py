@@ -89,8 +89,10 @@ def _service(nameplate: str, instance: str, port: int) -> "AsyncServiceInfo":
     )
 
 
-async def find(nameplate: str, patience: float) -> AsyncGenerator[Door, None]:
+async def find(nameplate: str, patience: float) -> AsyncGenerator[list[Door], None]:
     """Yield the doors that announce a nameplate, each once, as they are heard of; close it when that is enough.
+
+    What comes together is one announcement: the addresses of one machine, each of which leads to the same door.
 
     Args:
         nameplate: Of the code.
@@ -101,7 +103,7 @@ async def find(nameplate: str, patience: float) -> AsyncGenerator[Door, None]:
     """
     from zeroconf.asyncio import AsyncServiceBrowser  # noqa: PLC0415 - see Announcement
 
-    found: asyncio.Queue[Door] = asyncio.Queue(MAX_FOUND * MAX_ENDPOINTS)
+    found: asyncio.Queue[list[Door]] = asyncio.Queue(MAX_FOUND)
     tasks: dict[str, asyncio.Task[None]] = {}
 
     def heard(zeroconf: "Zeroconf", service_type: str, name: str, state_change: "ServiceStateChange") -> None:
@@ -117,10 +119,10 @@ async def find(nameplate: str, patience: float) -> AsyncGenerator[Door, None]:
     browser = AsyncServiceBrowser(sockets.zeroconf, SERVICE, handlers=[heard])
     seen: set[Door] = set()
     try:
-        while (door := await _next(found, patience)) is not None:
-            if door not in seen:
-                seen.add(door)
-                yield door
+        while (doors := await _next(found, patience)) is not None:
+            if fresh := [door for door in doors if door not in seen]:
+                seen.update(fresh)
+                yield fresh
     finally:
         for task in tasks.values():
             task.cancel()
@@ -129,7 +131,7 @@ async def find(nameplate: str, patience: float) -> AsyncGenerator[Door, None]:
         await sockets.async_close()
 
 
-async def _next(found: asyncio.Queue[Door], patience: float) -> Door | None:
+async def _next(found: asyncio.Queue[list[Door]], patience: float) -> list[Door] | None:
     try:
         async with asyncio.timeout(patience):
             return await found.get()
@@ -138,14 +140,13 @@ async def _next(found: asyncio.Queue[Door], patience: float) -> Door | None:
 
 
 async def _resolve(
-    zeroconf: "Zeroconf", service_type: str, name: str, nameplate: str, found: asyncio.Queue[Door]
+    zeroconf: "Zeroconf", service_type: str, name: str, nameplate: str, found: asyncio.Queue[list[Door]]
 ) -> None:
     from zeroconf.asyncio import AsyncServiceInfo  # noqa: PLC0415 - see Announcement
 
     info = AsyncServiceInfo(service_type, name)
     if await info.async_request(zeroconf, RESOLVE_MS):
-        for door in doors_of(info, nameplate):
-            found.put_nowait(door)
+        found.put_nowait(doors_of(info, nameplate))
 
 
 def doors_of(info: Any, nameplate: str) -> list[Door]:

@@ -6,6 +6,7 @@ wait for it longer than its patience.
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
@@ -93,10 +94,18 @@ async def _connection(
     host: str, port: int, patience: float
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     where = f"{host} port {port}"
+    known = False
     try:
         async with asyncio.timeout(min(DIAL, patience)):
+            await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            known = True
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError, UnicodeError) as error:  # the last: a host name with an empty or endless label
+        if not known:
+            raise Unreachable(
+                f"the name {host} leads nowhere from here ({str(error) or 'nobody knows it'}): write the address "
+                "of that machine in its place"
+            ) from error
         raise Unreachable(
             f"nobody answers at {where} ({str(error) or 'silence'}): see that both machines are on one network, and "
             "that no firewall is between them"
