@@ -195,10 +195,11 @@ class Storm:
 
     def _crash(self) -> None:
         """Kill a process between two of its next effects; if it has too few, soon."""
+        if self._calm:
+            return
         unharmed = [process for process in self.processes if process.up and process.crash_in is None]
         if not unharmed:
-            if not self._calm:
-                self.world.after(0.05, self._crash)
+            self.world.after(0.05, self._crash)
             return
         process = self._random.choice(unharmed)
         process.crash_in = self._random.choice((0, 1, 2, 3, 5, 8, 20, 60))
@@ -206,7 +207,7 @@ class Storm:
         self.world.after(0.3, self._crash_for_sure, process, process.incarnation)
 
     def _crash_for_sure(self, process: Process, incarnation: int) -> None:
-        if process.up and process.incarnation == incarnation:
+        if process.up and process.incarnation == incarnation and not self._calm:
             process.crash()
 
     def _restart_later(self, process: Process) -> None:
