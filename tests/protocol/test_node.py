@@ -271,3 +271,21 @@ def test_once_it_can_be_dialled_its_way_is_forgotten() -> None:
     assert b.remote(a).up
     assert b.remote(a).link.via == b""
     assert b.core.node.ways == {}
+
+
+def test_what_was_confirmed_and_could_not_be_dropped_is_dropped_later() -> None:
+    world, a, b = two()
+    remote = b.remote(a)
+    b.failing = "disk full"
+    b.core.node.drop_outcomes(remote)
+    b.flush()
+    assert remote.outcomes.undropped
+    b.failing = ""
+    world.run(5.0)
+    assert not remote.outcomes.undropped
+
+
+def test_who_finds_no_place_is_not_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_PEERS", 0)
+    a = World().add("a")
+    assert a.core.node.admit(X, a.device, "x", greets=True) is None
