@@ -82,6 +82,7 @@ class Node:
         self.holding = False  # commits stay open until `commit_held`
         self.failed_generation = -1
         self.alive = False
+        self.grace = 0.0  # seconds, for the leases of the process before
         self.held: list[Persist] = []
         self.tickets = self.starts = 0
         self.start()
@@ -97,6 +98,7 @@ class Node:
             entropy=SeededEntropy((self.starts << 32) + (len(self.world.log) << 12) + hash_of(self.name)),
             snapshot=self.disk.snapshot(),
             now=self.world.now,
+            grace=self.grace,
         )
         self.alive = True
         self.failed_generation = -1

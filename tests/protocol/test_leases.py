@@ -3,14 +3,14 @@
 import pytest
 
 from tests.protocol.pair import DEVICE, Node, World, nack, one, received, two
-from zmesh.errors import LeaseLost
+from zmesh.errors import LeaseLost, UnknownMessage
 from zmesh.protocol.bounds import (
     MAX_ATTEMPTS,
     MAX_TTL,
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
 )
-from zmesh.protocol.effects import Attach, Detach, Done, Expect, Send, Take, Unexpect, Untake
+from zmesh.protocol.effects import Attach, Delivery, Detach, Done, Expect, Nack, Reclaim, Send, Take, Unexpect, Untake
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.priority import Priority
@@ -584,3 +584,115 @@ def test_what_was_finished_while_it_was_leased_again_is_not_delivered_again() ->
     world.run(1.0)
     assert len(b.deliveries) == 1
     assert b.inserted(first.id) == [Received.HANDLED]
+
+
+# --- leases of the process before ---
+
+
+def leased_and_restarted(grace: float, *, count: int = 1) -> tuple[World, Node, list[Delivery]]:
+    """A store that was killed while a holder had messages, and runs again."""
+    world, node = one()
+    node.grace = grace
+    node.listen("in", 1, count)
+    for number in range(count):
+        node.send("in@a", b"%d" % number)
+    before = list(node.deliveries)
+    assert len(before) == count
+    node.kill()
+    node.restart()
+    return world, node, before
+
+
+def test_who_comes_back_within_the_grace_goes_on_with_what_it_had() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    node.listen("in", 2)
+    world.run(4.0)
+    assert node.deliveries == [], "it waits for who had it"
+    node.command(Attach("in", 3))
+    node.command(Reclaim(3, had.row, had.id))
+    world.run(60.0)
+    assert node.deliveries == []
+    node.command(Done(900, 3, had.row))
+    assert 900 in node.settled
+    assert node.core.node.inbox.messages.by_row == {}
+
+
+def test_after_the_grace_it_goes_to_others_and_is_lost_to_who_had_it() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    node.listen("in", 2)
+    world.run(6.0)
+    assert [(delivery.holder, delivery.attempt) for delivery in node.deliveries] == [(2, 2)]
+    node.command(Attach("in", 3))
+    with pytest.raises(LeaseLost, match="redelivered"):
+        node.command(Reclaim(3, had.row, had.id))
+
+
+def test_without_a_grace_it_goes_to_others_at_once() -> None:
+    _, node, _ = leased_and_restarted(0.0)
+    node.listen("in", 2)
+    assert [delivery.attempt for delivery in node.deliveries] == [2]
+
+
+def test_reclaiming_counts_no_attempt_and_pays_for_no_take() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    node.listen("in", 2, 1)
+    node.command(Reclaim(2, had.row, had.id))
+    node.send("in@a", b"next")
+    assert node.bodies == [b"next"], "it had waited for one more"
+    node.command(Nack(901, 2, had.row, 0.0))
+    world.run(1.0)
+    node.command(Take(2, 1))
+    assert [(delivery.id, delivery.attempt) for delivery in node.deliveries[1:]] == [(had.id, 2)]
+
+
+def test_a_reclaimed_lease_returns_when_its_holder_goes() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    node.command(Attach("in", 3))
+    node.command(Reclaim(3, had.row, had.id))
+    node.command(Detach(3, 0.0))
+    node.listen("in", 4)
+    world.run(1.0)
+    assert [delivery.holder for delivery in node.deliveries] == [4]
+    with pytest.raises(LeaseLost):
+        node.command(Reclaim(4, had.row, had.id))
+
+
+def test_what_was_finished_or_given_back_cannot_be_reclaimed() -> None:
+    world, node = one()
+    node.grace = 5.0
+    node.listen("in", 1, 2)
+    node.send("in@a", b"finished")
+    node.send("in@a", b"given back")
+    finished, returned = node.deliveries
+    node.command(Done(1000, 1, finished.row))
+    node.command(Nack(1001, 1, returned.row, 30.0))
+    node.kill()
+    node.restart()
+    node.command(Attach("in", 2))
+    with pytest.raises(UnknownMessage, match="it was finished"):
+        node.command(Reclaim(2, finished.row, finished.id))
+    with pytest.raises(LeaseLost):
+        node.command(Reclaim(2, returned.row, returned.id))
+    world.run(1.0)
+    with pytest.raises(UnknownMessage):
+        node.command(Reclaim(2, returned.row, bytes(16)))  # another message at that row
+    with pytest.raises(UnknownMessage):
+        node.command(Reclaim(7, returned.row, returned.id))  # nobody knows that holder
+
+
+def test_only_a_holder_of_its_mailbox_reclaims_a_message() -> None:
+    _, node, (had,) = leased_and_restarted(5.0)
+    node.open("other")
+    node.command(Attach("other", 2))
+    with pytest.raises(UnknownMessage):
+        node.command(Reclaim(2, had.row, had.id))
+
+
+def test_a_second_reclaim_of_one_lease_is_refused() -> None:
+    _, node, (had, other) = leased_and_restarted(5.0, count=2)
+    node.command(Attach("in", 2))
+    node.command(Attach("in", 3))
+    node.command(Reclaim(2, had.row, had.id))
+    node.command(Reclaim(2, other.row, other.id))
+    with pytest.raises(LeaseLost):
+        node.command(Reclaim(3, had.row, had.id))

@@ -36,6 +36,7 @@ from zmesh.protocol.effects import (
     Nack,
     OpenMailbox,
     Path,
+    Reclaim,
     Send,
     SetStatus,
     Share,
@@ -75,6 +76,7 @@ class Core:
         snapshot: Snapshot,
         now: float,
         guard: Guard = UNGUARDED,
+        grace: float = 0.0,
     ) -> None:
         """Go on where the store ended.
 
@@ -87,12 +89,13 @@ class Core:
             snapshot: What the store kept.
             now: Seconds on the store's clock.
             guard: What other devices may send.
+            grace: Seconds for which what was leased when the last process ended waits for a `Reclaim`.
         """
         self.node = Node(
             store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now, guard=guard
         )
         self._pump = Pump(self.node)
-        self.node.restore(snapshot)
+        self.node.restore(snapshot, grace)
         self._resets: dict[Path, float] = {}
 
     # --- the network ---
@@ -383,6 +386,7 @@ class Core:
         Expect: lambda core, command: core.node.inbox.leases.expect(command.holder, command.id),
         Unexpect: lambda core, command: core.node.inbox.leases.unexpect(command.id),
         Done: _done,
+        Reclaim: lambda core, command: core.node.inbox.leases.reclaim(command.holder, command.row, command.id),
         Nack: lambda core, command: core.node.inbox.leases.nack(command),
         CancelSend: _cancel,
         Sighted: _sighted,

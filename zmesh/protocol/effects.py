@@ -74,6 +74,20 @@ class Attach:
 
 
 @record
+class Reclaim:
+    """A holder of the last process goes on with a message that was leased to it then; no attempt is counted.
+
+    Attributes:
+        holder: As in `Attach`.
+        row, id: The lease, as its `Delivery` named it.
+    """
+
+    holder: int
+    row: int
+    id: bytes
+
+
+@record
 class SetStatus:
     """A holder says what its mailbox is doing; that counts while it is attached.
 
@@ -200,6 +214,7 @@ Command = (
     | OpenMailbox
     | Attach
     | Detach
+    | Reclaim
     | SetStatus
     | Take
     | Untake

@@ -46,15 +46,15 @@ class Inbox:
         self._report = report
         self._unsaved: dict[str, PutMailbox] = {}  # mailboxes that may not be on disk yet
 
-    def restore(self, mailboxes: Iterable[PutMailbox], rows: Iterable[InRow]) -> None:
-        """Take over what the store kept."""
+    def restore(self, mailboxes: Iterable[PutMailbox], rows: Iterable[InRow], grace: float) -> None:
+        """Take over what the store kept; what was leased waits `grace` seconds for who had it."""
         for mailbox in mailboxes:
             self.mailboxes[mailbox.name] = Mailbox(mailbox)
             self.roster.note(self.mailboxes[mailbox.name])
         for row in rows:
             message = InMessage(row)
             self.messages.keep(message)
-            self.leases.offer_again(message)
+            self.leases.offer_again(message, grace)
 
     # --- mailboxes ---
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
-from zmesh.errors import LeaseLost
+from zmesh.errors import LeaseLost, UnknownMessage
 from zmesh.protocol.backoff import delay_of
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS, MAX_TTL, REDELIVERY_FIRST, REDELIVERY_MAX
 from zmesh.protocol.deadlines import NEVER, SLACK, Deadlines
@@ -24,6 +24,7 @@ from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import RECEIVER, Received, step
 from zmesh.protocol.turn import Turn
 
+_NOT_LEASED = "the message is not leased to this holder any more: it was finished, or was redelivered to another"
 _FETCH = 64  # messages read back at a time when a mailbox is longer than memory
 
 
@@ -42,6 +43,7 @@ class Leases:
         self._delayed = Deadlines(messages.by_row)
         self._patience: list[tuple[float, str]] = []
         self._detached: dict[int, float] = {}  # when the leases of a holder that is gone return
+        self._left: set[int] = set()  # rows that were leased when the last process ended, and that nobody has had since
 
     # --- holders ---
 
@@ -139,13 +141,43 @@ class Leases:
             mailbox.ready[message.klass] = deque(m for m in queue if by_row.get(m.row) is m)
         self.dispatch(mailbox)
 
-    def offer_again(self, message: InMessage) -> None:
-        """A message was left by the last process, whose leases have ended with it."""
-        due = max(message.due, self._turn.now + _return_delay(message.attempts))
+    def offer_again(self, message: InMessage, grace: float) -> None:
+        """A message was left by the last process, whose leases have ended with it.
+
+        What was leased then waits `grace` seconds for `reclaim`.
+        """
+        delay = _return_delay(message.attempts)
+        if message.suspect and message.due == 0.0:
+            self._left.add(message.row)
+            delay = max(delay, grace)
+        due = max(message.due, self._turn.now + delay)
         if due > self._turn.now:
             self._put_back(message, due)
         else:
             self.offer(message)
+
+    def reclaim(self, ident: int, row: int, message_id: bytes) -> None:
+        """Lease a message again to who had it when the last process ended.
+
+        Raises:
+            UnknownMessage: It is not there any more: it was finished.
+            LeaseLost: It was given back, or has gone to another holder.
+        """
+        message = self._messages.by_row.get(row)
+        holder = self._holders.get(ident)
+        if message is None or message.id != message_id or holder is None or message.mailbox != holder.mailbox.name:
+            text = "the message is not there any more: it was finished"
+            raise UnknownMessage(text)
+        if row not in self._left or message.state is not Received.STORED:
+            raise LeaseLost(_NOT_LEASED)
+        self._left.discard(row)
+        message.state = step(RECEIVER, message.state, "lease")
+        message.holder = ident
+        message.suspect = False
+        message.claim = ASKED  # beside what the holder waits for
+        if not holder.leases:
+            self._stir(holder.mailbox)
+        holder.leases[row] = message
 
     def _alone(self, message: InMessage) -> bool:
         """Say whether a message is to be leased alone; one that has waited for that in vain is not.
@@ -193,6 +225,7 @@ class Leases:
         return abort
 
     def _lease(self, holder: Holder, message: InMessage) -> None:
+        self._left.discard(message.row)
         message.state = step(RECEIVER, message.state, "lease")
         message.attempts += 1
         message.holder = holder.id
@@ -246,8 +279,7 @@ class Leases:
         owner = self._holders.get(holder)
         message = owner.leases.get(row) if owner else None
         if message is None or message.finishing or not message.committed:
-            text = "the message is not leased to this holder any more: it was finished, or was redelivered to another"
-            raise LeaseLost(text)
+            raise LeaseLost(_NOT_LEASED)
         return message
 
     def done(self, command: Done) -> None:

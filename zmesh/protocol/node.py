@@ -83,8 +83,8 @@ class Node:
     def _new_outbox(self, next_row: int) -> Outbox:
         return Outbox(self.turn, next_row, store=self.store, name=self.name, remotes=self.remotes, touch=self.touch)
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Take over what the store kept, and dial whom we know."""
+    def restore(self, snapshot: Snapshot, grace: float = 0.0) -> None:
+        """Take over what the store kept, and dial whom we know; `grace` as in `Inbox.restore`."""
         self.inbox = Inbox(self.turn, snapshot.next_in, self.report)
         self.outbox = self._new_outbox(snapshot.next_out)
         peers = {peer.store: peer for peer in snapshot.peers}
@@ -101,7 +101,7 @@ class Node:
                 [row for row in snapshot.endings if row.source == store],
                 [row for row in snapshot.outcomes if row.dest == store],
             )
-        self.inbox.restore(snapshot.mailboxes, snapshot.ins)
+        self.inbox.restore(snapshot.mailboxes, snapshot.ins, grace)
         self.outbox.restore(snapshot.outs)
         self.placing.place_all()
         for name in list(self.inbox.mailboxes):
