@@ -17,6 +17,8 @@ from zmesh.errors import (
     BodyError,
     BodyTooLarge,
     ConfigurationError,
+    DaemonError,
+    DaemonUnreachable,
     DeviceKeyError,
     LeaseLost,
     MeshError,
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from zmesh.peer.agent import Agent
     from zmesh.peer.arguments import PriorityName, StatusName
     from zmesh.peer.message import Message
-    from zmesh.peer.peer import Peer, PeerInfo
+    from zmesh.peer.peer import Peer
+    from zmesh.peer.peer_info import PeerInfo
     from zmesh.peer.receipt import Receipt
     from zmesh.peer.roster import AgentInfo
 
@@ -58,6 +61,8 @@ __all__ = [
     "BodyError",
     "BodyTooLarge",
     "ConfigurationError",
+    "DaemonError",
+    "DaemonUnreachable",
     "DeviceKeyError",
     "LeaseLost",
     "MeshError",
@@ -92,7 +97,7 @@ _HOMES = {
     "AgentInfo": "zmesh.peer.roster",
     "Message": "zmesh.peer.message",
     "Peer": "zmesh.peer.peer",
-    "PeerInfo": "zmesh.peer.peer",
+    "PeerInfo": "zmesh.peer.peer_info",
     "PriorityName": "zmesh.peer.arguments",
     "Receipt": "zmesh.peer.receipt",
     "StatusName": "zmesh.peer.arguments",

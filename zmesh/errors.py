@@ -104,6 +104,14 @@ class PeerFailed(PeerClosed):
     """An error in zmesh itself has stopped the peer; what was acknowledged is safe, and opening it again helps."""
 
 
+class DaemonError(MeshError):
+    """The daemon of this machine and a program do not understand each other."""
+
+
+class DaemonUnreachable(DaemonError):  # noqa: N818 - names the state
+    """The daemon of this machine cannot be started, or does not answer; the message says where its log is."""
+
+
 class WrongLoop(MeshError, RuntimeError):  # noqa: N818 - names the mistake; asyncio raises RuntimeError for it
     """A peer was used from outside the event loop it was started in: another loop, another thread, a forked process."""
 

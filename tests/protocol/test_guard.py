@@ -17,7 +17,7 @@ def test_nothing_is_refused_and_nothing_counted() -> None:
 
 
 def test_a_core_asks_the_guard_it_was_given_or_none() -> None:
-    def core(**guard: Guard) -> Core:
+    def core(guard: Guard = UNGUARDED) -> Core:
         return Core(
             store=b"s" * 16,
             name="a",
@@ -26,7 +26,7 @@ def test_a_core_asks_the_guard_it_was_given_or_none() -> None:
             entropy=SeededEntropy(1),
             snapshot=StoreModel().snapshot(),
             now=0.0,
-            **guard,
+            guard=guard,
         )
 
     mine = Unguarded()

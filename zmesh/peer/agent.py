@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
+from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from zmesh.errors import LeaseLost, StoreError, UnknownAgent, UnknownMessage
+from zmesh.errors import LeaseLost, StoreError, UnknownAgent
 from zmesh.peer.arguments import (
     PriorityName,
     StatusName,
@@ -24,9 +26,9 @@ from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.peer.leased_ahead import LeasedAhead
 from zmesh.peer.message import TIME_BYTES, Message
 from zmesh.peer.question import Questions
-from zmesh.peer.receipt import Receipt
+from zmesh.peer.receipt import Receipt, recalled
 from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
-from zmesh.protocol.effects import Attach, Delivery, Detach, Send, SetStatus, Settled
+from zmesh.protocol.effects import Attach, Delivery, Detach, Reclaim, Send, SetStatus, Settled
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -46,19 +48,23 @@ class Agent:
         driver: The peer's driver.
     """
 
-    def __init__(self, name: str, peer: str, driver: "Driver", store: "SqliteStore") -> None:
+    def __init__(
+        self, name: str, peer: str, driver: "Driver", store: "SqliteStore", *, reach: str = "program", here: bool = True
+    ) -> None:
         self.name = name
         self.address = f"{name}@{peer}"
         self.driver = driver
         self._store = store
         self._holder = driver.number()
+        self._reach = reach
         self._attached = False
         self._said = ""
         self._detached = 0  # times
         self._leased = LeasedAhead(name, self._holder, driver, self._attach)
         self._questions = Questions(self, self._holder, self._leased.hand_over)
         self._polled: list[Message] = []
-        self._attach()
+        if here:
+            self._attach()
 
     def __repr__(self) -> str:
         return f"<Agent {self.address}>"
@@ -223,17 +229,7 @@ class Agent:
             PeerClosed: The peer is not running.
         """
         checked_id(ident, "ident")
-        self.driver.check()
-        known = self.driver.observers.get(ident)
-        if isinstance(known, Receipt) and known.known:
-            return known
-        # It observes from now on: what happens while the store is asked must not be missed.
-        receipt = known if isinstance(known, Receipt) else Receipt(self.driver, ident, "", Sent.QUEUED)
-        row = await asyncio.wrap_future(self._store.receipt(ident))
-        if row is None:
-            raise UnknownMessage(f"no message {ident.hex()} is remembered by this peer")
-        receipt.recall(row)
-        return receipt
+        return await recalled(ident, self.driver, self._store)
 
     # --- receiving ---
 
@@ -277,9 +273,44 @@ class Agent:
         except BaseException:
             self._polled = finished
             raise
-        deliveries = await self._leased.take(most, seconds)
-        self._polled = [Message(self, delivery) for delivery in deliveries]
+        self._polled = await self.take(most, seconds)
         return list(self._polled)
+
+    async def take(
+        self,
+        most: int,
+        timeout: float | str | None = 0.0,  # noqa: ASYNC109 - as in `poll`
+        *,
+        most_bytes: float = inf,
+    ) -> list[Message]:
+        """Take what is there; each message is leased to this agent until it is done or given back.
+
+        Args:
+            most: As in `poll`.
+            timeout: As in `poll`.
+            most_bytes: Take no further message once the bodies of those taken have so many bytes.
+
+        Raises:
+            TypeError, ValueError, PeerClosed: As in `poll`.
+        """
+        checked_count(most, "most")
+        deliveries = await self._leased.take(most, parse_timeout(timeout), most_bytes)
+        return [Message(self, delivery) for delivery in deliveries]
+
+    def reclaim(self, delivery: Delivery) -> Message:
+        """Go on with a message that was leased to another process of this peer when that ended.
+
+        Args:
+            delivery: What that one was given; its holder does not matter.
+
+        Raises:
+            UnknownMessage: It was finished.
+            LeaseLost: It was given back, or others have it.
+            PeerClosed: The peer is not running.
+        """
+        self._attach()
+        self.driver.tell(Reclaim(self._holder, delivery.row, delivery.id))
+        return Message(self, replace(delivery, holder=self._holder))
 
     def keep(self, message: Message) -> None:
         """Keep a polled message beyond the next poll; it must be finished with `done` or `nack`.
@@ -329,7 +360,7 @@ class Agent:
     def _attach(self) -> None:
         if not self._attached:
             self.driver.consume(self._holder, self._deliver)
-            self.driver.tell(Attach(self.name, self._holder))
+            self.driver.tell(Attach(self.name, self._holder, self._reach))
             if self._said:
                 self.driver.tell(SetStatus(self.name, self._holder, self._said))
             self._attached = True

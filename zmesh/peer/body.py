@@ -4,6 +4,7 @@ What comes from a peer is hostile until it is unpacked here; it is unpacked when
 not be unpacked again must never be sent: it would be an error at its recipient, who cannot help it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -12,17 +13,35 @@ from zmesh.errors import BodyError
 from zmesh.protocol.bounds import MAX_BODY
 
 
+@dataclass(frozen=True, slots=True)
+class PackedBody:
+    """A body that another process has packed, as `pack_body` does.
+
+    Attributes:
+        data: Its bytes.
+        packed: Whether they are msgpack.
+    """
+
+    data: bytes
+    packed: bool
+
+
 def pack_body(body: Any) -> tuple[bytes, bool]:
     """Return the bytes of a body, and whether they are msgpack.
 
     Args:
-        body: None, bool, int, float, str, bytes, or lists and dicts of these; keys of dicts are no lists.
+        body: None, bool, int, float, str, bytes, or lists and dicts of these; keys of dicts are no lists. Or one that
+            is packed already.
 
     Raises:
         BodyError: The value cannot be packed, or not be unpacked again; the message names its type.
     """
     if isinstance(body, bytes):
         return body, False
+    if isinstance(body, PackedBody):
+        if len(body.data) <= MAX_BODY:
+            unpack_body(body.data, packed=body.packed)
+        return body.data, body.packed
     try:
         packed: bytes = msgpack.packb(body)
         if isinstance(body, dict | list | tuple) and len(packed) <= MAX_BODY:  # a larger one is refused anyway

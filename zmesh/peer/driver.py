@@ -104,8 +104,8 @@ class Driver:
         self._clock_timer: asyncio.TimerHandle | None = None
         self._backlog = Backlog()
 
-    def run(self, snapshot: Snapshot, name: str, link: ZmqLink) -> None:
-        """Begin: start the writer thread and the core on the opened link."""
+    def run(self, snapshot: Snapshot, name: str, link: ZmqLink, grace: float = 0.0) -> None:
+        """Begin: start the writer thread and the core on the opened link; `grace` as in `Core`."""
         self.link = link
         self._store.start(self._loop.call_soon_threadsafe, self)
         self._save_clock()
@@ -118,6 +118,7 @@ class Driver:
             snapshot=snapshot,
             now=self._clock.now(),
             guard=self.guard,
+            grace=grace,
         )
         self._soon()
 

@@ -9,6 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import MeshError
@@ -69,8 +70,14 @@ class LeasedAhead:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    async def take(self, most: int, seconds: float | None) -> list[Delivery]:
-        """Return what is there, at most so many; wait so long for the first one, None for ever."""
+    async def take(self, most: int, seconds: float | None, most_bytes: float = inf) -> list[Delivery]:
+        """Return what is there, at most so many; wait so long for the first one, None for ever.
+
+        Args:
+            most: How many at most.
+            seconds: How long to wait for the first one.
+            most_bytes: No further one once their bodies have so many bytes.
+        """
         deliveries: list[Delivery] = []
         with self.taking():
             self._lease_ahead(most)
@@ -80,8 +87,10 @@ class LeasedAhead:
                 async with asyncio.timeout(seconds):
                     first = await self.next(most)
                     deliveries += [] if first is None else [first]
-            while self._ready and len(deliveries) < most:
+            size = sum(len(delivery.body) for delivery in deliveries)
+            while self._ready and len(deliveries) < most and size < most_bytes:
                 deliveries.append(self._ready.popleft())
+                size += len(deliveries[-1].body)
         return deliveries
 
     # --- what comes ---

@@ -46,6 +46,7 @@ class Message:
         sent_at: The sender's wall clock, seconds since 1970; for people only.
         attempt: 1 for the first delivery, more after a holder went away without finishing.
         finished: True once it was given to `done` or `nack`.
+        replies: How many answers it was given; their ids are derived from that.
     """
 
     def __init__(self, agent: "Agent", delivery: Delivery) -> None:
@@ -62,7 +63,7 @@ class Message:
         self._agent = agent
         self._delivery = delivery
         self.finished = False
-        self._replies = 0
+        self.replies = 0
 
     def __repr__(self) -> str:
         return f"<Message {self.id.hex()[:12]} from {self.sender}: {self.type}>"
@@ -75,6 +76,11 @@ class Message:
             BodyError: The sender's bytes are not what it says they are.
         """
         return unpack_body(self._delivery.body, packed=self._delivery.envelope.packed)
+
+    @property
+    def delivery(self) -> Delivery:
+        """What the core has handed over, body packed."""
+        return self._delivery
 
     @property
     def origin(self) -> str:
@@ -116,13 +122,13 @@ class Message:
                 reply_to=self.id,
             )
         future = driver.carry_out(ticket, Done(ticket, self._delivery.holder, self._delivery.row, answer))
-        before = self._replies
-        self._replies += reply is not None
+        before = self.replies
+        self.replies += reply is not None
         self.finished = True
 
         def settled(future: "asyncio.Future[None]") -> None:
             if not future.cancelled() and future.exception() is not None:
-                self.finished, self._replies = False, before  # it is as it was, and can be finished again
+                self.finished, self.replies = False, before  # it is as it was, and can be finished again
 
         future.add_done_callback(settled)
         return future
@@ -151,7 +157,7 @@ class Message:
             thread=self.thread or self.id,
             reply_to=self.id,
         )
-        self._replies += 1
+        self.replies += 1
         return future
 
     def nack(self, delay: float | None = None) -> Awaitable[None]:
@@ -177,4 +183,4 @@ class Message:
         return future
 
     def _next_reply_id(self) -> bytes:
-        return reply_id(self._delivery.source, self.id, self._replies)
+        return reply_id(self._delivery.source, self.id, self.replies)

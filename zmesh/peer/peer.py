@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +15,15 @@ from zmesh.discovery.sighting import Sighting, Source
 from zmesh.discovery.visits import MAX_NAMED, Named, read_named
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
-from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
+from zmesh.peer.arguments import (
+    brief,
+    checked_address,
+    checked_capabilities,
+    checked_id,
+    checked_name,
+    checked_role,
+    several,
+)
 from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
 from zmesh.peer.configuration import DISCOVERY, load_configuration
 from zmesh.peer.driver import Driver
@@ -25,39 +32,17 @@ from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
-from zmesh.peer.roster import AgentInfo, last_heard, list_agents
+from zmesh.peer.peer_info import PeerInfo, list_peers
+from zmesh.peer.receipt import Receipt, recalled
+from zmesh.peer.roster import AgentInfo, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.effects import OpenMailbox
+from zmesh.protocol.effects import OpenMailbox, Settled
 from zmesh.trust.device import Device
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """What is known of another peer.
-
-    Attributes:
-        name: Its name.
-        store: Its store id in base32; `name~` with its first characters tells namesakes apart.
-        linked: True while its link is up.
-        agents: Its mailboxes.
-        queued: Messages from here that it has not stored yet.
-        trouble: Why it cannot be reached, in words; empty when nothing is known against it.
-        heard: Seconds since it was last heard, None for never. While it is linked it is heard every few seconds; after
-            a crash of this peer it may have been heard later than this says.
-    """
-
-    name: str
-    store: str
-    linked: bool
-    agents: tuple[str, ...]
-    queued: int
-    trouble: str
-    heard: float | None = field(default=None, compare=False)
 
 
 class Peer:
@@ -82,6 +67,7 @@ class Peer:
         bind: str = "tcp://*:*",
         discovery: Iterable[str] | None = None,
         peers: Iterable[str] | None = None,
+        lease_grace: float = 0.0,
     ) -> None:
         """Describe a peer; nothing is opened before `start`.
 
@@ -93,6 +79,8 @@ class Peer:
                 configuration, or else all.
             peers: Addresses of peers elsewhere, such as "tcp://192.0.2.7:7420" or a host name; None for what
                 `ZMESH_PEERS` lists (separated by commas), or the configuration.
+            lease_grace: Seconds for which messages that were leased when this peer last ended wait for
+                `Agent.reclaim`, before others get them.
 
         Raises:
             AddressError: The name breaks the grammar.
@@ -104,7 +92,7 @@ class Peer:
         if not isinstance(bind, str):
             raise TypeError(f"bind is an endpoint such as 'tcp://*:*', not {brief(bind)}")
         self.home = home_directory(home)
-        self._bind = bind
+        self._bind, self._lease_grace = bind, lease_grace
         configuration = load_configuration(self.home)
         self._sources = _sources(discovery, configuration.discovery)
         self._peers = _named(peers, configuration.peers)
@@ -158,7 +146,7 @@ class Peer:
             link = self._link(device, driver, gate)
             link.open()
             stack.callback(link.shutdown)
-            driver.run(snapshot, self.name, link)
+            driver.run(snapshot, self.name, link, self._lease_grace)
             stack.push_async_callback(driver.close)
             member = Member(gate, driver, link, self._peers)
             sources = self._make_sources(gate, member)
@@ -237,22 +225,10 @@ class Peer:
             PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
             StoreError: The mailbox could not be written to disk.
         """
-        driver, store = self.driver, self._store
-        assert store is not None
         name = checked_name(name, "agent name")
-        ticket = driver.number()
-        mailbox = driver.core.node.inbox.mailboxes.get(name)
-        if role is None:
-            role = mailbox.role if mailbox else ""
-        if capabilities is None:
-            capabilities = mailbox.capabilities if mailbox else ()
-        if project is None:
-            project = mailbox.project if mailbox else ""
-        words = checked_role(role), checked_capabilities(capabilities), checked_role(project, "project")
-        command = OpenMailbox(ticket, name, *words)
-        opened = driver.submit(ticket, command)
+        opened = self._open(name, role, capabilities, project)
         # Attached before the commit: the roster shows the mailbox and its holder at once.
-        agent = self._agents.get(name) or Agent(name, self.name, driver, store)
+        agent = self._agents.get(name) or Agent(name, self.name, self.driver, self.store)
         try:
             await opened
         except BaseException:
@@ -263,6 +239,54 @@ class Peer:
         if known is not agent:  # it was asked for twice at once
             await agent.detach()
         return known
+
+    async def attach(
+        self,
+        name: str,
+        *,
+        role: str | None = None,
+        capabilities: Iterable[str] | None = None,
+        project: str | None = None,
+        reach: str = "program",
+        here: bool = True,
+    ) -> Agent:
+        """Return a further holder of a mailbox: what it takes is leased to it alone, until it detaches.
+
+        Args:
+            name: As in `agent`.
+            role: As in `agent`.
+            capabilities: As in `agent`.
+            project: As in `agent`.
+            reach: How it is reached, a word; others can see it.
+            here: False for one that only sends: nobody is seen to be there before it takes something.
+
+        Raises:
+            The errors of `agent`.
+        """
+        name = checked_name(name, "agent name")
+        opened = self._open(name, role, capabilities, project)
+        agent = Agent(name, self.name, self.driver, self.store, reach=reach, here=here)
+        try:
+            await opened
+        except BaseException:
+            await agent.detach()
+            raise
+        return agent
+
+    def _open(
+        self, name: str, role: str | None, capabilities: Iterable[str] | None, project: str | None
+    ) -> "asyncio.Future[Settled]":
+        driver = self.driver
+        mailbox = driver.core.node.inbox.mailboxes.get(name)
+        if role is None:
+            role = mailbox.role if mailbox else ""
+        if capabilities is None:
+            capabilities = mailbox.capabilities if mailbox else ()
+        if project is None:
+            project = mailbox.project if mailbox else ""
+        words = checked_role(role), checked_capabilities(capabilities), checked_role(project, "project")
+        ticket = driver.number()
+        return driver.submit(ticket, OpenMailbox(ticket, name, *words))
 
     # --- looking around ---
 
@@ -314,6 +338,10 @@ class Peer:
         device = node.device if message.store == node.store else remote.device if remote is not None else ""
         return driver.guard.allows(capability, device, message.sender.partition("@")[0])
 
+    async def receipt(self, ident: bytes) -> Receipt:
+        """Return the receipt of a message that any agent of this peer has sent; as `Agent.receipt`."""
+        return await recalled(checked_id(ident, "ident"), self.driver, self.store)
+
     @property
     def driver(self) -> Driver:
         """The peer's driver.
@@ -352,20 +380,7 @@ class Peer:
         """
         driver = self.driver
         driver.place.check_loop()
-        now = driver.now()
-        infos = [
-            PeerInfo(
-                remote.name,
-                store_text(remote.store),
-                remote.up,
-                tuple(sorted(remote.roster.agents)),
-                remote.queued,
-                "" if remote.up else remote.trouble or driver.link.trouble(remote.store) or "",
-                last_heard(remote, now),
-            )
-            for remote in driver.core.node.remotes.values()
-        ]
-        return sorted(infos, key=lambda info: (not info.linked, info.name, info.store))
+        return list_peers(driver.core.node, driver.now(), driver.link.trouble)
 
     def agents(self) -> list[AgentInfo]:
         """Return the agents that are known, here and elsewhere: this peer's own first, then those of linked peers.

@@ -3,14 +3,22 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from zmesh.errors import MeshError, MessageDead, MessageExpired, MessageLost, MessageRefused, WaitTimeout
+from zmesh.errors import (
+    MeshError,
+    MessageDead,
+    MessageExpired,
+    MessageLost,
+    MessageRefused,
+    UnknownMessage,
+    WaitTimeout,
+)
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.effects import CancelSend, Progress, Settled
 from zmesh.protocol.states import Sent
 
 if TYPE_CHECKING:
     from zmesh.peer.driver import Driver
-    from zmesh.peer.sqlite_store import ReceiptRow
+    from zmesh.peer.sqlite_store import ReceiptRow, SqliteStore
 
 _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.EXPIRED: (MessageExpired, "expired: send it again with a longer ttl, or see why its recipient was away"),
@@ -168,3 +176,18 @@ class Receipt:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+
+async def recalled(ident: bytes, driver: "Driver", store: "SqliteStore") -> Receipt:
+    """Return the receipt of a message that was sent earlier; errors as in `Agent.receipt`."""
+    driver.check()
+    known = driver.observers.get(ident)
+    if isinstance(known, Receipt) and known.known:
+        return known
+    # It observes from now on: what happens while the store is asked must not be missed.
+    receipt = known if isinstance(known, Receipt) else Receipt(driver, ident, "", Sent.QUEUED)
+    row = await asyncio.wrap_future(store.receipt(ident))
+    if row is None:
+        raise UnknownMessage(f"no message {ident.hex()} is remembered by this peer")
+    receipt.recall(row)
+    return receipt

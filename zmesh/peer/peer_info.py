@@ -1,0 +1,58 @@
+"""Other peers as programs see them: who is linked, and what waits for whom.
+
+It must never call a peer linked that is not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zmesh.peer.roster import last_heard
+from zmesh.protocol.address import store_text
+from zmesh.protocol.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """What is known of another peer.
+
+    Attributes:
+        name: Its name.
+        store: Its store id in base32; `name~` with its first characters tells namesakes apart.
+        linked: True while its link is up.
+        agents: Its mailboxes.
+        queued: Messages from here that it has not stored yet.
+        trouble: Why it cannot be reached, in words; empty when nothing is known against it.
+        heard: Seconds since it was last heard, None for never. While it is linked it is heard every few seconds; after
+            a crash of this peer it may have been heard later than this says.
+    """
+
+    name: str
+    store: str
+    linked: bool
+    agents: tuple[str, ...]
+    queued: int
+    trouble: str
+    heard: float | None = field(default=None, compare=False)
+
+
+def list_peers(node: Node, now: float, trouble: Callable[[bytes], str | None]) -> list[PeerInfo]:
+    """Return the other peers, linked ones first.
+
+    Args:
+        node: The peer's state.
+        now: Seconds on the store's clock.
+        trouble: Tells what keeps the connection to a store from coming up.
+    """
+    infos = [
+        PeerInfo(
+            remote.name,
+            store_text(remote.store),
+            remote.up,
+            tuple(sorted(remote.roster.agents)),
+            remote.queued,
+            "" if remote.up else remote.trouble or trouble(remote.store) or "",
+            last_heard(remote, now),
+        )
+        for remote in node.remotes.values()
+    ]
+    return sorted(infos, key=lambda info: (not info.linked, info.name, info.store))
