@@ -155,12 +155,13 @@ class Node:
         ttl: float | None = None,
         ident: bytes | None = None,
         strict: bool = False,
+        reply_to: bytes = b"",
     ) -> bytes:
         ticket = self.ticket()
         ident = ident or ticket.to_bytes(4, "big") + self.store[:12]
         self.command(
-            Send(ticket, ident, address, sender, priority, ttl, "text", b"", b"", 0, packed=False, body=body,
-                 strict=strict)
+            Send(ticket, ident, address, sender, priority, ttl, "text", b"", reply_to, 0, packed=False,
+                 body=body, strict=strict)
         )  # fmt: skip
         return ident
 

@@ -696,3 +696,46 @@ def test_a_second_reclaim_of_one_lease_is_refused() -> None:
     node.command(Reclaim(2, other.row, other.id))
     with pytest.raises(LeaseLost):
         node.command(Reclaim(3, had.row, had.id))
+
+
+# --- an answer that came before it was expected ---
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_an_answer_that_is_there_already_goes_to_its_asker_past_the_queue(
+    monkeypatch: pytest.MonkeyPatch, *, fetched: bool
+) -> None:
+    world, node = one()
+    if fetched:
+        monkeypatch.setattr("zmesh.protocol.incoming.CACHED_BODY_BYTES", 0)
+    question = b"q" * 16
+    node.send("in@a", b"before")
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.listen("in", 1, 1)
+    assert node.bodies == [b"before"]
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    world.run(1.0)
+    assert [(delivery.holder, delivery.asked, delivery.body) for delivery in node.deliveries[1:]] == [
+        (2, True, b"answer")
+    ]
+    node.command(Take(1, 5))
+    node.send("in@a", b"after")
+    world.run(1.0)
+    assert node.bodies == [b"before", b"answer", b"after"], "its old place in the queue is passed over"
+    assert node.core.node.inbox.mailboxes["in"].holders[2].demand == 0
+
+
+def test_an_answer_that_others_have_or_that_is_not_there_is_waited_for() -> None:
+    world, node = one()
+    question = b"q" * 16
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.listen("in", 1, 1)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    node.command(Expect(2, b"p" * 16, b"x" * 16))
+    node.command(Expect(9, b"o" * 16, answer))  # a holder that nobody knows
+    world.run(1.0)
+    assert [delivery.holder for delivery in node.deliveries] == [1]
+    node.send("in@a", b"later", reply_to=b"p" * 16)
+    assert [delivery.holder for delivery in node.deliveries] == [1, 2]

@@ -383,7 +383,7 @@ class Core:
         SetStatus: lambda core, command: core.node.inbox.set_status(command),
         Take: lambda core, command: core.node.inbox.leases.take(command.holder, command.count),
         Untake: lambda core, command: core.node.inbox.leases.untake(command.holder),
-        Expect: lambda core, command: core.node.inbox.leases.expect(command.holder, command.id),
+        Expect: lambda core, command: core.node.inbox.leases.expect(command.holder, command.id, command.answer),
         Unexpect: lambda core, command: core.node.inbox.leases.unexpect(command.id),
         Done: _done,
         Reclaim: lambda core, command: core.node.inbox.leases.reclaim(command.holder, command.row, command.id),

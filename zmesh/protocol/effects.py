@@ -125,10 +125,15 @@ class Untake:
 
 @record
 class Expect:
-    """The holder waits for the answer to the message `id`: it gets it past the queue and beside its demand."""
+    """The holder waits for the answer to the message `id`: it gets it past the queue and beside its demand.
+
+    Attributes:
+        answer: Id of the answer, if it may have come before this; then it is looked for.
+    """
 
     holder: int
     id: bytes
+    answer: bytes = b""
 
 
 @record

@@ -16,6 +16,7 @@ from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS, MAX_TTL, REDELIV
 from zmesh.protocol.deadlines import NEVER, SLACK, Deadlines
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, Settled
 from zmesh.protocol.envelope import unpack_envelope
+from zmesh.protocol.expected import Expected
 from zmesh.protocol.incoming import Incoming, Report
 from zmesh.protocol.journal import SetIn
 from zmesh.protocol.mailbox import ASKED, Holder, Mailbox
@@ -38,7 +39,7 @@ class Leases:
         self._messages = messages
         self._report = report
         self._holders: dict[int, Holder] = {}
-        self._expected: dict[bytes, int] = {}
+        self._expected = Expected()
         self._fetches: deque[tuple[Mailbox, tuple[int, ...]]] = deque()
         self._delayed = Deadlines(messages.by_row)
         self._patience: list[tuple[float, str]] = []
@@ -82,13 +83,22 @@ class Leases:
         if holder is not None:
             holder.withdraw()
 
-    def expect(self, ident: int, message_id: bytes) -> None:
-        """The holder waits for the answer to a message."""
-        self._expected[message_id] = ident
+    def expect(self, ident: int, question: bytes, answer: bytes) -> None:
+        """The holder waits for the answer to a message; `answer` is its id if it may be here already, or empty."""
+        self._expected.add(ident, question)
+        holder = self._holders.get(ident)
+        if not answer or holder is None:
+            return
+        for message in self._messages.by_row.values():
+            here = message.id == answer and message.mailbox == holder.mailbox.name
+            if here and message.committed and message.state is Received.STORED:
+                self._expected.find(message.row, question)
+                self._put_back(message, self._turn.now)  # to the head of its queue
+                return
 
-    def unexpect(self, message_id: bytes) -> None:
+    def unexpect(self, question: bytes) -> None:
         """Nobody waits for it any more."""
-        self._expected.pop(message_id, None)
+        self._expected.remove(question)
 
     def _release(self, holder: Holder) -> None:
         self._detached.pop(holder.id, None)
@@ -113,9 +123,9 @@ class Leases:
     def _claimant(self, mailbox: Mailbox, message: InMessage, reply_to: bytes) -> Holder | None:
         if self._messages.expired(message):
             return None
-        asker = self._holders.get(self._expected.get(reply_to, 0)) if reply_to else None
+        asker = self._holders.get(self._expected.asker(reply_to)) if reply_to else None
         if asker is not None and asker.here and asker.mailbox is mailbox:
-            self._expected[reply_to] = 0  # one answer; a second one goes the way of all messages
+            self._expected.take(reply_to)
             message.claim = ASKED
             return asker
         return mailbox.taker(alone=False) if mailbox.head() is None and not mailbox.arriving else None
@@ -126,9 +136,7 @@ class Leases:
             holder.pay_back(message)
             self._stir(holder.mailbox)
         if message.claim == ASKED and message.opened is not None:
-            reply_to = message.opened.reply_to
-            if reply_to in self._expected:  # the asker waits still
-                self._expected[reply_to] = holder.id
+            self._expected.give_back(holder.id, message.opened.reply_to)
 
     def offer(self, message: InMessage) -> None:
         """A message is on disk, and nobody has it."""
@@ -191,10 +199,11 @@ class Leases:
         by_row = self._messages.by_row
         while not mailbox.fetching:
             message = mailbox.head()
-            holder = mailbox.taker(alone=self._alone(message)) if message is not None else None
+            asker = self._holders.get(self._expected.finder(message.row)) if message is not None else None
+            holder = asker or (mailbox.taker(alone=self._alone(message)) if message is not None else None)
             if message is None or holder is None:
                 return
-            gone = by_row.get(message.row) is not message
+            gone = by_row.get(message.row) is not message or message.holder != 0
             if not gone and message.body is None:
                 self._fetch(mailbox)
                 return
@@ -204,7 +213,7 @@ class Leases:
             if self._messages.expired(message):
                 self._messages.expire(message)
                 continue
-            message.claim = 0
+            message.claim = ASKED if asker is not None else 0
             self._lease(holder, message)
             # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
@@ -226,6 +235,7 @@ class Leases:
 
     def _lease(self, holder: Holder, message: InMessage) -> None:
         self._left.discard(message.row)
+        self._expected.taken(message.row)
         message.state = step(RECEIVER, message.state, "lease")
         message.attempts += 1
         message.holder = holder.id
