@@ -43,6 +43,8 @@ from zmesh.errors import (
 )
 
 if TYPE_CHECKING:
+    from zmesh.daemon.client import Client
+    from zmesh.daemon.connecting import connect
     from zmesh.peer.agent import Agent
     from zmesh.peer.arguments import PriorityName, StatusName
     from zmesh.peer.message import Message
@@ -60,6 +62,7 @@ __all__ = [
     "AmbiguousAddress",
     "BodyError",
     "BodyTooLarge",
+    "Client",
     "ConfigurationError",
     "DaemonError",
     "DaemonUnreachable",
@@ -90,22 +93,25 @@ __all__ = [
     "UnknownMessage",
     "WaitTimeout",
     "WrongLoop",
+    "connect",
 ]
 
 _HOMES = {
     "Agent": "zmesh.peer.agent",
     "AgentInfo": "zmesh.peer.roster",
+    "Client": "zmesh.daemon.client",
     "Message": "zmesh.peer.message",
     "Peer": "zmesh.peer.peer",
     "PeerInfo": "zmesh.peer.peer_info",
     "PriorityName": "zmesh.peer.arguments",
     "Receipt": "zmesh.peer.receipt",
     "StatusName": "zmesh.peer.arguments",
+    "connect": "zmesh.daemon.connecting",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public class at its first use."""
+    """Import a public class or function at its first use."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'zmesh' has no attribute {name!r}")

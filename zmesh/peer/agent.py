@@ -208,12 +208,39 @@ class Agent:
             PeerClosed: The peer was closed meanwhile; an answer that comes later goes to the inbox.
             The errors of `send`, those of its awaitable too.
         """
-        command = self.compose(
-            to, body, type=type, priority=checked_priority(priority), ttl=parse_ttl(timeout, "timeout"), strict=strict
-        )
+        ttl = parse_ttl(timeout, "timeout")
+        return await self.ask_as(None, to, body, type=type, priority=priority, ttl=ttl, strict=strict)
+
+    async def ask_as(
+        self,
+        ident: bytes | None,
+        to: str,
+        body: Any,
+        *,
+        type: str,  # noqa: A002 - the public name
+        priority: PriorityName,
+        ttl: float | None,
+        strict: bool,
+        again: bool = False,
+    ) -> Message:
+        """Ask as `ask` does, under an id of the caller's.
+
+        Args:
+            ident: The question's id; None for a new one.
+            to: As in `ask`.
+            body: As in `ask`.
+            type: As in `ask`.
+            priority: As in `ask`.
+            ttl: Seconds to wait; None for ever.
+            strict: As in `ask`.
+            again: The question may have been asked before, by a process that has ended: what is known of it counts,
+                its answer too.
+        """
+        checked = checked_priority(priority)
+        command = self.compose(to, body, ident=ident, type=type, priority=checked, ttl=ttl, strict=strict)
         self._attach()
         try:
-            return await self._questions.ask(command)
+            return await self._questions.ask(command, self._store if again else None)
         except UnknownAgent as error:
             raise _with_way_out(error, to, strict=strict) from None
 

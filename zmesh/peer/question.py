@@ -10,13 +10,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import MeshError, MessageExpired, NoAnswer, WaitTimeout
-from zmesh.peer.message import Message
+from zmesh.peer.message import Message, reply_id
 from zmesh.peer.receipt import Receipt
 from zmesh.protocol.effects import Delivery, Expect, Send, Unexpect
 from zmesh.protocol.states import Sent
 
 if TYPE_CHECKING:
     from zmesh.peer.agent import Agent
+    from zmesh.peer.sqlite_store import SqliteStore
 
 LAST_NEWS: Final = 0.5  # seconds in which it becomes known that a question expired just when its asker gave up
 GRACE: Final = 1.0  # seconds by which an answer may be later than the news that its question was handled
@@ -49,16 +50,25 @@ class Questions:
         answer.set_result(delivery)
         return True
 
-    async def ask(self, command: Send) -> Message:
-        """Send a question and return its answer, finished; its ttl is how long to wait. Errors as in `Agent.ask`."""
+    async def ask(self, command: Send, known: "SqliteStore | None" = None) -> Message:
+        """Send a question and return its answer, finished; its ttl is how long to wait. Errors as in `Agent.ask`.
+
+        Args:
+            command: The question.
+            known: The store, if it may have been asked already, and have got its answer.
+        """
         driver = self._driver
         answer: asyncio.Future[Delivery] = driver.promise()
         receipt = Receipt(driver, command.id, command.address, Sent.QUEUED)
         self._open[command.id] = receipt, answer
         message: Message | None = None
         try:
-            driver.tell(Expect(self._holder, command.id))
-            receipt.settle(await driver.submit(command.ticket, command))
+            early = reply_id(driver.core.node.store, command.id, 0) if known is not None else b""
+            driver.tell(Expect(self._holder, command.id, early))
+            settled = await driver.submit(command.ticket, command)
+            if known is not None and (row := await asyncio.wrap_future(known.receipt(command.id))) is not None:
+                receipt.recall(row)
+            receipt.settle(settled)
             message = Message(self._agent, await self._wait(answer, receipt, command.ttl))
             await message.done()
         except BaseException:

@@ -1,0 +1,1 @@
+"""The daemon, its clients, and how they find each other."""

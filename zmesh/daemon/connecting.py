@@ -1,0 +1,54 @@
+"""How a program gets its client: which home, which mailbox, and the daemon started if it is not there.
+
+Light: no socket library, database or event loop is loaded in the program. This module must never start a daemon for
+another home than the one the program was told.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from zmesh.daemon.client import Client
+from zmesh.daemon.connection import Connection
+from zmesh.daemon.naming import agent_name
+from zmesh.daemon.place import place_of
+from zmesh.daemon.process import start
+from zmesh.peer.arguments import checked_name
+from zmesh.peer.home import home_directory
+
+
+def connect(
+    name: str | None = None,
+    *,
+    home: Path | str | None = None,
+    role: str | None = None,
+    capabilities: Iterable[str] | None = None,
+    project: str | None = None,
+) -> Client:
+    """Connect to this machine's daemon, which is started if it is not running.
+
+    Args:
+        name: The mailbox of this program; None for `ZMESH_AGENT`, or else the name of the project's folder.
+        home: Where its state lies; None for `ZMESH_HOME`, or else the platform's place.
+        role: As of `Peer.agent`.
+        capabilities: As of `Peer.agent`.
+        project: As of `Peer.agent`.
+
+    Returns:
+        A blocking client, to be closed, or used in `with`.
+
+    Raises:
+        DaemonUnreachable: The daemon cannot be started; the message shows what it said.
+        AddressError, TypeError, ValueError: As of `Peer.agent`.
+        StoreError: The home cannot be made.
+    """
+    mailbox = checked_name(name if name is not None else agent_name(Path.cwd()), "agent name")
+    words = None if capabilities is None else list(capabilities)
+    return connected(home, mailbox=mailbox, reach="client", role=role, capabilities=words, project=project)
+
+
+def connected(home: Path | str | None = None, **said: Any) -> Client:
+    """Return a client that says this of itself; without a mailbox it can only look around."""
+    at = home_directory(home)
+    place = place_of(at)
+    return Client(Connection(place, lambda: start(at, place), **said))

@@ -1,0 +1,139 @@
+"""Where the daemon of a home listens: a Unix socket in a directory of mode 0700, or loopback with a token.
+
+A client finds it by the home alone. This module must never connect to, or make, a socket where other users could put
+one in its place.
+"""
+
+import contextlib
+import hmac
+import json
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from zmesh.errors import DaemonError
+
+SOCKET: Final = "socket"
+TOKEN_FILE: Final = "address.json"  # noqa: S105 - where it lies
+MAX_PATH: Final = 100  # bytes of a socket's path: 104 on macOS, 108 on Linux, the last one is zero
+TOKEN_BYTES: Final = 32
+MAX_FILE: Final = 1024
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the daemon of one home is.
+
+    Attributes:
+        directory: Of mode 0700; holds the socket or the address, the lock and the log.
+        socket_path: The Unix socket; None where there are none.
+    """
+
+    directory: Path
+    socket_path: Path | None
+
+    def connect(self, timeout: float) -> socket.socket:
+        """Connect to the daemon.
+
+        Raises:
+            OSError: It is not running.
+            DaemonError: Somebody else's directory is in its place.
+        """
+        _check(self.directory)
+        if self.socket_path is not None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            address: str | tuple[str, int] = str(self.socket_path)
+            token = b""
+        else:
+            port, token = self._read_address()
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            address = (_LOOPBACK, port)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.sendall(token)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def listen(self) -> tuple[socket.socket, bytes]:
+        """Listen, in the place of a daemon that has gone; the caller holds the daemon's lock.
+
+        Returns:
+            The socket, and the token that each connection must begin with; empty where none is needed.
+        """
+        if self.socket_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.socket_path.unlink()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(str(self.socket_path))
+            self.socket_path.chmod(0o600)
+            listener.listen(512)
+            return listener, b""
+        listener = socket.create_server((_LOOPBACK, 0), backlog=512)
+        token = secrets.token_bytes(TOKEN_BYTES)
+        text = json.dumps({"port": listener.getsockname()[1], "token": token.hex()})
+        aside = self.directory / f".{TOKEN_FILE}.{secrets.token_hex(4)}"
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(text)
+        aside.replace(self.directory / TOKEN_FILE)
+        return listener, token
+
+    @property
+    def ended(self) -> Path:
+        """The mark that the daemon was told to end: who was connected does not start it again."""
+        return self.directory / "ended"
+
+    def leave(self) -> None:
+        """Take away what a client would find."""
+        for path in (self.socket_path, self.directory / TOKEN_FILE):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def _read_address(self) -> tuple[int, bytes]:
+        try:
+            content = json.loads((self.directory / TOKEN_FILE).read_bytes()[:MAX_FILE])
+            return int(content["port"]), bytes.fromhex(content["token"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConnectionRefusedError(f"{self.directory / TOKEN_FILE} is damaged: {error}") from error
+
+
+def place_of(home: Path) -> Place:
+    """Return where the daemon of a home is, with its directory made."""
+    directory = home / "daemon"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check(directory)
+    if not hasattr(socket, "AF_UNIX"):
+        return Place(directory, None)
+    path = directory / SOCKET
+    if len(os.fsencode(path)) <= MAX_PATH:
+        return Place(directory, path)
+    short = Path(tempfile.gettempdir()) / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    _check(short)
+    return Place(directory, short / SOCKET)
+
+
+def is_token(given: bytes, token: bytes) -> bool:
+    """Compare two tokens in constant time."""
+    return hmac.compare_digest(given, token)
+
+
+def _check(directory: Path) -> None:
+    if os.name != "posix":  # the user profile's access list protects it
+        return
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise DaemonError(
+            f"{directory}, where the daemon listens, is open to others (owner {status.st_uid}, mode "
+            f"{status.st_mode & 0o777:04o}): make it yours alone (chmod 700), or move it away"
+        )

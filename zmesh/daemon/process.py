@@ -1,0 +1,153 @@
+"""Starting the daemon: once, however many clients want it at the same time, and apart from whoever started it.
+
+Whoever gets the starter's lock starts it, the others wait for the socket. The daemon is a process of its own session,
+nobody's child, with nothing of an agent's environment in it. This module must never start one that runs already, nor
+pass on a secret that was meant for somebody else.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from zmesh.daemon.place import Place
+from zmesh.errors import DaemonUnreachable, PeerRunning
+from zmesh.peer.lock_file import LockFile
+
+LOG: Final = "daemon.log"
+ERRORS: Final = "daemon.err"  # what a daemon says that ends before its log is open
+STARTING: Final = "starting"
+PATIENCE: Final = 20.0  # seconds for the daemon to listen; it takes 0.5 s on an idle machine
+LOOK_EVERY: Final = 0.02
+LAST_WORDS: Final = 2000  # bytes of its log that are shown when it does not start
+ALIVE: Final = "ZMESH_ALIVE"  # names the descriptor that the daemon holds open while it starts
+SECRETS: Final = ("CLAUDECODE", "CLAUDE_PID", "ZMESH_JOIN", "ZMESH_AGENT", ALIVE)
+SECRET_PREFIXES: Final = ("CLAUDE_CODE_", "CODEX_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
+SECRET_SUFFIXES: Final = ("_TOKEN", "_API_KEY", "_SECRET", "_PASSWORD")
+_APART: Final = 0x08 | 0x200 if os.name == "nt" else 0  # DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what belongs to the agent that happens to start the daemon."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in SECRETS and not name.startswith(SECRET_PREFIXES) and not name.upper().endswith(SECRET_SUFFIXES)
+    }
+
+
+def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
+    """Start the daemon of a home if it does not run; return when it listens.
+
+    Args:
+        home: Of its state.
+        place: Where it listens.
+        words: What the command line of the daemon says besides.
+
+    Raises:
+        DaemonUnreachable: It does not; the message shows the end of its log.
+    """
+    end = time.monotonic() + PATIENCE
+    starter = LockFile(place.directory / STARTING)
+    started: _Started | None = None
+    try:
+        while not listens(place):
+            if started is None:
+                with contextlib.suppress(PeerRunning):  # another client starts it
+                    starter.acquire()
+                    started = None if listens(place) else _Started(home, place, words)
+            elif started.ended and not listens(place):
+                raise DaemonUnreachable(f"the daemon has ended at once: {_last_words(place)}")
+            if time.monotonic() > end:
+                raise DaemonUnreachable(f"the daemon does not come up within {PATIENCE:g} s: {_last_words(place)}")
+            time.sleep(LOOK_EVERY)
+    finally:
+        starter.release()
+        if started is not None:
+            started.forget()
+
+
+def listens(place: Place) -> bool:
+    """Say whether a daemon is there."""
+    try:
+        place.connect(1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+class _Started:
+    """A daemon that was started and may not listen yet."""
+
+    def __init__(self, home: Path, place: Place, words: Sequence[str]) -> None:
+        environment = clean(os.environ) | {"ZMESH_HOME": str(home)}
+        self._pipe = -1
+        handed: tuple[int, ...] = ()
+        if os.name == "posix":
+            self._pipe, alive = os.pipe()
+            os.set_blocking(self._pipe, False)
+            handed = (alive,)
+            environment[ALIVE] = str(alive)
+        try:
+            with (place.directory / ERRORS).open("wb") as errors:
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-m", "zmesh.daemon", *words],
+                    env=environment,
+                    cwd=home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=errors,
+                    stderr=errors,
+                    start_new_session=True,
+                    pass_fds=handed,
+                    creationflags=_APART,
+                )
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
+        if handed:
+            self._process.wait()  # it forks at once: the daemon is nobody's child
+
+    @property
+    def ended(self) -> bool:
+        """True when it has ended without listening."""
+        if self._pipe < 0:
+            return self._process.poll() is not None
+        try:
+            return os.read(self._pipe, 1) == b""
+        except BlockingIOError:
+            return False
+
+    def forget(self) -> None:
+        """It listens, or nobody waits for it any more."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        elif self._process.poll() is None:
+            self._process.returncode = 0  # it outlives us, and that is meant
+
+
+def detach() -> None:
+    """Leave whoever has started this process; to be called before anything else is done."""
+    if os.name == "posix" and ALIVE in os.environ and os.fork():
+        os._exit(0)
+
+
+def started() -> None:
+    """Tell whoever has started this process that it listens."""
+    alive = os.environ.pop(ALIVE, "")
+    if alive.isdigit():
+        with contextlib.suppress(OSError):
+            os.close(int(alive))
+
+
+def _last_words(place: Place) -> str:
+    for name in (ERRORS, LOG):
+        with contextlib.suppress(OSError):
+            text = (place.directory / name).read_bytes()[-LAST_WORDS:].decode(errors="replace").strip()
+            if text:
+                return text
+    return f"it has said nothing, see {place.directory}"

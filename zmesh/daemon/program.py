@@ -1,0 +1,62 @@
+"""The daemon of a home as a process of its own: its command line, its log, its exit code.
+
+What it has to say goes to a log that is rotated. It must never print what could be secret, nor need a terminal.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
+from typing import Final
+
+from zmesh.daemon.host import Daemon, run_until_signal
+from zmesh.daemon.naming import own_name
+from zmesh.daemon.place import place_of
+from zmesh.daemon.process import LOG, started
+from zmesh.errors import MeshError
+from zmesh.peer.configuration import load_configuration
+from zmesh.peer.home import home_directory
+
+LOG_BYTES: Final = 1 << 20  # of one log file
+LOGS: Final = 3  # older ones that are kept
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the daemon until it is told to end; return its exit code."""
+    parser = argparse.ArgumentParser(prog="zmesh.daemon", description=__doc__)
+    parser.add_argument("--name")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--peer", action="append", dest="peers")
+    given = parser.parse_args(words)
+    home = home_directory(None)
+    handler = RotatingFileHandler(
+        place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
+    )
+    logging.basicConfig(
+        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    log = logging.getLogger("zmesh.daemon")
+    try:
+        configuration = load_configuration(home)
+        name = given.name or own_name(home, configuration)
+        port = given.port or configuration.port
+        peers = tuple(given.peers) if given.peers else None
+        run_until_signal(
+            lambda: Daemon(home, name, port=port, peers=peers),
+            _up,
+        )
+    except (MeshError, ValueError) as error:
+        log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except BaseException:
+        log.exception("the daemon ends")
+        raise
+    log.info("down")
+    return 0
+
+
+def _up(daemon: Daemon) -> None:
+    logging.getLogger("zmesh.daemon").info("%s is up at %s", daemon.peer.name, ", ".join(daemon.peer.endpoints))
+    started()

@@ -1,0 +1,81 @@
+"""The daemon's local socket: takes in clients, and knows who is there.
+
+This module must never serve anybody without the token where there is one, nor more clients than it has room for.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from zmesh.daemon.place import TOKEN_BYTES, Place, is_token
+from zmesh.daemon.session import Control, Session
+from zmesh.peer.peer import Peer
+
+MAX_CLIENTS: Final = 4096  # as many as mailboxes: each is a file descriptor and some kilobytes
+TOKEN_PATIENCE: Final = 2.0  # seconds
+_log = logging.getLogger("zmesh.daemon")
+
+
+class LocalServer:
+    """Serves the clients of one daemon.
+
+    Attributes:
+        sessions: Who is there.
+    """
+
+    def __init__(self, peer: Peer, place: Place, control: Control) -> None:
+        """Take the peer, where to listen, and who carries out what concerns the daemon itself."""
+        self.sessions: dict[Session, asyncio.Task[None]] = {}
+        self._peer, self._place, self._control = peer, place, control
+        self._server: asyncio.Server | None = None
+        self._token = b""
+
+    async def open(self) -> None:
+        """Listen; the caller holds the daemon's lock.
+
+        Raises:
+            OSError: It cannot.
+        """
+        listener, self._token = self._place.listen()
+        listener.setblocking(False)  # noqa: FBT003 - socket's own
+        if self._place.socket_path is not None:
+            self._server = await asyncio.start_unix_server(self._visit, sock=listener)
+        else:
+            self._server = await asyncio.start_server(self._visit, sock=listener)
+
+    async def close(self) -> None:
+        """Let all clients go, and take the socket away; they come back to the next daemon."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        tasks = list(self.sessions.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._place.leave()
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        session = Session(self._peer, self._control)
+        try:
+            if len(self.sessions) >= MAX_CLIENTS:
+                _log.warning("%d clients are there already: another one is turned away", MAX_CLIENTS)
+            elif await self._knows(reader):
+                self.sessions[session] = task
+                await session.run(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the daemon closes; asyncio's server would log it otherwise
+        finally:
+            self.sessions.pop(session, None)
+            writer.close()
+
+    async def _knows(self, reader: asyncio.StreamReader) -> bool:
+        if not self._token:
+            return True
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            async with asyncio.timeout(TOKEN_PATIENCE):
+                return is_token(await reader.readexactly(TOKEN_BYTES), self._token)
+        return False

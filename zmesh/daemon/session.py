@@ -1,0 +1,268 @@
+"""One client of the daemon: what it asks for, carried out on the machine's peer.
+
+A client may have one mailbox. What it has taken is leased to it while it is there, and goes to others when it ends. A
+request that comes a second time, after the daemon was away, is the same request. This module must never lease a
+message to a client that is gone, nor let one client's mistake end the daemon.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, ClassVar, Final
+
+from zmesh import __version__
+from zmesh.daemon.spoken import described, packed, standing, to_delivery
+from zmesh.daemon.wire import FAILED, MAX_POLL, OK, POLL_BYTES, VERSION, Frames, pack
+from zmesh.errors import DaemonError, LeaseLost, MeshError, UnknownMessage
+from zmesh.peer.agent import Agent
+from zmesh.peer.arguments import checked_count, checked_id, checked_id_or_none, checked_priority
+from zmesh.peer.duration import parse_timeout, parse_ttl
+from zmesh.peer.message import Message
+from zmesh.peer.peer import Peer
+
+READ: Final = 64 * 1024  # bytes at a time
+MAX_REQUESTS: Final = 256  # of one client under way: each is a task
+MAX_HELD: Final = 20_000  # messages a client holds: a mailbox has no more
+_log = logging.getLogger("zmesh.daemon")
+
+Values = dict[str, Any]
+Control = Callable[[str, Values], Awaitable[Any]]
+
+
+class Session:
+    """A connection of one client.
+
+    Attributes:
+        pid: The client's process, as it says; 0 before that.
+    """
+
+    def __init__(self, peer: Peer, control: Control) -> None:
+        """Take the peer, and who carries out what concerns the daemon itself."""
+        self.pid = 0
+        self._peer, self._control = peer, control
+        self._agent: Agent | None = None
+        self._held: dict[int, Message] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._writer: asyncio.StreamWriter
+
+    @property
+    def mailbox(self) -> str:
+        """The mailbox it has, or nothing."""
+        return self._agent.name if self._agent is not None else ""
+
+    @property
+    def holds(self) -> int:
+        """How many messages are leased to it."""
+        return len(self._held)
+
+    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve until the client is gone."""
+        self._writer = writer
+        frames = Frames()
+        try:
+            while data := await reader.read(READ):
+                for message in frames.feed(data):
+                    self._begin(message)
+                await writer.drain()  # who does not read its answers asks no further questions
+        except (DaemonError, OSError) as error:
+            _log.info("process %d was let go: %s", self.pid, error)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End what is under way; what the client had taken goes to others."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            with suppress(MeshError):
+                await agent.detach()
+
+    # --- requests ---
+
+    def _begin(self, request: list[Any]) -> None:
+        number, verb, arguments = request[:3]
+        if not isinstance(arguments, dict):
+            raise DaemonError("a request without named arguments")
+        if number in self._tasks:
+            raise DaemonError(f"two requests with the number {number}")
+        if len(self._tasks) >= MAX_REQUESTS:
+            self._say([number, FAILED, "MeshFull", f"{MAX_REQUESTS} requests of one program are under way"])
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(number, str(verb), arguments))
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    async def _serve(self, number: int, verb: str, arguments: Values) -> None:
+        try:
+            rule = self._VERBS.get(verb)
+            if verb != "ask":
+                arguments.pop("again", None)  # all others may come twice as they are
+            value = await (rule(self, **arguments) if rule else self._control(verb, arguments))
+            answer = pack([number, OK, value])
+        except (MeshError, TypeError, ValueError, OverflowError) as error:
+            answer = pack([number, FAILED, type(error).__name__, str(error)])
+        except Exception as error:  # noqa: BLE001 - one request must not end the daemon
+            _log.exception("the request %r of process %d failed", verb, self.pid)
+            text = f"an error in zmesh ({type(error).__name__}): the daemon's log has it"
+            answer = pack([number, FAILED, "DaemonError", text])
+        self._writer.write(answer)
+
+    def _say(self, answer: list[Any]) -> None:
+        self._writer.write(pack(answer))
+
+    @property
+    def _own(self) -> Agent:
+        if self._agent is None:
+            raise DaemonError("this program has not said which mailbox is its own")
+        return self._agent
+
+    # --- the mailbox ---
+
+    async def _hello(
+        self,
+        *,
+        v: int,
+        pid: int = 0,
+        held: list[Values] | None = None,
+        mailbox: str | None = None,
+        here: bool = True,
+        **said: Any,
+    ) -> Values:
+        if v != VERSION:
+            raise DaemonError(
+                f"the daemon is zmesh {__version__} and speaks version {VERSION}, this program speaks {v}: end the "
+                "daemon with `zmesh down`, and it starts anew in the version that is installed"
+            )
+        self.pid = int(pid)
+        told: Values = {"peer": self._peer.name, "version": __version__, "address": "", "taken": [], "gone": []}
+        if mailbox is None:
+            return told
+        if self._agent is None:
+            self._agent = await self._peer.attach(mailbox, here=here, **said)
+        told["address"] = self._agent.address
+        for had in (held or [])[:MAX_HELD]:
+            self._reclaim(had, told)
+        return told
+
+    def _reclaim(self, had: Values, told: Values) -> None:
+        delivery = to_delivery(had)
+        try:
+            message = self._own.reclaim(delivery)
+        except UnknownMessage:
+            told["gone"].append(delivery.row)
+        except LeaseLost:
+            told["taken"].append(delivery.row)
+        else:
+            self._held[delivery.row] = message
+
+    async def _poll(self, *, most: int = 100, timeout: float | None = 0.0) -> list[Values]:  # noqa: ASYNC109
+        agent = self._own
+        checked_count(most, "most")
+        messages = await agent.take(min(most, MAX_POLL), parse_timeout(timeout), most_bytes=POLL_BYTES)
+        self._held |= {message.delivery.row: message for message in messages}
+        return [described(message) for message in messages]
+
+    async def _done(self, *, lease: int, turn: int = 0, reply: list[Any] | None = None, type: str = "reply") -> None:  # noqa: A002
+        message = self._leased(lease, turn)
+        await message.done(None if reply is None else packed(reply), type=type)
+        self._held.pop(lease, None)
+
+    async def _nack(self, *, lease: int, delay: float | None = None) -> None:
+        await self._leased(lease, 0).nack(delay)
+        self._held.pop(lease, None)
+
+    async def _reply(self, *, lease: int, turn: int, body: list[Any], type: str = "reply") -> Values:  # noqa: A002
+        return standing(await self._leased(lease, turn).reply(packed(body), type=type))
+
+    def _leased(self, row: int, turn: int) -> Message:
+        message = self._held.get(row)
+        if message is None:
+            raise LeaseLost("the message is not leased to this program any more: it was finished, or went to another")
+        message.replies = int(turn)
+        return message
+
+    async def _forget(self, *, number: int) -> None:
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
+    async def _status(self, *, status: Any) -> None:
+        await self._own.status(status)
+
+    # --- sending ---
+
+    async def _send(
+        self, *, ident: bytes, to: str, body: list[Any], priority: str, ttl: float | str | None, thread: bytes | None,
+        reply_to: bytes | None, **rest: Any,
+    ) -> Values:  # fmt: skip
+        receipt = await self._own.post(
+            to,
+            packed(body),
+            ident=checked_id(ident, "ident"),
+            priority=checked_priority(priority),
+            ttl=parse_ttl(ttl),
+            thread=checked_id_or_none(thread, "thread"),
+            reply_to=checked_id_or_none(reply_to, "reply_to"),
+            **rest,
+        )
+        return standing(receipt)
+
+    async def _ask(
+        self,
+        *,
+        ident: bytes,
+        to: str,
+        body: list[Any],
+        timeout: float | None,  # noqa: ASYNC109 - as in `Agent.ask`
+        **properties: Any,
+    ) -> Values:
+        ttl = None if timeout is None else max(timeout, 0.001)
+        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, **properties)
+        return described(await asked)
+
+    async def _receipt(self, *, ident: bytes) -> Values:
+        return standing(await self._peer.receipt(ident))
+
+    async def _wait(self, *, ident: bytes, until: str, timeout: float | None) -> Values:  # noqa: ASYNC109
+        receipt = await self._peer.receipt(ident)
+        await (receipt.handled(timeout) if until == "handled" else receipt.stored(timeout))
+        return standing(receipt)
+
+    async def _cancel(self, *, ident: bytes) -> Values:
+        receipt = await self._peer.receipt(ident)
+        receipt.cancel()
+        return standing(receipt)
+
+    # --- looking around ---
+
+    async def _peers(self) -> list[Values]:
+        return [asdict(info) for info in self._peer.peers()]
+
+    async def _agents(self) -> list[Values]:
+        return [asdict(info) for info in self._peer.agents()]
+
+    async def _find(self, *, address: str, timeout: float | None) -> str:  # noqa: ASYNC109
+        return await self._peer.wait_for(address, timeout)
+
+    _VERBS: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {
+        "hello": _hello,
+        "poll": _poll,
+        "forget": _forget,
+        "done": _done,
+        "nack": _nack,
+        "reply": _reply,
+        "status": _status,
+        "send": _send,
+        "ask": _ask,
+        "receipt": _receipt,
+        "wait": _wait,
+        "cancel": _cancel,
+        "peers": _peers,
+        "agents": _agents,
+        "find": _find,
+    }
