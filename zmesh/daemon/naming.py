@@ -6,12 +6,14 @@ A name must be the same at every start, and be one that the grammar of addresses
 import os
 import socket
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from zmesh.peer.configuration import Configuration
 from zmesh.peer.home import device_key_path, trust_path
 from zmesh.protocol.address import is_name
 from zmesh.protocol.bounds import MAX_NAME
+
+if TYPE_CHECKING:
+    from zmesh.peer.configuration import Configuration
 
 AGENT: Final = "ZMESH_AGENT"
 """The environment variable that names a program's mailbox."""
@@ -31,7 +33,7 @@ def host_name() -> str:
     return cleaned(socket.gethostname().partition(".")[0], "machine")
 
 
-def own_name(home: Path, configuration: Configuration) -> str:
+def own_name(home: Path, configuration: "Configuration") -> str:
     """Return what this machine's peer is called: as configured, or as the device in its mesh, or as the host."""
     if configuration.name:
         return configuration.name
