@@ -739,3 +739,26 @@ def test_an_answer_that_others_have_or_that_is_not_there_is_waited_for() -> None
     assert [delivery.holder for delivery in node.deliveries] == [1]
     node.send("in@a", b"later", reply_to=b"p" * 16)
     assert [delivery.holder for delivery in node.deliveries] == [1, 2]
+
+
+def test_an_answer_that_is_on_its_way_to_the_disk_when_it_is_expected_goes_to_its_asker() -> None:
+    _, node = one()
+    question = b"q" * 16
+    node.holding = True
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    node.commit_held()
+    node.commit_held()
+    assert [(delivery.holder, delivery.asked) for delivery in node.deliveries] == [(2, True)]
+
+
+def test_an_answer_that_is_there_already_is_not_stuck_behind_what_nobody_takes() -> None:
+    world, node = one()
+    question = b"q" * 16
+    node.send("in@a", b"urgent", priority=Priority.CRITICAL)
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    world.run(1.0)
+    assert node.bodies == [b"answer"]

@@ -91,9 +91,10 @@ class Leases:
             return
         for message in self._messages.by_row.values():
             here = message.id == answer and message.mailbox == holder.mailbox.name
-            if here and message.committed and message.state is Received.STORED:
+            if here and message.state is Received.STORED:
                 self._expected.find(message.row, question)
-                self._put_back(message, self._turn.now)  # to the head of its queue
+                if message.committed:  # else it is offered once it is
+                    self._put_back(message, self._turn.now)
                 return
 
     def unexpect(self, question: bytes) -> None:
@@ -140,6 +141,8 @@ class Leases:
 
     def offer(self, message: InMessage) -> None:
         """A message is on disk, and nobody has it."""
+        if self._to_asker(message):
+            return
         mailbox = self._messages.mailboxes[message.mailbox]
         queue = mailbox.ready[message.klass]
         queue.append(message)
@@ -214,10 +217,22 @@ class Leases:
                 self._messages.expire(message)
                 continue
             message.claim = ASKED if asker is not None else 0
-            self._lease(holder, message)
-            # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
-            self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
-            self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
+            self._hand(holder, message)
+
+    def _to_asker(self, message: InMessage) -> bool:
+        """Lease an answer that was there before it was expected to who asked, past the queue; say whether it was one."""
+        asker = self._holders.get(self._expected.finder(message.row))
+        if asker is None or not asker.here or message.body is None:
+            return False
+        message.claim = ASKED
+        self._hand(asker, message)
+        return True
+
+    def _hand(self, holder: Holder, message: InMessage) -> None:
+        """Lease a message, and deliver it once the lease is on disk: an attempt that kills its process is counted."""
+        self._lease(holder, message)
+        self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
+        self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
 
     def _deliverer(self, holder: Holder, message: InMessage) -> Callable[[], None]:
         return lambda: self.deliver(holder, message)
@@ -402,7 +417,8 @@ class Leases:
         mailboxes = self._messages.mailboxes
         due = self._come_back(now)
         for message in reversed(due):
-            mailboxes[message.mailbox].ready[message.klass].appendleft(message)
+            if not self._to_asker(message):
+                mailboxes[message.mailbox].ready[message.klass].appendleft(message)
         names = dict.fromkeys(message.mailbox for message in due)
         while self._patience and self._patience[0][0] <= now:
             names[heappop(self._patience)[1]] = None
