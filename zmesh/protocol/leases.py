@@ -220,7 +220,7 @@ class Leases:
             self._hand(holder, message)
 
     def _to_asker(self, message: InMessage) -> bool:
-        """Lease an answer that was there before it was expected to who asked, past the queue; say whether it was one."""
+        """Lease an answer that came before it was expected to who asked, past the queue; say whether it was one."""
         asker = self._holders.get(self._expected.finder(message.row))
         if asker is None or not asker.here or message.body is None:
             return False
