@@ -216,6 +216,19 @@ def test_ends_of_what_was_finished_or_taken_meanwhile_are_answered_at_the_welcom
     assert held(talk) == [5]
 
 
+def test_a_row_that_is_leased_anew_before_its_end_is_answered_is_held() -> None:
+    talk = ready()
+    poll, _ = talk.request("poll", {}, 0.0)
+    heard(talk, [poll, OK, [message(1)]])
+    nack, _ = talk.request("nack", {"lease": 1}, 0.0)
+    poll, _ = talk.request("poll", {}, 0.0)
+    heard(talk, [poll, OK, [message(1)]], [nack, OK, None])
+    assert held(talk) == [1]
+    done, _ = talk.request("done", {"lease": 1}, 0.0)
+    heard(talk, [done, OK, None])
+    assert held(talk) == []
+
+
 def test_the_next_daemon_is_told_the_status_again() -> None:
     talk = ready()
     number, _ = talk.request("status", {"status": "busy"}, 0.0)

@@ -113,8 +113,9 @@ class Place:
     def _read_address(self) -> tuple[int, bytes]:
         try:
             content = json.loads((self.directory / TOKEN_FILE).read_bytes()[:MAX_FILE])
-            return int(content["port"]), bytes.fromhex(content["token"])
-        except (ValueError, KeyError, TypeError) as error:
+            port = int(content["port"]).to_bytes(2, "big")
+            return int.from_bytes(port, "big"), bytes.fromhex(content["token"])
+        except (OverflowError, ValueError, KeyError, TypeError) as error:
             raise ConnectionRefusedError(f"{self.directory / TOKEN_FILE} is damaged: {error}") from error
 
 
