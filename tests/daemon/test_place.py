@@ -14,7 +14,7 @@ from zmesh.errors import DaemonError
 @pytest.fixture
 def token_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place on a system without Unix sockets."""
-    monkeypatch.delattr(socket, "AF_UNIX")
+    monkeypatch.setattr("zmesh.daemon.place.UNIX", False)
     return place_of(home)
 
 

@@ -20,6 +20,7 @@ from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LocalServer
 from zmesh.errors import DaemonError, PeerRunning, TransportError
+from zmesh.peer.arguments import brief
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
@@ -131,7 +132,9 @@ class Daemon:
     async def _control(self, verb: str, arguments: Values) -> Any:
         rule = self._VERBS.get(verb)
         if rule is None:
-            raise DaemonError(f"the daemon, zmesh {__version__}, does not know {verb!r}: update it, then `zmesh down`")
+            raise DaemonError(
+                f"the daemon, zmesh {__version__}, does not know {brief(verb)}: update it, then `zmesh down`"
+            )
         return rule(self, **arguments)
 
     def _status(self) -> Values:

@@ -25,6 +25,7 @@ TOKEN_FILE: Final = "address.json"  # noqa: S105 - where it lies
 MAX_PATH: Final = 100  # bytes of a socket's path: 104 on macOS, 108 on Linux, the last one is zero
 TOKEN_BYTES: Final = 32
 MAX_FILE: Final = 1024
+UNIX: Final = hasattr(socket, "AF_UNIX")
 LOOK_EVERY: Final = 0.02  # seconds
 SHORT: Final = Path("/tmp")  # noqa: S108 - the same for all programs, whatever their TMPDIR is; what is made there is checked
 _LOOPBACK: Final = "127.0.0.1"
@@ -124,7 +125,7 @@ def place_of(home: Path) -> Place:
     directory = home / "daemon"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check(directory)
-    if not hasattr(socket, "AF_UNIX"):
+    if not UNIX:
         return Place(directory, None)
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
