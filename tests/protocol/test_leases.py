@@ -753,8 +753,13 @@ def test_an_answer_that_is_on_its_way_to_the_disk_when_it_is_expected_goes_to_it
     assert [(delivery.holder, delivery.asked) for delivery in node.deliveries] == [(2, True)]
 
 
-def test_an_answer_that_is_there_already_is_not_stuck_behind_what_nobody_takes() -> None:
+@pytest.mark.parametrize("fetched", [False, True])
+def test_an_answer_that_is_there_already_is_not_stuck_behind_what_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch, *, fetched: bool
+) -> None:
     world, node = one()
+    if fetched:
+        monkeypatch.setattr("zmesh.protocol.incoming.CACHED_BODY_BYTES", 0)
     question = b"q" * 16
     node.send("in@a", b"urgent", priority=Priority.CRITICAL)
     answer = node.send("in@a", b"answer", reply_to=question)

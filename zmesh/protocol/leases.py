@@ -208,7 +208,7 @@ class Leases:
                 return
             gone = by_row.get(message.row) is not message or message.holder != 0
             if not gone and message.body is None:
-                self._fetch(mailbox)
+                self._fetch_heads(mailbox)
                 return
             mailbox.ready[message.klass].popleft()
             if gone:
@@ -222,7 +222,10 @@ class Leases:
     def _to_asker(self, message: InMessage) -> bool:
         """Lease an answer that came before it was expected to who asked, past the queue; say whether it was one."""
         asker = self._holders.get(self._expected.finder(message.row))
-        if asker is None or not asker.here or message.body is None:
+        if asker is None or not asker.here or message.holder != 0:
+            return False
+        if message.body is None:
+            self._fetch(asker.mailbox, (message.row,))
             return False
         message.claim = ASKED
         self._hand(asker, message)
@@ -272,9 +275,11 @@ class Leases:
         )  # fmt: skip
         self._turn.emit(delivery)
 
-    def _fetch(self, mailbox: Mailbox) -> None:
+    def _fetch_heads(self, mailbox: Mailbox) -> None:
         heads = [message for queue in mailbox.ready for message in islice(queue, _FETCH) if message.body is None]
-        rows = tuple([message.row for message in heads[:_FETCH]])
+        self._fetch(mailbox, tuple([message.row for message in heads[:_FETCH]]))
+
+    def _fetch(self, mailbox: Mailbox, rows: tuple[int, ...]) -> None:
         mailbox.fetching = True
         self._fetches.append((mailbox, rows))
         self._turn.emit(FetchIn(rows))
@@ -289,6 +294,7 @@ class Leases:
                 continue
             if row in found:
                 self._messages.fill(message, *found[row])
+                self._to_asker(message)
             else:
                 self._messages.drop(message)
         self.dispatch(mailbox)
