@@ -10,7 +10,20 @@ from zmesh.protocol.bounds import (
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
 )
-from zmesh.protocol.effects import Attach, Delivery, Detach, Done, Expect, Nack, Reclaim, Send, Take, Unexpect, Untake
+from zmesh.protocol.effects import (
+    Attach,
+    Delivery,
+    Detach,
+    Done,
+    Expect,
+    MergeMailbox,
+    Nack,
+    Reclaim,
+    Send,
+    Take,
+    Unexpect,
+    Untake,
+)
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.priority import Priority
@@ -739,3 +752,15 @@ def test_an_answer_that_others_have_or_that_is_not_there_is_waited_for() -> None
     assert [delivery.holder for delivery in node.deliveries] == [1]
     node.send("in@a", b"later", reply_to=b"p" * 16)
     assert [delivery.holder for delivery in node.deliveries] == [1, 2]
+
+
+def test_a_message_that_waited_alone_may_be_in_another_mailbox_by_then() -> None:
+    world, node = one()
+    node.open("in.2")
+    node.listen("in.2")
+    node.send("in.2@a", b"suspect")
+    node.command(Detach(1, 0.0))
+    node.command(MergeMailbox(900, "in.2", "in"))
+    world.run(60.0)
+    node.listen("in", 2)
+    assert node.bodies == [b"suspect", b"suspect"]

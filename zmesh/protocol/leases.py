@@ -407,7 +407,8 @@ class Leases:
         while self._patience and self._patience[0][0] <= now:
             names[heappop(self._patience)[1]] = None
         for name in names:
-            self.dispatch(mailboxes[name])
+            if name in mailboxes:  # it may be no more: then what was in it is in another one
+                self.dispatch(mailboxes[name])
 
     def _come_back(self, now: float) -> list[InMessage]:
         """Return what is to be delivered again now; end what has been delivered often enough, or has expired."""
