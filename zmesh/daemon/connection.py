@@ -127,9 +127,15 @@ class Connection:
                     raise PeerClosed(_CLOSED) from error
                 if time.monotonic() > end:
                     raise DaemonUnreachable(self._silence(error)) from error
-            if not self._welcome.done() or not self._place.ended.exists():
+            if self._needed or not self._place.ended.exists():
                 self._start()
             time.sleep(RETRY)
+
+    @property
+    def _needed(self) -> bool:
+        """True when a daemon must be started although it was told to end."""
+        with self._lock:
+            return not self._welcome.done() or self._talk.urgent
 
     def _silence(self, error: OSError) -> str:
         if self._place.ended.exists():

@@ -15,6 +15,7 @@ from zmesh.errors import DaemonError, LeaseLost, MeshError
 HELLO: Final = 0
 """The number of the first request of each connection."""
 _ENDINGS: Final = frozenset({"done", "nack"})
+_PATIENT: Final = frozenset({"poll", "wait", "find", "daemon.down"})
 _LOST: Final = "the message went to another program while the daemon was away"
 
 Values = dict[str, Any]
@@ -95,11 +96,17 @@ class Conversation:
         self._number += 1
         return pack([self._number, verb, arguments])
 
+    @property
+    def urgent(self) -> bool:
+        """True when something is asked that cannot wait until somebody starts a daemon that was told to end."""
+        return any(request.verb not in _PATIENT for request in self._pending.values())
+
     def connected(self) -> bytes:
         """A connection is there: return what to say first."""
         self._frames = Frames()
         self.ready = False
-        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **self._said}])
+        was = str(self.told.get("address", "")).partition("@")[0]
+        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), "was": was, **self._said}])
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
 from zmesh.daemon.wire import FAILED, MAX_POLL, OK, POLL_BYTES, VERSION, Frames, pack
 from zmesh.errors import DaemonError, LeaseLost, MeshError, UnknownMessage
@@ -38,10 +39,11 @@ class Session:
         pid: The client's process, as it says; 0 before that.
     """
 
-    def __init__(self, peer: Peer, control: Control) -> None:
-        """Take the peer, and who carries out what concerns the daemon itself."""
+    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes) -> None:
+        """Take the peer, who carries out what concerns the daemon itself, and who has a mailbox for itself."""
         self.pid = 0
-        self._peer, self._control = peer, control
+        self._peer, self._control, self._own_mailboxes = peer, control, own
+        self._claimed = ""
         self._agent: Agent | None = None
         self._held: dict[int, Message] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -81,6 +83,8 @@ class Session:
         if agent is not None:
             with suppress(MeshError):
                 await agent.detach()
+        if self._claimed:
+            self._own_mailboxes.release(self._claimed)
 
     # --- requests ---
 
@@ -131,6 +135,8 @@ class Session:
         held: list[Values] | None = None,
         mailbox: str | None = None,
         here: bool = True,
+        own: bool = False,
+        was: str = "",
         **said: Any,
     ) -> Values:
         if v != VERSION:
@@ -143,6 +149,8 @@ class Session:
         if mailbox is None:
             return told
         if self._agent is None:
+            if own:
+                mailbox = self._claimed = self._own_mailboxes.claim(mailbox, was)
             self._agent = await self._peer.attach(mailbox, here=here, **said)
         told["address"] = self._agent.address
         for had in (held or [])[:MAX_HELD]:

@@ -39,7 +39,7 @@ from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.effects import OpenMailbox, Settled
+from zmesh.protocol.effects import MergeMailbox, OpenMailbox, Settled
 from zmesh.trust.device import Device
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
@@ -287,6 +287,26 @@ class Peer:
         words = checked_role(role), checked_capabilities(capabilities), checked_role(project, "project")
         ticket = driver.number()
         return driver.submit(ticket, OpenMailbox(ticket, name, *words))
+
+    async def merge(self, name: str, into: str) -> None:
+        """End a mailbox: what is in it goes into another one of this peer, ids and attempts kept.
+
+        Args:
+            name: Of the one that ends; nobody may be there to take its messages.
+            into: Of the other one.
+
+        Raises:
+            AddressError: There is no such mailbox.
+            ValueError: The two are one.
+            MailboxBusy: Somebody is there, or messages are just arriving: try again.
+            MeshFull: There is no room in the other one.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+            StoreError: It could not be written to disk; everything is where it was.
+        """
+        driver = self.driver
+        ticket = driver.number()
+        names = checked_name(name, "agent name"), checked_name(into, "agent name")
+        await driver.submit(ticket, MergeMailbox(ticket, *names))
 
     # --- looking around ---
 

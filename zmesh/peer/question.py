@@ -63,12 +63,11 @@ class Questions:
         self._open[command.id] = receipt, answer
         message: Message | None = None
         try:
+            if known is not None and (row := await asyncio.wrap_future(known.receipt(command.id))) is not None:
+                receipt.recall(row)  # first: an answer that is here already is compared with who was asked
             early = reply_id(driver.core.node.store, command.id, 0) if known is not None else b""
             driver.tell(Expect(self._holder, command.id, early))
-            settled = await driver.submit(command.ticket, command)
-            if known is not None and (row := await asyncio.wrap_future(known.receipt(command.id))) is not None:
-                receipt.recall(row)
-            receipt.settle(settled)
+            receipt.settle(await driver.submit(command.ticket, command))
             message = Message(self._agent, await self._wait(answer, receipt, command.ttl))
             await message.done()
         except BaseException:
