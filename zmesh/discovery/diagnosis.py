@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from zmesh.discovery.doubles import WAY_OUT
 from zmesh.discovery.observation import (
     Examined,
     Interface,
@@ -59,6 +60,8 @@ def diagnose(seen: Observed) -> list[Finding]:
     findings += [Finding("home", TROUBLE, fault) for fault in seen.faults]
     if seen.standing is not None:
         findings += _standing(seen.standing, named=seen.named)
+    if seen.copies:
+        findings.append(_copy(seen.copies))
     findings += _peers(seen.peers)
     findings += [_port(use, seen.peers) for use in seen.ports]
     findings += _descriptors(seen.descriptors)
@@ -90,6 +93,14 @@ def _standing(standing: Standing, *, named: bool) -> Iterator[Finding]:
         yield Finding("unpaired", WARNING, what, "zmesh invite here; then on the other machine: zmesh join CODE")
     else:
         yield Finding("member", OK, f"this device is {standing.name}, in a mesh with {_some(standing.others)}")
+
+
+def _copy(copies: tuple[str, ...]) -> Finding:
+    what = (
+        f"another machine, at {_some(copies)}, has this device's own key: one of the two is a copy (a cloned disk or "
+        "virtual machine). Where both run one peer, messages go astray, and others hear of a disk gone back in time"
+    )
+    return Finding("copy", TROUBLE, what, WAY_OUT)
 
 
 _BEGIN_ANEW: Final = (

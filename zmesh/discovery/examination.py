@@ -47,6 +47,7 @@ from zmesh.trust.trust_store import TrustStore
 
 LONGEST: Final = 9.0  # seconds for all of it: a person waits
 LISTEN: Final = 3.0  # seconds for multicast, until all members are heard: three of zeroconf's questions
+LINGER: Final = 0.3  # seconds more, in which a copy of this machine is heard: answers come within 0.12
 NOBODY: Final = 1.0  # seconds when no member is to be heard
 VISIT: Final = 5.0  # seconds at one door: it takes a moment, and two seconds to find out that it cannot connect back
 AT_ONCE: Final = 64  # connections under way
@@ -78,6 +79,9 @@ class Examination:
         self._wanted = {member.device: member for member in _others(store)}
         if only is not None:
             self._wanted = {only.device: only}
+        self._own = store.device.id if store is not None else ""
+        self._here: set[str] = set()  # where the peers of this home say that they are
+        self._copies: set[str] = set()
         self._interfaces: tuple[Interface, ...] = ()
         self._hearing = Hearing()
         self._heard: set[str] = set()
@@ -97,6 +101,7 @@ class Examination:
         """Run all probes; what is not over in time is left out, and counted."""
         end = asyncio.get_running_loop().time() + LONGEST
         seen, trouble = look(self._rendezvous)
+        self._here = {endpoint for sighting in seen for endpoint in sighting.endpoints}
         peers, ports = await self._look_around(seen)
         listener = self._listener(seen, peers)
         try:
@@ -117,6 +122,7 @@ class Examination:
             main=main_address(),
             hearing=replace(self._hearing, strangers=len(self._strangers)),
             members=self._members(),
+            copies=tuple(sorted(self._copies)),
             named=bool(self._named),
             alone=self._only is not None,
             unfinished=unfinished + self._left_out,
@@ -180,6 +186,7 @@ class Examination:
         try:
             async with asyncio.timeout(LISTEN if self._wanted else NOBODY):
                 await self._all_heard.wait()
+                await asyncio.sleep(LINGER)
         except TimeoutError:
             pass
         finally:
@@ -219,11 +226,16 @@ class Examination:
         await self._ask((host, 0, door), back=0)
 
     def _seek(self, sighting: Sighting) -> None:
-        if sighting.device in self._wanted:
+        if sighting.device in self._wanted or sighting.device == self._own:
             for text in sighting.endpoints:
                 endpoint = parse_endpoint(text)
-                if not endpoint.ip.is_loopback:
+                if not endpoint.ip.is_loopback and not (sighting.device == self._own and self._is_here(text)):
                     self._try(sighting.device, (str(endpoint.ip), endpoint.port, sighting.door))
+
+    def _is_here(self, endpoint: str) -> bool:
+        """Say whether an address in this device's name is of a peer of this home, or at least of this machine."""
+        host = str(parse_endpoint(endpoint).ip)
+        return endpoint in self._here or any(host == interface.address for interface in self._interfaces)
 
     async def _seek_named(self, named: Named, device: str) -> None:
         door = named.port + 1
@@ -253,6 +265,8 @@ class Examination:
         spot = Spot(host, port, door, peer, at_door, local, own, neighbour)
         if at_door is Reach.REACHED and self._meetings is not None:
             device, visit = await self._ask(address, self._back)
+            if who == device == self._own:
+                self._copies.add(host)
             spot, who = replace(spot, visit=visit), device or who
         self._keep(who, spot)
 
@@ -277,7 +291,7 @@ class Examination:
         self._met.add(meeting.device)
         learned, self._learned[:] = list(self._learned), []
         for sighting in learned:
-            if sighting.device not in self._met:
+            if sighting.device not in self._met or sighting.device == self._own:
                 self._seek(sighting)
         went = meeting.back if meeting.back in _BACKS else ""
         return meeting.device, Visit(skew=meeting.skew, back=went, seen=_numeric(meeting.seen))

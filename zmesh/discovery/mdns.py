@@ -161,7 +161,7 @@ class MdnsSource:
         own = self._own
         if state_change is Change.Removed or (own is None and not self._silent) or self._zeroconf is None:
             return
-        if service_type != SERVICE or _store_of(name) in {None, own.store if own else None}:
+        if service_type != SERVICE or _store_of(name) is None:
             return
         info = AsyncServiceInfo(service_type, name)
         if info.load_from_cache(zeroconf):
@@ -188,6 +188,9 @@ class MdnsSource:
         except ValueError as error:
             _log.debug("mDNS: %s is ignored: %s", info.name, error)
             return
+        own = self._own
+        if own is not None and sighting.store == own.store and set(sighting.endpoints) <= set(own.endpoints):
+            return  # what we have announced ourselves; anything else in our name is somebody else's
         if self._accept(sighting.device):
             self._found(sighting)
         elif len(self._foreign) < MAX_FOREIGN:

@@ -228,6 +228,7 @@ class Observed:
         main: The address by which it reaches elsewhere; empty when it has no default route.
         hearing: What multicast DNS brought; None when it was not listened to.
         members: All that were looked for.
+        copies: Addresses of other machines that have shown this device's own key.
         named: True when the user has named addresses of peers elsewhere.
         alone: True when only one member was to be looked for.
         unfinished: Addresses that were not tried to the end, for want of time.
@@ -244,6 +245,7 @@ class Observed:
     main: str = ""
     hearing: Hearing | None = None
     members: tuple[Examined, ...] = ()
+    copies: tuple[str, ...] = ()
     named: bool = False
     alone: bool = False
     unfinished: int = 0

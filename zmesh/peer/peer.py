@@ -112,7 +112,8 @@ class Peer:
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
         self._store: SqliteStore | None = None
-        self._discovery: Discovery | None = None
+        self._member: Member | None = None
+        self._surroundings: Surroundings | None = None
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -164,15 +165,15 @@ class Peer:
             sources = self._make_sources(gate, member)
             own = Sighting(snapshot.store, self.name, device.id, link.endpoints, "own")
             door = Door(gate.store, gate.look, meet=member.meetings.receive)
-            discovery = Discovery(sources, member.sighted)
+            discovery = Discovery(sources, member.sighted, member.doubles.hinted)
             surroundings = Surroundings(
                 own, bind=self._bind, link=link, door=door, discovery=discovery, moved=member.moved
             )
+            stack.push_async_callback(member.close)
             stack.push_async_callback(surroundings.stop)
             await surroundings.start()
             member.start(sources, discovery)
-            stack.push_async_callback(member.close)
-            self._driver, self._store, self._discovery = driver, store, discovery
+            self._driver, self._store, self._member, self._surroundings = driver, store, member, surroundings
             self._stack = stack.pop_all()
 
     async def close(self) -> None:
@@ -382,8 +383,11 @@ class Peer:
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """What keeps discovery from working fully, in words."""
-        return self._discovery.troubles if self._discovery else ()
+        """What keeps this peer from being found or from being reached as it should, in words."""
+        if self._member is None or self._surroundings is None:
+            return ()
+        double = self._member.doubles.trouble
+        return self._surroundings.troubles + ((double,) if double else ())
 
 
 def _present(driver: Driver, address: Address) -> str | None:

@@ -59,6 +59,11 @@ class Surroundings:
         self._failing = ""  # why the last look came to nothing
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What keeps this peer from being found, in words."""
+        return self._discovery.troubles + ((self.trouble,) if self.trouble else ())
+
     async def start(self) -> None:
         """Open the door, announce, and follow from now on."""
         if not await self._open(self._wanted) and self._wanted:
