@@ -18,6 +18,7 @@ from zmesh.discovery.sighting import Sighting
 from zmesh.errors import TrustError
 from zmesh.peer.home import rendezvous_directory
 from zmesh.trust.device import Device, readable
+from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
 
 MAY = ["chat", "task", "inject"]
@@ -66,6 +67,28 @@ def test_a_code_lets_one_machine_in_which_is_found_by_itself(ada: Machine, bob: 
         again.event("invited")
         assert len(again.lines) == 1, "a mesh is founded once"
         again.end(signal.SIGINT)
+
+
+def test_an_invitation_that_was_killed_is_over_at_the_door_of_the_peer(ada: Machine, bob: Machine) -> None:
+    ada.found()
+    with ada.start("invite", "--json") as inviting:
+        code = inviting.event("invited")["secret"]
+        inviting.process.kill()
+        inviting.process.wait()
+    assert len(open_ones(ada)) == 1
+
+    async def test() -> str:
+        with TrustStore(ada.home / "trust.db", Device.load_or_create(ada.home / "device.key")) as store:
+            door = Door(store)
+            await door.open("127.0.0.1")
+            bob.inside = True  # the door is not in the network of its own
+            words = ("join", code, "--at", f"127.0.0.1:{door.port}", "--name", "bob")
+            try:
+                return await asyncio.to_thread(bob.fails, 1, *words)
+            finally:
+                await door.close()
+
+    assert "the command that made this invitation has ended there" in asyncio.run(test())
 
 
 def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> None:

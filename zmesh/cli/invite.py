@@ -1,8 +1,8 @@
 """`zmesh invite`: let another machine into this one's mesh, which is founded if there is none yet.
 
-The invitation lives as long as this command: it is withdrawn when that ends, unless it is killed while a peer of this
-machine runs, at whose door it then stays until its time is over. The code and the recovery
-phrase are printed where the person asked for them, and must never go to a log.
+The invitation lives as long as this command, however that ends: it is withdrawn, and if the command was killed, the door
+of this machine's peer sees that nobody holds it. The code and the recovery phrase are printed where the person asked for
+them, and must never go to a log.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
         _end_with("SIGTERM", "SIGHUP")  # the second: the window was closed
         port = await _door(store, port, stack)
         end = time.monotonic() + life
-        secret = store.invite(life, token=token)
+        secret = store.invite(life, token=token, held=True)
         stack.callback(_withdraw, store, secret)
         announcement = Announcement()
         stack.push_async_callback(announcement.close)
