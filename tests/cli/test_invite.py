@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.commands import Machine, network
 from tests.stores import store_of
-from zmesh.cli.invite import _door, host_name
+from zmesh.cli.invite import _door, _left, host_name
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting
 from zmesh.errors import TrustError
@@ -89,6 +89,13 @@ def test_an_invitation_that_was_killed_is_over_at_the_door_of_the_peer(ada: Mach
                 await door.close()
 
     assert "the command that made this invitation has ended there" in asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(2, "2 attempts are left"), (1, "1 attempt is left"), (0, "no attempts are left")]
+)
+def test_people_read_how_many_attempts_are_left(left: int, said: str) -> None:
+    assert _left(left) == said
 
 
 def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> None:

@@ -1,8 +1,8 @@
 """`zmesh invite`: let another machine into this one's mesh, which is founded if there is none yet.
 
-The invitation lives as long as this command, however that ends: it is withdrawn, and if the command was killed, the door
-of this machine's peer sees that nobody holds it. The code and the recovery phrase are printed where the person asked for
-them, and must never go to a log.
+The invitation lives as long as this command, however that ends: it is withdrawn, and if the command was killed, the
+door of this machine's peer sees that nobody holds it. The code and the recovery phrase are printed where the person
+asked for them, and must never go to a log.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     while not (stands := _look(store, secret)).used:
         if stands.failed > failed:
             failed = stands.failed
-            text = f"Somebody has tried to join and failed; {stands.left} attempts are left."
+            text = f"Somebody has tried to join and failed; {_left(stands.left)}."
             _say({"event": "failed", "left": stands.left}, text, as_json=as_json)
         if stands.spent:
             raise PairingError(
@@ -168,9 +168,14 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     _say(
         {"event": "joined", "name": called, "device": stands.used, "may": may},
         f"{called} is a member now. It must show this fingerprint there:\n\n    {readable(stands.used)}\n\n"
+        "Should it have been interrupted: zmesh invite again, joining once more is safe.\n"
         f"{in_words(called, may)}",
         as_json=as_json,
     )
+
+
+def _left(attempts: int) -> str:
+    return "1 attempt is left" if attempts == 1 else f"{attempts or 'no'} attempts are left"
 
 
 def _look(store: TrustStore, secret: Secret) -> Invitation:

@@ -105,6 +105,11 @@ class Invitations:
         with self._file.write():
             self._file.change("UPDATE invitation SET failed = failed + 1 WHERE secret = ?", (secret.text,))
 
+    def give_back(self, secret: Secret) -> None:
+        """Give an attempt back: whoever made it has shown that it knows the secret, so it was no guess."""
+        with self._file.write():
+            self._file.change("UPDATE invitation SET attempts = attempts + 1 WHERE secret = ?", (secret.text,))
+
     def use(self, secret: Secret, device: str) -> None:
         """Use an invitation up.
 
