@@ -37,7 +37,7 @@ from zmesh.discovery.observation import (
 from zmesh.discovery.probes import dial, echoes, hear_oneself, interfaces, main_address, resolve
 from zmesh.discovery.rendezvous import look
 from zmesh.discovery.sighting import Sighting, parse_endpoint
-from zmesh.discovery.visits import DOOR, PORT, Named
+from zmesh.discovery.visits import PORT, Named
 from zmesh.errors import PairingError, TrustError
 from zmesh.protocol.ownership import NONCE_BYTES, store_of
 from zmesh.trust.entry import Revocation
@@ -64,7 +64,14 @@ class Examination:
     """One examination; to be run once."""
 
     def __init__(
-        self, store: TrustStore | None, rendezvous: Path, named: Iterable[Named] = (), only: Member | None = None
+        self,
+        store: TrustStore | None,
+        rendezvous: Path,
+        named: Iterable[Named] = (),
+        only: Member | None = None,
+        *,
+        port: int = PORT,
+        sources: tuple[str, ...] = ("rendezvous", "static", "mdns"),
     ) -> None:
         """Take what is to be examined.
 
@@ -73,7 +80,10 @@ class Examination:
             rendezvous: Where the peers of this home say that they run.
             named: Addresses of peers elsewhere, as the user has named them.
             only: Look for this member and for nobody else.
+            port: Where a peer of this machine is to listen; its door is at the next one.
+            sources: Where peers of this home look for addresses; without "mdns" there is no multicast.
         """
+        self._port, self._sources = port, sources
         self._store, self._rendezvous, self._named, self._only = store, rendezvous, tuple(named), only
         self._standing = standing(store) if store is not None else None
         self._wanted = {member.device: member for member in _others(store)}
@@ -106,7 +116,7 @@ class Examination:
         listener = self._listener(seen, peers)
         try:
             await self._prepare()
-            for work in (self._listen(), self._hear_oneself(), *self._known(seen)):
+            for work in (*self._multicast(), *self._known(seen)):
                 self._start(work)
             unfinished = await self._finish(end)
         finally:
@@ -120,10 +130,12 @@ class Examination:
             ports=ports,
             interfaces=self._interfaces,
             main=main_address(),
-            hearing=replace(self._hearing, strangers=len(self._strangers)),
+            hearing=replace(self._hearing, strangers=len(self._strangers)) if "mdns" in self._sources else None,
             members=self._members(),
             copies=tuple(sorted(self._copies)),
             named=bool(self._named),
+            port=self._port,
+            sources=self._sources,
             alone=self._only is not None,
             unfinished=unfinished + self._left_out,
         )
@@ -135,7 +147,7 @@ class Examination:
         self._interfaces = interfaces()
         peers = await asyncio.gather(*[_own_peer(sighting) for sighting in seen])
         own = {port for peer in peers if peer.answers for port in (peer.port, peer.door)}
-        free = [port for port in (PORT, DOOR) if port not in own]
+        free = [port for port in (self._port, self._port + 1) if port not in own]
         ports = await asyncio.gather(*[loop.run_in_executor(None, port_use, port) for port in free])
         return tuple(peers), tuple(ports)
 
@@ -150,9 +162,9 @@ class Examination:
             if peer.answers and not all(parse_endpoint(text).ip.is_loopback for text in sighting.endpoints)
         ]
         if far:
-            self._back = PORT if PORT in far else far[0]
+            self._back = self._port if self._port in far else far[0]
             return None
-        for port in (PORT, 0):
+        for port in (self._port, 0):
             try:
                 listener = listen(port)
             except OSError:
@@ -169,12 +181,17 @@ class Examination:
             return
         book = AddressBook(store, lambda *_: None)
         ident = store_of(me.device, bytes(NONCE_BYTES))
-        here = own_interfaces.endpoints(self._back or PORT, ipv6=False)
+        here = own_interfaces.endpoints(self._back or self._port, ipv6=False)
         await book.start(Sighting(ident, me.name, me.device, here, "own"), self._learned.append)
         if book.record is not None:
             self._meetings = Meetings(store, book, lambda: None)
 
     # --- multicast ---
+
+    def _multicast(self) -> Iterable[Coroutine[Any, Any, None]]:
+        if "mdns" in self._sources:
+            yield self._listen()
+            yield self._hear_oneself()
 
     async def _listen(self) -> None:
         source = MdnsSource(lambda _: True)

@@ -13,12 +13,11 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.discovery.visits import MAX_NAMED, Named, read_named
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
-from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role, several
+from zmesh.peer.arguments import brief, checked_address, checked_capabilities, checked_name, checked_role
 from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
-from zmesh.peer.configuration import DISCOVERY, load_configuration
+from zmesh.peer.configuration import chosen_peers, chosen_sources, load_configuration
 from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
@@ -106,8 +105,8 @@ class Peer:
         self.home = home_directory(home)
         self._bind = bind
         configuration = load_configuration(self.home)
-        self._sources = _sources(discovery, configuration.discovery)
-        self._peers = _named(peers, configuration.peers)
+        self._sources = chosen_sources(discovery, configuration.discovery)
+        self._peers = chosen_peers(peers, configuration.peers)
         self._agents: dict[str, Agent] = {}
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
@@ -396,24 +395,3 @@ def _present(driver: Driver, address: Address) -> str | None:
     except (UnknownAgent, AmbiguousAddress):
         return None
     return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
-
-
-def _named(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[Named, ...]:
-    if asked is None:
-        listed = os.environ.get("ZMESH_PEERS")
-        asked = configured if listed is None else listed.replace(",", " ").split()
-    texts = several(asked, "peers", "['tcp://192.0.2.7:7420']")
-    if len(texts) > MAX_NAMED:
-        raise ValueError(f"{len(texts)} addresses of peers are named, more than {MAX_NAMED}: members tell the others")
-    return tuple([read_named(text) for text in texts])
-
-
-def _sources(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[str, ...]:
-    if asked is None:
-        listed = os.environ.get("ZMESH_DISCOVERY")
-        asked = configured if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
-    chosen = several(asked, "discovery", "['rendezvous']")
-    for name in chosen:
-        if name not in DISCOVERY:
-            raise ValueError(f"{brief(name)} is no source of addresses: choose among {', '.join(DISCOVERY)}")
-    return tuple(name for name in DISCOVERY if name in chosen)
