@@ -26,7 +26,8 @@ class Up:
         self._process = machine.start(*words, log=self.log, **variables)
         assert self._process.stdout is not None
         said = iter(self._process.stdout.readline, "")
-        if not any(" is up at " in line for line in said):
+        self.up = next((line for line in said if " is up at " in line), "")
+        if not self.up:
             self.end()
             raise AssertionError(self.said())
 

@@ -16,7 +16,10 @@ from contextlib import AsyncExitStack
 
 import click
 
+from zmesh.discovery import interfaces
+from zmesh.discovery.probes import main_address
 from zmesh.discovery.rendezvous import running
+from zmesh.discovery.sighting import parse_endpoint
 from zmesh.discovery.visits import DOOR
 from zmesh.errors import MeshError, PairingError, TrustError, WaitTimeout
 from zmesh.peer.duration import parse_ttl
@@ -30,6 +33,7 @@ from zmesh.trust.invitations import Invitation
 from zmesh.trust.trust_store import TrustStore
 from zmesh.trust.words import spell
 
+MAX_PLACES = 3  # addresses that are shown: a laptop with containers has a dozen
 LOOK_EVERY = 0.25  # seconds between looks at the invitation: another process may serve it
 
 
@@ -97,7 +101,10 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
         stack.callback(_withdraw, store, secret)
         announcement = Announcement()
         stack.push_async_callback(announcement.close)
-        hint = f"with --at {host_name()}" + (f":{port}" if port != DOOR else "")
+        places = _places(port)
+        hint = f"with --at {places[0]}"
+        if places[1:]:
+            hint += f" (or {' or '.join(places[1:])}, whichever it can reach)"
         try:
             await announcement.show(frozenset({secret.nameplate}), port)
             hint = f"or, if it does not find this one, {hint}"
@@ -105,9 +112,24 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
             click.echo(
                 f"There is no multicast here ({error}), so the other machine needs this one's address.", err=True
             )
-        said = {"event": "invited", "secret": secret.text, "port": port, "expires_in": life}
+        said = {"event": "invited", "secret": secret.text, "port": port, "at": places, "expires_in": life}
         _say(said, f"On the other machine, type:\n\n    zmesh join {secret.text}\n\n{hint}", as_json=as_json)
         await _until_used(store, secret, end, as_json=as_json)
+
+
+def _places(port: int) -> list[str]:
+    """Return where the door can be dialled, as --at takes it: first the address by which this machine goes elsewhere.
+
+    The host's name stands in where no address can be read: nobody may know it there.
+    """
+    try:
+        listed = [str(parse_endpoint(text).ip) for text in interfaces.far(interfaces.endpoints(port, ipv6=True))]
+    except OSError:
+        listed = [host_name()]
+    main = main_address()
+    hosts = sorted(listed, key=lambda host: host != main)[:MAX_PLACES]
+    bare = port == DOOR
+    return [host if bare else f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]
 
 
 async def _door(store: TrustStore, port: int, stack: AsyncExitStack) -> int:

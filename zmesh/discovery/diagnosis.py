@@ -59,6 +59,7 @@ def diagnose(seen: Observed) -> list[Finding]:
     findings += [Finding("home", TROUBLE, fault) for fault in seen.faults]
     if seen.standing is not None:
         findings += _standing(seen.standing, named=seen.named)
+    findings += [_namesakes(name, devices) for name, devices in seen.namesakes]
     if seen.copies:
         findings.append(_copy(seen.copies))
     findings += _peers(seen.peers)
@@ -93,6 +94,15 @@ def _standing(standing: Standing, *, named: bool) -> Iterator[Finding]:
         yield Finding("unpaired", WARNING, what, "zmesh invite here; then on the other machine: zmesh join CODE")
     else:
         yield Finding("member", OK, f"this device is {standing.name}, in a mesh with {_some(standing.others)}")
+
+
+def _namesakes(name: str, devices: tuple[str, ...]) -> Finding:
+    what = f"{len(devices)} peers are called {name}, on {_some(devices)}: nothing is sent to a name that two answer to"
+    advice = (
+        "stop one of them, and start it again with another name (zmesh up --name NAME, or name in its config.toml). "
+        "The mail it has stays with the old name; until then AGENT@NAME~STORE says which is meant"
+    )
+    return Finding("names", WARNING, what, advice)
 
 
 def _copy(copies: tuple[str, ...]) -> Finding:

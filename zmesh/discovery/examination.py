@@ -92,6 +92,7 @@ class Examination:
         self._own = store.device.id if store is not None else ""
         self._here: set[str] = set()  # where the peers of this home say that they are
         self._copies: set[str] = set()
+        self._called: dict[str, dict[bytes, str]] = {}  # the devices of the peers that are there, by name and store
         self._interfaces: tuple[Interface, ...] = ()
         self._hearing = Hearing()
         self._heard: set[str] = set()
@@ -113,6 +114,9 @@ class Examination:
         seen, trouble = look(self._rendezvous)
         self._here = {endpoint for sighting in seen for endpoint in sighting.endpoints}
         peers, ports = await self._look_around(seen)
+        for sighting, peer in zip(seen, peers, strict=True):
+            if peer.answers:
+                self._call(sighting.name, sighting.store, sighting.device)
         listener = self._listener(seen, peers)
         try:
             await self._prepare()
@@ -132,6 +136,7 @@ class Examination:
             main=main_address(),
             hearing=replace(self._hearing, strangers=len(self._strangers)) if "mdns" in self._sources else None,
             members=self._members(),
+            namesakes=self._namesakes(),
             copies=tuple(sorted(self._copies)),
             named=bool(self._named),
             port=self._port,
@@ -214,6 +219,7 @@ class Examination:
             self._strangers.add(sighting.store)
         else:
             self._heard.add(sighting.device)
+            self._call(sighting.name, sighting.store, sighting.device)
             self._seek(sighting)
         if self._wanted and self._wanted.keys() <= self._heard:
             self._all_heard.set()
@@ -306,12 +312,22 @@ class Examination:
         except (PairingError, TrustError, ValueError) as error:
             return "", Visit(str(error))
         self._met.add(meeting.device)
+        self._call(meeting.name, meeting.store, meeting.device)
         learned, self._learned[:] = list(self._learned), []
         for sighting in learned:
             if sighting.device not in self._met or sighting.device == self._own:
                 self._seek(sighting)
         went = meeting.back if meeting.back in _BACKS else ""
         return meeting.device, Visit(skew=meeting.skew, back=went, seen=_numeric(meeting.seen))
+
+    def _call(self, name: str, store: bytes, device: str) -> None:
+        member = self._store.membership.by_device(device) if self._store is not None else None
+        self._called.setdefault(name, {})[store] = member.name if member is not None else device[:8]
+
+    def _namesakes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return tuple(
+            (name, tuple(sorted(stores.values()))) for name, stores in sorted(self._called.items()) if len(stores) > 1
+        )
 
     def _keep(self, who: str, spot: Spot) -> None:
         self._spots.setdefault(who, {})[spot.host, spot.port] = spot

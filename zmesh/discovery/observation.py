@@ -228,6 +228,7 @@ class Observed:
         main: The address by which it reaches elsewhere; empty when it has no default route.
         hearing: What multicast DNS brought; None when it was not listened to.
         members: All that were looked for.
+        namesakes: Names that more than one running peer has, each with the devices of those peers.
         copies: Addresses of other machines that have shown this device's own key.
         named: True when the user has named addresses of peers elsewhere.
         port: Where a peer of this machine listens that says nothing else; its door is at the next one.
@@ -247,6 +248,7 @@ class Observed:
     main: str = ""
     hearing: Hearing | None = None
     members: tuple[Examined, ...] = ()
+    namesakes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     copies: tuple[str, ...] = ()
     named: bool = False
     port: int = 7420

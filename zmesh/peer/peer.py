@@ -381,6 +381,11 @@ class Peer:
         return list_agents(driver.core.node, driver.now())
 
     @property
+    def door(self) -> int:
+        """The port of this peer's door, at which members ask and machines are paired; 0 while there is none."""
+        return self._surroundings.own.door if self._surroundings is not None and self._driver is not None else 0
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """What keeps this peer from being found or from being reached as it should, in words."""
         if self._member is None or self._surroundings is None:
