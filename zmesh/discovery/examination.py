@@ -6,6 +6,7 @@ it must never touch their stores, announce anything, or make others remember an 
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import sys
@@ -94,6 +95,7 @@ class Examination:
         self._copies: set[str] = set()
         self._called: dict[str, dict[bytes, str]] = {}  # the devices of the peers that are there, by name and store
         self._interfaces: tuple[Interface, ...] = ()
+        self._blind = ""
         self._hearing = Hearing()
         self._heard: set[str] = set()
         self._strangers: set[bytes] = set()
@@ -128,7 +130,7 @@ class Examination:
                 listener.close()
         return Observed(
             platform=sys.platform,
-            faults=(trouble,) if trouble else (),
+            faults=tuple(text for text in (trouble, self._blind) if text),
             standing=self._standing,
             peers=peers,
             ports=ports,
@@ -149,7 +151,10 @@ class Examination:
 
     async def _look_around(self, seen: list[Sighting]) -> tuple[tuple[OwnPeer, ...], tuple[PortUse, ...]]:
         loop = asyncio.get_running_loop()
-        self._interfaces = interfaces()
+        try:
+            self._interfaces = interfaces()
+        except OSError as error:
+            self._blind = f"the addresses of this machine cannot be read: {error.strerror or error}"
         peers = await asyncio.gather(*[_own_peer(sighting) for sighting in seen])
         own = {port for peer in peers if peer.answers for port in (peer.port, peer.door)}
         free = [port for port in (self._port, self._port + 1) if port not in own]
@@ -186,7 +191,9 @@ class Examination:
             return
         book = AddressBook(store, lambda *_: None)
         ident = store_of(me.device, bytes(NONCE_BYTES))
-        here = own_interfaces.endpoints(self._back or self._port, ipv6=False)
+        here: tuple[str, ...] = (f"tcp://127.0.0.1:{self._back or self._port}",)
+        with contextlib.suppress(OSError):  # it is asked quietly: nobody keeps what it says
+            here = own_interfaces.endpoints(self._back or self._port, ipv6=False)
         await book.start(Sighting(ident, me.name, me.device, here, "own"), self._learned.append)
         if book.record is not None:
             self._meetings = Meetings(store, book, lambda: None)
