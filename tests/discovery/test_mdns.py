@@ -179,6 +179,35 @@ def test_a_network_that_comes_later_is_used(enter: list[str]) -> None:
     two.stop()
 
 
+INTERRUPTED = """
+import asyncio, contextlib, sys
+from zmesh.discovery.mdns import MdnsSource
+from zmesh.discovery.sighting import Sighting
+
+async def main(way, turns):
+    source = MdnsSource(lambda device: True)
+    own = Sighting(bytes.fromhex(sys.argv[1]), "one", "a" * 32, ("tcp://127.0.0.1:7000",), "own")
+    begun = asyncio.ensure_future(source.start(own, print) if way else source.listen(print))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    begun.cancel()
+    await asyncio.gather(begun, return_exceptions=True)
+    if begun.done() and not begun.cancelled():
+        await source.stop()
+
+for way in (True, False):
+    for turns in range(12):
+        asyncio.run(main(way, turns))
+print("quiet")
+"""
+
+
+def test_an_interrupted_start_leaves_nothing_that_complains(enter: list[str]) -> None:
+    command = [*enter, sys.executable, "-c", INTERRUPTED, STORE.hex()]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout.splitlines()[-1:], ended.stderr) == (["quiet"], "")
+
+
 def own(**changes: object) -> Sighting:
     fields: dict[str, object] = {
         "store": STORE,

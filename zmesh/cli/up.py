@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from typing import Final
 
 import click
 
@@ -17,6 +18,8 @@ from zmesh.peer.home import home_directory
 from zmesh.peer.peer import Peer
 from zmesh.trust.device import readable
 from zmesh.trust.invitation import take_token
+
+SHORT: Final = 8  # characters of a store's id that tell namesakes apart, as everywhere
 
 
 @click.command()
@@ -55,11 +58,12 @@ async def _host(name: str, port: int, peers: Iterable[str] | None) -> None:
     try:
         await peer.start()
     except TransportError as error:
-        click.echo(f"{error}. This time it listens at a port that is free", err=True)
         peer = Peer(name, peers=peers)
         await peer.start()
+        here = peer.endpoints[0].rpartition(":")[2]
+        click.echo(f"{error}. This time it listens at port {here}, which is free", err=True)
     try:
-        click.echo(f"{name} is up at {', '.join(peer.endpoints)}")
+        click.echo(f"{name} is up at {', '.join(peer.endpoints)}, its door at port {peer.door}")
         await _until_signal(peer)
     finally:
         await peer.close()
@@ -86,10 +90,31 @@ async def _until_signal(peer: Peer) -> None:
         await asyncio.gather(watching, waiting, return_exceptions=True)
 
 
+def namesakes(peer: Peer) -> list[str]:
+    """Return a line about each name that more than one of those has that are there, this peer included."""
+    called: dict[str, list[str]] = {peer.name: [f"{peer.name}~{peer.id[:SHORT]} (this one)"]}
+    for info in peer.peers():
+        if info.linked:
+            called.setdefault(info.name, []).append(f"{info.name}~{info.store[:SHORT]}")
+    return [
+        f"{len(those)} peers are called {name}: {', '.join(those)}. Nothing is sent to a name that two answer to: stop "
+        "one of them, and start it again with another (zmesh up --name NAME, or name in its config.toml). The mail it "
+        "has stays with the old name"
+        for name, those in sorted(called.items())
+        if len(those) > 1
+    ]
+
+
 async def _watch(peer: Peer) -> None:
-    """Say who comes and goes."""
+    """Say who comes and goes, and who cannot be told apart."""
     before: set[str] = set()
+    told: list[str] = []
     while True:
+        same = namesakes(peer)
+        for line in same:
+            if line not in told:
+                click.echo(line, err=True)
+        told = same
         now = {info.name for info in peer.peers() if info.linked}
         for name in sorted(now - before):
             click.echo(f"{name} is linked")

@@ -59,6 +59,13 @@ class Surroundings:
         self._failing = ""  # why the last look came to nothing
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What keeps this peer from being found, in words."""
+        blind = self._link.blind
+        unseen = f"the addresses of this host cannot be read ({blind}): until they can, others may not find it"
+        return self._discovery.troubles + ((self.trouble,) if self.trouble else ()) + ((unseen,) if blind else ())
+
     async def start(self) -> None:
         """Open the door, announce, and follow from now on."""
         if not await self._open(self._wanted) and self._wanted:
@@ -113,6 +120,8 @@ class Surroundings:
             if await self._open(self._wanted):
                 _log.info("the door is open at port %d now, no more at %d", self._wanted, before)
         endpoints = self._link.endpoints
+        if self._link.blind is not None:
+            raise OSError(self._link.blind)
         if not endpoints:
             return  # it is being bound anew
         now = replace(self.own, endpoints=endpoints, door=self._door.port)
