@@ -60,7 +60,7 @@ def running(script: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=30)
 
 
 @pytest.mark.parametrize("first", ["studio", "pipeline"])

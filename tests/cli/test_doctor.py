@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.commands import Machine, network
 from tests.trust.support import DEVICES, bring_in, exchange
+from tests.waiting import killed_in_the_end
 from zmesh.trust.trust_store import TrustStore
 
 
@@ -100,11 +101,14 @@ def test_a_port_in_use_is_told_with_who_has_it(laptop: Machine, enter: tuple[str
         pytest.skip("only root can make a network in which the port is surely free")
     script = "import socket; s = socket.create_server(('127.0.0.1', 7421)); print(flush=True); input()"
     command = [*enter, sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+        killed_in_the_end(other),
+    ):
         assert other.stdout is not None
         other.stdout.readline()
         free, taken = doctor(laptop, 1)["port"]
-        other.communicate("\n")
+        other.communicate("\n", timeout=30)
     assert (free["level"], taken["level"]) == ("ok", "trouble")
     assert f"port 7421, the port of its door, is in use by process {other.pid} (" in taken["what"]
     assert [each["level"] for each in doctor(laptop, 0)["port"]] == ["ok", "ok"]

@@ -238,7 +238,7 @@ def test_a_peer_of_another_process_is_told_by_its_pid(home: Path) -> None:
         asyncio.run(refused(owner.pid))
     finally:
         owner.kill()
-        owner.communicate()
+        owner.communicate(timeout=30)
     asyncio.run(started())  # a lock goes with its process, however that ended
 
 
