@@ -5,6 +5,7 @@ peer says goodbye and its store is drained. This module must never run twice for
 """
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Final
 from zmesh import __version__
 from zmesh.daemon.place import Place, place_of
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
+from zmesh.daemon.supervisor import Supervisor
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
@@ -53,6 +55,7 @@ class Daemon:
         self._since = time.time()
         self.peer: Peer
         self._server: LocalServer
+        self._supervisor: Supervisor
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -94,11 +97,13 @@ class Daemon:
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
+        self._supervisor = Supervisor(self.peer.parts)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        waiting = {loop.create_task(self.over.wait()), loop.create_task(self._ended())}
+        parts = (self.over.wait(), self._ended(), self._supervisor.run())
+        waiting = {loop.create_task(part) for part in parts}
         try:
             up(self)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +126,8 @@ class Daemon:
         rule = self._VERBS.get(verb)
         if rule is None:
             raise DaemonError(f"the daemon, zmesh {__version__}, does not know {verb!r}: update it, then `zmesh down`")
-        return rule(self, **arguments)
+        answer = rule(self, **arguments)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _status(self) -> Values:
         peer = self.peer
@@ -136,9 +142,15 @@ class Daemon:
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
             ],
+            "health": self._supervisor.health.value,
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
         }
+
+    async def _health(self) -> Values:
+        """Look at every part now, and tell what was seen."""
+        await self._supervisor.look()
+        return {"health": self._supervisor.health.value, "parts": self._supervisor.report()}
 
     def _down(self) -> Values:
         _log.info("told to end")
@@ -148,6 +160,7 @@ class Daemon:
 
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
         "daemon.status": _status,
+        "daemon.health": _health,
         "daemon.down": _down,
     }
 

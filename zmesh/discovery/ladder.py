@@ -57,6 +57,17 @@ class Discovery:
             except Exception:  # noqa: BLE001 - one source must not keep the others from working
                 _log.exception("the discovery source %s failed to start; the others go on", type(source).__name__)
 
+    async def revive(self) -> None:
+        """Stop and start again the sources that have a trouble."""
+        for source in self._sources:
+            if source.trouble is None or self._own is None:
+                continue
+            try:
+                await source.stop()
+                await source.start(self._own, self._take)
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s could not be started again", type(source).__name__)
+
     async def update(self, own: Sighting) -> None:
         """Announce `own`, whose endpoints or name have changed, through every source."""
         self._own = own

@@ -30,6 +30,7 @@ from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
+from zmesh.peer.parts import DiscoveryPart, DoorPart, LinkPart, Part, StorePart
 from zmesh.peer.peer_info import PeerInfo, list_peers
 from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
@@ -55,6 +56,7 @@ class Peer:
     Attributes:
         name: Its name.
         home: Where its state lies.
+        parts: What it is made of, for whoever looks after it; empty before it was started.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Peer:
         self._store: SqliteStore | None = None
         self._member: Member | None = None
         self._surroundings: Surroundings | None = None
+        self.parts: tuple[Part, ...] = ()
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -160,6 +163,7 @@ class Peer:
             await surroundings.start()
             member.start(sources, discovery)
             self._driver, self._store, self._member, self._surroundings = driver, store, member, surroundings
+            self.parts = (StorePart(store), LinkPart(link), DoorPart(surroundings), DiscoveryPart(discovery))
             self._stack = stack.pop_all()
 
     async def close(self) -> None:

@@ -60,6 +60,11 @@ class Surroundings:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def port(self) -> int:
+        """Where the door is."""
+        return self._door.port
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """What keeps this peer from being found, in words."""
         blind = self._link.blind
@@ -68,8 +73,7 @@ class Surroundings:
 
     async def start(self) -> None:
         """Open the door, announce, and follow from now on."""
-        if not await self._open(self._wanted) and self._wanted:
-            await self._open(0)
+        await self.reopen()
         self.own = replace(self.own, door=self._door.port)
         await self._discovery.start(self.own)
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -82,6 +86,11 @@ class Surroundings:
             await asyncio.gather(task, return_exceptions=True)
         await self._discovery.stop()
         await self._door.close()
+
+    async def reopen(self) -> None:
+        """Open the door anew, where it should be, or else elsewhere."""
+        if not await self._open(self._wanted) and self._wanted:
+            await self._open(0)
 
     async def _open(self, port: int) -> bool:
         try:
