@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zmesh.daemon.host import LOCK
-from zmesh.daemon.place import place_of
+from zmesh.daemon.place import LOCK, place_of
 from zmesh.errors import PeerRunning
 from zmesh.peer.lock_file import LockFile
 

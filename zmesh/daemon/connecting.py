@@ -7,7 +7,7 @@ another home than the one the program was told.
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmesh.daemon.client import Client
 from zmesh.daemon.connection import Connection
@@ -16,6 +16,9 @@ from zmesh.daemon.place import place_of
 from zmesh.daemon.process import start
 from zmesh.peer.arguments import checked_name
 from zmesh.peer.home import home_directory
+
+if TYPE_CHECKING:
+    from zmesh.daemon.async_client import AsyncClient
 
 
 def connect(
@@ -45,10 +48,38 @@ def connect(
         AddressError, TypeError, ValueError: As of `Peer.agent`.
         StoreError: The home cannot be made.
     """
+    return connected(home, **_described(name, role, capabilities, project))
+
+
+def connect_async(
+    name: str | None = None,
+    *,
+    home: Path | str | None = None,
+    role: str | None = None,
+    capabilities: Iterable[str] | None = None,
+    project: str | None = None,
+) -> "AsyncClient":
+    """Return an async client of this machine's daemon, to be used in `async with`, or with `start()` and `close()`.
+
+    Arguments and errors as of `connect`; it connects when it is started.
+    """
+    from zmesh.daemon.async_client import AsyncClient  # noqa: PLC0415 - asyncio, which others need not load
+    from zmesh.daemon.async_connection import AsyncConnection  # noqa: PLC0415
+
+    at = home_directory(home)
+    place = place_of(at)
+    said = _described(name, role, capabilities, project)
+    return AsyncClient(AsyncConnection(place, lambda: start(at, place), **said))
+
+
+def _described(
+    name: str | None, role: str | None, capabilities: Iterable[str] | None, project: str | None
+) -> dict[str, Any]:
     own = name is None and not os.environ.get(AGENT)
     mailbox = checked_name(agent_name(Path.cwd()) if name is None else name, "agent name")
     words = None if capabilities is None else list(capabilities)
-    return connected(home, mailbox=mailbox, own=own, reach="client", role=role, capabilities=words, project=project)
+    described = {"role": role, "capabilities": words, "project": project}
+    return {"mailbox": mailbox, "own": own, "reach": "client", **described}
 
 
 def connected(home: Path | str | None = None, **said: Any) -> Client:

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
-from zmesh.daemon.place import Place, place_of
+from zmesh.daemon.place import LOCK, Place, place_of
+from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
 from zmesh.daemon.supervisor import Supervisor
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
-LOCK: Final = "lock"
-DRAIN: Final = 10.0  # seconds for the store and the links to come to an end
+DRAIN: Final = 15.0  # seconds in which a daemon that was told to end comes to its end; the next one waits for that
+LOOK_EVERY: Final = 0.02
 _log = logging.getLogger("zmesh.daemon")
 
 Values = dict[str, Any]
@@ -66,13 +67,7 @@ class Daemon:
             PeerFailed: An error in zmesh has ended its peer.
         """
         lock = LockFile(self._place.directory / LOCK)
-        try:
-            lock.acquire()
-        except PeerRunning as error:
-            who = f"process {error.pid}" if error.pid else "another process"
-            raise PeerRunning(
-                f"the daemon of this home runs already, as {who}: `zmesh down` ends it", error.pid
-            ) from None
+        await self._acquire(lock)
         try:
             self.peer = await self._start_peer()
             try:
@@ -81,6 +76,21 @@ class Daemon:
                 await self.peer.close()
         finally:
             lock.release()
+
+    async def _acquire(self, lock: LockFile) -> None:
+        """Take the lock; one that is coming to its end is waited for."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN
+        while True:
+            try:
+                lock.acquire()
+            except PeerRunning as error:
+                if loop.time() > end or listens(self._place):
+                    who = f"process {error.pid}" if error.pid else "another process"
+                    raise PeerRunning(f"{RUNS_ALREADY}, as {who}: `zmesh down` ends it", error.pid) from None
+            else:
+                return
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _start_peer(self) -> Peer:
         def described(bind: str) -> Peer:

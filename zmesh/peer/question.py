@@ -50,12 +50,13 @@ class Questions:
         answer.set_result(delivery)
         return True
 
-    async def ask(self, command: Send, known: "SqliteStore | None" = None) -> Message:
-        """Send a question and return its answer, finished; its ttl is how long to wait. Errors as in `Agent.ask`.
+    async def ask(self, command: Send, known: "SqliteStore | None" = None, *, finish: bool = True) -> Message:
+        """Send a question and return its answer; its ttl is how long to wait. Errors as in `Agent.ask`.
 
         Args:
             command: The question.
             known: The store, if it may have been asked already, and have got its answer.
+            finish: Finish the answer.
         """
         driver = self._driver
         answer: asyncio.Future[Delivery] = driver.promise()
@@ -69,7 +70,8 @@ class Questions:
             driver.tell(Expect(self._holder, command.id, early))
             receipt.settle(await driver.submit(command.ticket, command))
             message = Message(self._agent, await self._wait(answer, receipt, command.ttl))
-            await message.done()
+            if finish:
+                await message.done()
         except BaseException:
             if answer.done() and not answer.exception() and (message is None or not message.finished):
                 self._hand_over(answer.result())  # it came, and nobody has seen it
