@@ -10,10 +10,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final
 
 from zmesh.daemon.conversation import Answer, Conversation
+from zmesh.daemon.future import Future
 from zmesh.daemon.place import Place
 from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
 

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
-from zmesh.daemon.place import Place, place_of
+from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.server import LocalServer
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
-LOCK: Final = "lock"
 LEASE_GRACE: Final = 10.0  # seconds in which clients come back to a daemon that was killed; they try every 50 ms
 DRAIN: Final = 10.0  # seconds for the store and the links to come to an end
 _log = logging.getLogger("zmesh.daemon")

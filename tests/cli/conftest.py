@@ -1,0 +1,5 @@
+"""Commands that want a daemon have a home for one."""
+
+from tests.daemon_home import daemon_home
+
+__all__ = ["daemon_home"]
