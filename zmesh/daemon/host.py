@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 from zmesh import __version__
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.server import LocalServer
+from zmesh.daemon.wishes import forget
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
@@ -50,7 +51,7 @@ class Daemon:
         self.notice = ""
         self._home, self._name, self._port, self._peers = home, name, port, peers
         self._place: Place = place_of(home)
-        self._since = time.time()
+        self._since, self._started = time.time(), time.monotonic()
         self.peer: Peer
         self._server: LocalServer
 
@@ -124,25 +125,30 @@ class Daemon:
         return rule(self, **arguments)
 
     def _status(self) -> Values:
-        peer = self.peer
+        peer, node = self.peer, self.peer.driver.core.node
         return {
             "name": peer.name,
             "version": __version__,
             "pid": os.getpid(),
             "home": str(self._home),
             "since": self._since,
+            "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
+                if session.pid  # who asks this without a mailbox is no client
             ],
             "linked": sorted(info.name for info in peer.peers() if info.linked),
+            "outgoing": len(node.outbox.by_id),
+            "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
             "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
         }
 
     def _down(self) -> Values:
         _log.info("told to end")
         self._place.ended.touch()
+        forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
         return {"pid": os.getpid()}
 
