@@ -13,7 +13,7 @@ VARIABLE: Final = "_ZMESH_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 def completion(*, shell: str | None) -> None:
-    r"""Print what makes the shell complete zmesh's words; SHELL is the one you use by default.
+    """Print what makes the shell complete zmesh's words; SHELL is the one you use by default.
 
     \b
     bash:  eval "$(zmesh completion bash)"            in ~/.bashrc
@@ -21,7 +21,7 @@ def completion(*, shell: str | None) -> None:
     fish:  zmesh completion fish | source             in ~/.config/fish/config.fish
 
     Agents are completed from what the running daemon knows; completing never starts one.
-    """
+    """  # noqa: D301 - the \b is click's: leave the lines as they are
     from click.shell_completion import get_completion_class  # noqa: PLC0415 - here only
 
     chosen = shell or Path(os.environ.get("SHELL", "")).name

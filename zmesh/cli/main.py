@@ -128,7 +128,7 @@ def _give_up_on_output() -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zmesh-agents", prog_name="zmesh")
 def main() -> None:
-    r"""Let AI agents talk to each other directly: durable, encrypted messages with no server in between.
+    """Let AI agents talk to each other directly: durable, encrypted messages with no server in between.
 
     \b
     Two terminals, one message:
@@ -136,7 +136,7 @@ def main() -> None:
         zmesh send --as ann bob "hello"
 
     The first command starts this machine's daemon, which holds the mail. `zmesh COMMAND --help` says more.
-    """
+    """  # noqa: D301 - the \b is click's: leave the lines as they are
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ letters. Whatever this module returns as text for a terminal holds nothing of th
 a table is drawn.
 """
 
-import base64
 import json
 import math
-import shutil
 import sys
+from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ def to_json(value: Any) -> Any:
     """Return a msgpack value as JSON can carry it: bytes as `{"base64": ...}`, keys as texts, no NaN."""
     match value:
         case bytes():
-            return {"base64": base64.b64encode(value).decode()}
+            return {"base64": b2a_base64(value, newline=False).decode()}
         case dict():
             return {_key(key): to_json(each) for key, each in value.items()}
         case list() | tuple():
@@ -96,7 +95,7 @@ def print_body(body: Any, *, exact: bool) -> None:
         click.echo(body, nl=False)
     else:
         text = body_text(body)
-        click.echo(text if exact else harmless(text, lines=True))
+        click.echo(text if exact else harmless(text, lines=True), color=True)  # False would take escapes away
 
 
 def print_json(value: Any) -> None:
@@ -124,6 +123,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, faint:
         rows: Texts, of whomever.
         faint: For each row, whether it is of less interest.
     """
+    import shutil  # noqa: PLC0415 - as the following
+
     from rich.console import Console  # noqa: PLC0415 - takes longer to load than most commands take
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

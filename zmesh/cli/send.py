@@ -47,6 +47,7 @@ def _body_options(command: Any) -> Any:
     "--ttl",
     metavar="TIME",
     callback=read_ttl,
+    type=str,
     default=DEFAULT_TTL,
     help="How long it may wait for somebody to take it; 7d by default.",
 )
@@ -92,6 +93,7 @@ def send(
     "--timeout",
     metavar="TIME",
     callback=read_timeout,
+    type=str,
     default=ASK_TIMEOUT,
     help="How long to wait for the answer; 60s by default.",
 )
