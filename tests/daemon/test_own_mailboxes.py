@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from tests.daemon.conftest import kill_daemon
+from tests.daemon_home import kill_daemon
 from tests.waiting import until
 from zmesh.daemon.own_mailboxes import OwnMailboxes
 

@@ -12,11 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Any
 from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
+from zmesh.daemon.future import Future
 from zmesh.daemon.place import Place
 from zmesh.daemon.road import CLOSED, READ, Road
 from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop

@@ -162,7 +162,7 @@ class Conversation:
         number, status, *rest = frame
         if number == HELLO:
             if status == FAILED:
-                raise _error(rest)
+                raise read_error(rest)
             return list(self._welcomed(rest[0], now))
         heard: list[Answer | bytes] = []
         request = self._pending.pop(number, None)
@@ -207,7 +207,7 @@ class Conversation:
 
     def _answered(self, number: int, request: _Request, status: int, rest: list[Any]) -> Answer:
         if status == FAILED:
-            error = _error(rest)
+            error = read_error(rest)
             if isinstance(error, LeaseLost):
                 self._held.pop(request.arguments.get("lease", 0), None)
             return Answer(number, error=error)
@@ -230,7 +230,8 @@ def _again(request: _Request, now: float) -> Values:
     return request.arguments | again | {"timeout": max(0.0, request.until - now)}
 
 
-def _error(rest: list[Any]) -> MeshError:
+def read_error(rest: list[Any]) -> MeshError:
+    """Return what a failed request's answer says after its second field: the error's name, and its text."""
     name, text = [*map(str, rest), "", ""][:2]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MeshError):

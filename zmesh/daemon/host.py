@@ -21,6 +21,7 @@ from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
 from zmesh.daemon.supervisor import Supervisor
+from zmesh.daemon.wishes import forget
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
@@ -53,7 +54,7 @@ class Daemon:
         self.notice = ""
         self._home, self._name, self._port, self._peers = home, name, port, peers
         self._place: Place = place_of(home)
-        self._since = time.time()
+        self._since, self._started = time.time(), time.monotonic()
         self.peer: Peer
         self._server: LocalServer
         self._supervisor: Supervisor
@@ -101,7 +102,7 @@ class Daemon:
             await peer.start()
         except TransportError as error:
             self.notice = f"{error}. This time it listens at a port that is free"
-            _log.warning("%s", self.notice)
+            _log.info("%s", self.notice)
             peer = described("tcp://*:*")
             await peer.start()
         return peer
@@ -140,20 +141,24 @@ class Daemon:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _status(self) -> Values:
-        peer = self.peer
+        peer, node = self.peer, self.peer.driver.core.node
         return {
             "name": peer.name,
             "version": __version__,
             "pid": os.getpid(),
             "home": str(self._home),
             "since": self._since,
+            "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
+                if session.pid  # who asks this without a mailbox is no client
             ],
             "health": self._supervisor.health.value,
             "linked": sorted(info.name for info in peer.peers() if info.linked),
+            "outgoing": len(node.outbox.by_id),
+            "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
             "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
         }
 
@@ -165,6 +170,7 @@ class Daemon:
     def _down(self) -> Values:
         _log.info("told to end")
         self._place.ended.touch()
+        forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
         return {"pid": os.getpid()}
 

@@ -131,7 +131,7 @@ def _peers(peers: tuple[OwnPeer, ...]) -> Iterator[Finding]:
             yield Finding("peer", WARNING, what, "its program hangs, or has just ended: end it, and start it again")
     if not running:
         what = "no peer runs on this machine: nobody can reach it"
-        yield Finding("peer", WARNING, what, "zmesh up --foreground, or start the program that embeds one")
+        yield Finding("peer", WARNING, what, "zmesh up, or start the program that embeds one")
 
 
 def _port(use: PortUse, seen: Observed) -> Finding:
@@ -149,7 +149,7 @@ def _other_port(peers: tuple[OwnPeer, ...]) -> str:
     elsewhere = next((peer for peer in peers if peer.answers), None)
     if elsewhere is not None:
         return f"end that program, or let others name port {elsewhere.port}, where {elsewhere.name} listens now"
-    return "end that program, or choose another port: zmesh up --foreground --port N, whose door is at N + 1"
+    return "end that program, or choose another port: zmesh up --port N, whose door is at N + 1"
 
 
 def _descriptors(limit: int | None) -> Iterator[Finding]:
@@ -253,7 +253,7 @@ def _heard(seen: Observed, heard: list[str], missing: list[Examined]) -> Iterato
     elif not heard and missing:
         what = f"nobody is heard: multicast works on this machine, and no announcement of {_names(missing)} comes"
         advice = (
-            "see that a peer runs there (zmesh up --foreground), that both machines are on one network and no guest "
+            "see that a peer runs there (zmesh up), that both machines are on one network and no guest "
             "network, and that the Wi-Fi does not isolate its clients; or " + _ADDRESSES
         )
         yield Finding("nobody", TROUBLE, what, advice)
@@ -307,7 +307,7 @@ def _unknown(unknown: list[Examined], seen: Observed, *, somebody: bool) -> Find
     heard = ", though it is heard" if all(member.heard for member in unknown) else ""
     perhaps = " (perhaps at the addresses that were named)" if any(not each.device for each in seen.members) else ""
     advice = (
-        "see that a peer runs there (zmesh up --foreground); where there is no multicast, name its address: "
+        "see that a peer runs there (zmesh up); where there is no multicast, name its address: "
         "ZMESH_PEERS=tcp://192.0.2.7:7420"
     )
     level = WARNING if somebody and not seen.alone else TROUBLE

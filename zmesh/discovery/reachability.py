@@ -166,7 +166,7 @@ def _refused(member: Examined, spot: Spot) -> Cause:
         what = f"a firewall there: {where} is heard, so its peer runs, and a connection to port {spot.port} is rejected"
         return Cause("firewall-there", "trouble", what, _let_in(spot))
     what = f"the machine of {where} is there, and refuses connections to port {spot.port}"
-    advice = f"start its peer (zmesh up --foreground there); if it runs, a firewall rejects: {_let_in(spot)}"
+    advice = f"start its peer (zmesh up there); if it runs, a firewall rejects: {_let_in(spot)}"
     return Cause("no-listener", "trouble", what, advice, perhaps_off=True)
 
 
