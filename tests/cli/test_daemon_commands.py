@@ -60,10 +60,13 @@ def test_all_of_them_speak_json(laptop: Machine) -> None:
     told = laptop.json("up", "--name", "tower")
     running = {
         "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "clients", "health", "linked",
-        "outgoing", "mailboxes", "troubles",
+        "outgoing", "mailboxes", "parts", "troubles",
     }  # fmt: skip
     assert set(told) == running | {"started"}
     assert (told["started"], told["name"]) == (True, "tower")
+    assert (told["health"], {part["part"]: part["state"] for part in told["parts"]}) == (
+        "healthy", {"store": "healthy", "link": "healthy", "door": "healthy", "discovery": "healthy"},
+    )  # fmt: skip
     assert laptop.json("up")["started"] is False
     found = laptop.json("status")
     assert set(found) == running

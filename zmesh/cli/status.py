@@ -64,6 +64,8 @@ def describe(told: dict[str, Any]) -> list[str]:
         f"to send    {_count(told['outgoing'])}",
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
+        f"health     {told['health']}",
+        *(f"           {part['part']} {part['state']}: {part['trouble']}" for part in told["parts"] if part["trouble"]),
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
 
