@@ -74,6 +74,7 @@ class LinkMachine:
         self.state = Link.IDLE
         self.id = b""
         self.peer_id = b""
+        self._was_up = False  # `peer_id` has come in a frame that is no HELLO: they were UP under it
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
         self.via = b""
@@ -189,6 +190,8 @@ class LinkMachine:
         """
         self.heard = self._since = now
         renewed, self.peer_id = link != self.peer_id, link
+        self._was_up = self._was_up and not renewed
+        up = up or self._was_up  # whoever leaves UP greets under another id: this HELLO is late
         if self.via or self.state is not Link.UP:
             self._way.called(path, now)
         if self.via and self._way.path not in (b"", self.via) and (renewed or self.state is Link.GREETING):
@@ -223,6 +226,7 @@ class LinkMachine:
     def hear(self, now: float, path: bytes = b"") -> None:
         """A valid frame came that is no HELLO: they know our link. `path` as in `greeted`."""
         self.heard = self._since = now
+        self._was_up = True
         if self.state is Link.UP:
             self._give_up_at = NEVER
         else:
