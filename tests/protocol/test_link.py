@@ -396,6 +396,27 @@ def test_a_hello_that_does_not_know_our_link_ends_it(echo: bytes) -> None:
     assert link.id != before
 
 
+@pytest.mark.parametrize("echo", [b"", b"another!"])
+def test_a_hello_that_was_overtaken_by_one_that_knew_our_link_says_nothing(echo: bytes) -> None:
+    """HELLOs come on two connections, and one of those may be stuck for seconds."""
+    link = up()
+    before = link.id
+    assert link.greeted(THEIRS, echo, NOW + 1, up=False) == NOTHING
+    assert (link.state, link.id, link.heard) == (Link.UP, before, NOW + 1)
+    link.reset(link.id, NOW + 2)
+    assert link.greeted(THEIRS, echo, NOW + 3, up=False) == HELLO, "our link is a new one"
+
+
+def test_a_hello_that_was_overtaken_by_another_frame_is_no_doubt() -> None:
+    """Only who is UP says anything else, and whoever leaves UP greets under another id."""
+    link = up()
+    link.hear(NOW + 1)
+    assert link.greeted(THEIRS, link.id, NOW + 2, up=False) == NOTHING
+    assert all(not act.hangup for _, act in acts(link, NOW + 2 + DIAL_PATIENCE))
+    link.greeted(b"their-2.", link.id, NOW + 3, up=False)
+    assert any(act.hangup for _, act in acts(link, NOW + 3 + DIAL_PATIENCE)), "of a new link it is one"
+
+
 def test_a_storm_of_hellos_is_answered_at_a_bounded_rate() -> None:
     link = up()
     said = 0

@@ -75,6 +75,7 @@ class LinkMachine:
         self.id = b""
         self.peer_id = b""
         self._was_up = False  # `peer_id` has come in a frame that is no HELLO: they were UP under it
+        self._echoed = b""  # the id of ours that was echoed under `peer_id`
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
         self.via = b""
@@ -190,12 +191,17 @@ class LinkMachine:
         """
         self.heard = self._since = now
         renewed, self.peer_id = link != self.peer_id, link
-        self._was_up = self._was_up and not renewed
+        if renewed:
+            self._was_up, self._echoed = False, b""
         up = up or self._was_up  # whoever leaves UP greets under another id: this HELLO is late
         if self.via or self.state is not Link.UP:
             self._way.called(path, now)
         if self.via and self._way.path not in (b"", self.via) and (renewed or self.state is Link.GREETING):
             return self._turn_to(self._way.path, now)  # they have made a new connection: the old one is of no use
+        if echo == self.id:
+            self._echoed = echo
+        elif self._echoed == self.id:
+            return NOTHING  # they know our id: this HELLO was overtaken, on another connection
         if self.state is Link.UP and echo != self.id:
             self._step("reset")
             return self._greet(now)
