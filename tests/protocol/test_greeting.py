@@ -9,7 +9,7 @@ from tests.stores import store_of
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import SendBack, Sighted, Transmit
+from zmesh.protocol.effects import Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority
@@ -70,24 +70,6 @@ def test_a_hello_from_elsewhere_is_followed_and_a_lie_about_that_costs_a_link_no
     world.run(15.0)
     assert a.remote(b).up, "the address that answered has been tried again"
     assert a.receipt(message) is Sent.STORED
-
-
-def test_a_hello_is_answered_on_our_connection_and_on_the_one_it_came_by() -> None:
-    """Each is a way of its own: while one is stuck, the other one may bring the echo."""
-    world, a, b = two()
-    a.core.receive(encode(b"new link", hello(store=b.store)), b.device, b"path", world.now)
-    own, back = (each for each in a.core.effects() if isinstance(each, Transmit | SendBack))
-    assert isinstance(own, Transmit)
-    assert isinstance(back, SendBack)
-    assert (back.store, back.device, back.path) == (b.store, b.device, b"path")
-    assert back.parts == own.parts
-    assert decode(back.parts)[0] == a.remote(b).link.id
-
-
-def test_a_hello_that_came_back_on_our_connection_is_answered_there_only() -> None:
-    world, a, b = two()
-    a.core.returned(b.store, encode(b"new link", hello(store=b.store)), world.now)
-    assert [type(each) for each in a.core.effects() if isinstance(each, Transmit | SendBack)] == [Transmit]
 
 
 def test_our_own_store_is_nobody_else() -> None:

@@ -16,6 +16,7 @@ from zmesh.protocol.bounds import (
     ANSWER_AFTER,
     BYE_REDIAL,
     DIAL_PATIENCE,
+    GREET_PATIENCE,
     HELLO_FIRST,
     HELLO_MAX,
     IDLE_PING,
@@ -394,27 +395,6 @@ def test_a_hello_that_does_not_know_our_link_ends_it(echo: bytes) -> None:
     assert link.greeted(b"their-2.", echo, NOW + 1, up=False) == HELLO
     assert link.state is Link.GREETING
     assert link.id != before
-
-
-@pytest.mark.parametrize("echo", [b"", b"another!"])
-def test_a_hello_that_was_overtaken_by_one_that_knew_our_link_says_nothing(echo: bytes) -> None:
-    """HELLOs come on two connections, and one of those may be stuck for seconds."""
-    link = up()
-    before = link.id
-    assert link.greeted(THEIRS, echo, NOW + 1, up=False) == NOTHING
-    assert (link.state, link.id, link.heard) == (Link.UP, before, NOW + 1)
-    link.reset(link.id, NOW + 2)
-    assert link.greeted(THEIRS, echo, NOW + 3, up=False) == HELLO, "our link is a new one"
-
-
-def test_a_hello_that_was_overtaken_by_another_frame_is_no_doubt() -> None:
-    """Only who is UP says anything else, and whoever leaves UP greets under another id."""
-    link = up()
-    link.hear(NOW + 1)
-    assert link.greeted(THEIRS, link.id, NOW + 2, up=False) == NOTHING
-    assert all(not act.hangup for _, act in acts(link, NOW + 2 + DIAL_PATIENCE))
-    link.greeted(b"their-2.", link.id, NOW + 3, up=False)
-    assert any(act.hangup for _, act in acts(link, NOW + 3 + DIAL_PATIENCE)), "of a new link it is one"
 
 
 def test_a_storm_of_hellos_is_answered_at_a_bounded_rate() -> None:
@@ -857,6 +837,43 @@ def test_a_connection_that_brings_no_echo_is_left_for_theirs() -> None:
     link.hear(hangup, PATH)
     assert link.wake(hangup) == HELLO
     assert link.via == PATH
+
+
+def test_who_hears_greetings_and_gets_no_echo_soon_takes_their_way() -> None:
+    """Ours is stuck, in a TCP that waits ever longer, and theirs is not."""
+    link = greeting()
+    link.greeted(THEIRS, b"", NOW, up=False, path=PATH)
+    link.greeted(THEIRS, b"", NOW + 0.2, up=False, path=PATH)
+    hangup = next(at for at, act in acts(link, NOW + DIAL_PATIENCE) if act.hangup)
+    assert hangup <= NOW + JITTER * GREET_PATIENCE
+    assert link.wake(hangup) == HELLO
+    assert link.via == PATH
+
+
+def test_who_hears_nothing_gives_its_own_connection_all_its_time() -> None:
+    link = greeting()
+    link.greeted(THEIRS, b"", NOW, up=False)
+    assert all(not act.hangup for _, act in acts(link, NOW + IMPATIENT - 0.01))
+
+
+def test_over_a_long_way_the_echo_is_waited_for_longer_each_time() -> None:
+    """There the other side's greeting always comes before its echo, and nothing is stuck."""
+    link, waits = dialling(), []
+    for attempt in range(6):
+        now = NOW + 10 * attempt
+        link.ready(now)
+        link.greeted(THEIRS, b"", now, up=False, path=PATH)
+        waits.append(next(at for at, act in acts(link, now + DIAL_PATIENCE) if act.hangup) - now)
+        while link.state is not Link.DIALING:
+            link.wake(link.timer())
+    assert waits[0] <= JITTER * GREET_PATIENCE
+    assert waits[-1] >= IMPATIENT
+    link.ready(NOW + 100)
+    link.greeted(THEIRS, link.id, NOW + 100, up=True, path=PATH)
+    link.reset(link.id, NOW + 101)
+    link.greeted(THEIRS, b"", NOW + 101, up=False, path=PATH)
+    hangup = next(at for at, act in acts(link, NOW + 101 + DIAL_PATIENCE) if act.hangup)
+    assert hangup <= NOW + 101 + JITTER * GREET_PATIENCE, "an echo has come since"
 
 
 def test_what_is_being_dialled_meanwhile_replaces_it_when_it_is_ready() -> None:

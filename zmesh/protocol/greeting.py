@@ -71,8 +71,6 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         if remote.link.state is Link.GREETING:
             return  # the doubt of `_begin` has said its own HELLO under a new link id, or will in a moment
     node.act(remote, act)
-    if act.hello and path and not remote.link.via:
-        node.greet(remote, path)  # also where theirs came: of two connections one may be stuck
     node.act(remote, remote.link.announced(_usable(frame.endpoints, own=device == node.device), now))
     if remote.up and not was_up:
         # After our HELLO, so that the other side knows our link when the first frames on it arrive.

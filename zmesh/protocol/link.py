@@ -19,6 +19,7 @@ from zmesh.protocol.bounds import (
     ABSENT_REDIAL,
     BYE_REDIAL,
     DIAL_PATIENCE,
+    GREET_PATIENCE,
     HELLO_FIRST,
     HELLO_MAX,
     IDLE_PING,
@@ -74,8 +75,6 @@ class LinkMachine:
         self.state = Link.IDLE
         self.id = b""
         self.peer_id = b""
-        self._was_up = False  # `peer_id` has come in a frame that is no HELLO: they were UP under it
-        self._echoed = b""  # the id of ours that was echoed under `peer_id`
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
         self.via = b""
@@ -97,6 +96,8 @@ class LinkMachine:
         self._give_up_at = NEVER
         self._hello = Backoff(HELLO_FIRST, HELLO_MAX)
         self._hello_at = NEVER
+        self._unheard = Backoff(GREET_PATIENCE, DIAL_PATIENCE)
+        self._unheard_for = NEVER  # seconds that they may greet and not know our link, until we take their way
         self._said_hello = LONG_AGO
         self._ping = Backoff(PING_FIRST, PING_MAX)
         self._ping_at = NEVER
@@ -191,22 +192,17 @@ class LinkMachine:
         """
         self.heard = self._since = now
         renewed, self.peer_id = link != self.peer_id, link
-        if renewed:
-            self._was_up, self._echoed = False, b""
-        up = up or self._was_up  # whoever leaves UP greets under another id: this HELLO is late
         if self.via or self.state is not Link.UP:
             self._way.called(path, now)
         if self.via and self._way.path not in (b"", self.via) and (renewed or self.state is Link.GREETING):
             return self._turn_to(self._way.path, now)  # they have made a new connection: the old one is of no use
-        if echo == self.id:
-            self._echoed = echo
-        elif self._echoed == self.id:
-            return NOTHING  # they know our id: this HELLO was overtaken, on another connection
         if self.state is Link.UP and echo != self.id:
             self._step("reset")
             return self._greet(now)
         if self.state is Link.GREETING and echo == self.id:
             self._come_up(now)
+        if self.state is Link.GREETING and path and not self.via:
+            self._give_up_at = min(self._give_up_at, now + self._unheard_for)
         if self.state is Link.UP:
             # They greet and greet: our answers get lost on the way, maybe in a connection that is stuck.
             self._give_up_at = NEVER if up else min(self._give_up_at, now + DIAL_PATIENCE)
@@ -232,7 +228,6 @@ class LinkMachine:
     def hear(self, now: float, path: bytes = b"") -> None:
         """A valid frame came that is no HELLO: they know our link. `path` as in `greeted`."""
         self.heard = self._since = now
-        self._was_up = True
         if self.state is Link.UP:
             self._give_up_at = NEVER
         else:
@@ -382,6 +377,7 @@ class LinkMachine:
             self._tried, self._wish = {}, ""
             self._way.forget()
             self._probe.reset()
+            self._unheard.reset()
         self._learn(())
         self._redial.reset()
         self._ping.reset()
@@ -414,6 +410,7 @@ class LinkMachine:
         self._hello.reset()
         self._ping_at = NEVER
         self._give_up_at = self._patience(now)
+        self._unheard_for = self._unheard.next(self._entropy.fraction())
         return self._say_hello(now)
 
     def _say_hello(self, now: float) -> Act:

@@ -238,7 +238,7 @@ class Node:
             self.turn.emit(Dial(remote.store, remote.device, act.dial))
         if act.hello:
             self.changed()
-            self.greet(remote)
+            self._hello(remote)
         if act.ping:
             remote.outcomes.rewind()
             if remote.roster_known != remote.roster_sent:
@@ -253,8 +253,7 @@ class Node:
             if remote.link.via == path and remote.device != device:
                 self.act(remote, remote.link.lost(self.turn.now, path))
 
-    def greet(self, remote: Remote, path: Path = b"") -> None:
-        """Say HELLO on our link, or on `path`, on which one of theirs has just come."""
+    def _hello(self, remote: Remote) -> None:
         hello = Hello(
             proto_min=PROTOCOL_MIN,
             proto_max=PROTOCOL_MAX,
@@ -267,10 +266,7 @@ class Node:
             cursors=remote.cursors(),
             limits=remote.limits(),
         )
-        if path:
-            self.turn.emit(SendBack(remote.store, remote.device, path, encode(remote.link.id, hello)))
-        else:
-            self.transmit(remote, hello)
+        self.transmit(remote, hello)
 
     def send_roster(self, remote: Remote, *, whole: bool = False) -> None:
         """Send our roster: what a store does not know of it, or all of it in pages."""
