@@ -18,7 +18,8 @@ from zmesh.errors import TransportError
 from zmesh.peer import descriptors
 from zmesh.peer.log_filter import Sparing
 from zmesh.peer.zap import REVOKED, STRANGER, Admission
-from zmesh.peer.zmq_link import DEALER_OPTIONS, MAX_PARTS, Origin, ZmqLink
+from zmesh.peer.zmq_dealer import MAX_PARTS
+from zmesh.peer.zmq_link import DEALER_OPTIONS, Origin, ZmqLink
 from zmesh.peer.zmq_reader import SECONDS_PER_TURN
 from zmesh.trust.device import SEED_BYTES, Device
 
