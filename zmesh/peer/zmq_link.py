@@ -133,6 +133,8 @@ class ZmqLink:
         self._zap: ZapHandler | None = None
         self._router: Socket | None = None
         self._reader: Reader | None = None
+        self._bound = ""  # where it listens, or did until it was to listen anew
+        self._binding = False
         self._addresses: tuple[str, ...] = ()  # as they were last seen
         self.blind: str | None = None
 
@@ -166,7 +168,7 @@ class ZmqLink:
             router.close(0)
             raise
         intake = Intake(router, 1 + MAX_PARTS)
-        self._router = router
+        self._router, self._bound = router, router.get_string(zmq.LAST_ENDPOINT)
         self._reader = Reader(asyncio.get_running_loop(), router, lambda: self._take_inbound(intake))
         self._reader.start()
 
@@ -179,12 +181,19 @@ class ZmqLink:
             TransportError: Another program has taken the port meanwhile.
         """
         router, reader = self._router, self._reader
-        if router is None or reader is None:
+        if self._binding or not self._bound:
             return
-        endpoint = router.get_string(zmq.LAST_ENDPOINT)
-        reader.stop()
         self._router = self._reader = None
-        router.close(0)
+        if router is not None and reader is not None:  # else the last attempt has failed
+            reader.stop()
+            router.close(0)
+        self._binding = True
+        try:
+            await self._listen_again(self._bound)
+        finally:
+            self._binding = False
+
+    async def _listen_again(self, endpoint: str) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + REBIND_PATIENCE
         while self._context is not None:
