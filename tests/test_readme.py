@@ -5,6 +5,7 @@ What a reader would copy is taken from the text itself, so that the two cannot d
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,9 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
 import pytest
 
+import zmesh
+from tests.daemon_home import daemon_home, daemon_pid
+from zmesh.cli.main import main
 from zmesh.protocol.states import Sent
+
+__all__ = ["daemon_home"]
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,7 +67,7 @@ def running(script: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=30)
 
 
 @pytest.mark.parametrize("first", ["studio", "pipeline"])
@@ -96,6 +103,74 @@ def test_its_program_that_asks_waits_for_the_other_and_can_be_broken_off(tmp_pat
             pipeline.wait(0.5)
         pipeline.send_signal(signal.SIGINT)
         assert pipeline.communicate(timeout=SECONDS) == ("", "")
+
+
+def commands(heading: str) -> list[str]:
+    """The first block of commands under a heading, without what is said about them."""
+    found = re.search(rf"^### {re.escape(heading)}\n.*?^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return [re.sub(r"  +#.*", "", line) for line in found[1].splitlines()]
+
+
+def shell(command: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    """A command as a reader would type it."""
+    return subprocess.Popen(  # noqa: S602 - what the README tells its readers to type
+        command, shell=True, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="types into a Unix shell")
+def test_its_commands_do_what_it_says_of_them(daemon_home: Path, tmp_path: Path) -> None:
+    program_file = tmp_path / "bin" / "zmesh"
+    program_file.parent.mkdir()
+    program_file.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m zmesh "$@"\n')
+    program_file.chmod(0o755)
+    (daemon_home / "config.toml").write_text('name = "laptop"\ndiscovery = ["rendezvous"]\nport = 17430\n')
+    environment = os.environ | {"PATH": f"{program_file.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    up, follow, *others = commands("From the command line")
+    assert (up, follow) == ("zmesh up", "zmesh inbox --as bob --follow")
+    (tmp_path / "studio.py").write_text(program("studio.py"), encoding="utf-8")
+    following = None
+    try:
+        assert "laptop is up" in shell(up, environment, tmp_path).communicate(timeout=SECONDS)[0]
+        following = shell(follow, environment, tmp_path)
+        with zmesh.connect("watcher") as watcher:
+            watcher.wait_for("bob@laptop", timeout=SECONDS)
+        with running(tmp_path / "studio.py", daemon_home):
+            with zmesh.connect("watcher") as watcher:
+                watcher.wait_for("browser@studio", timeout=SECONDS)
+            printed = {}
+            for command in others:
+                process = shell(command, environment, tmp_path)
+                printed[command], errors = process.communicate(timeout=SECONDS)
+                assert process.returncode == 0, (command, errors)
+        os.killpg(following.pid, signal.SIGINT)
+        heard, errors = following.communicate(timeout=SECONDS)
+        assert [line.strip() for line in heard.splitlines() if line.strip() in ("hello", "done?")] == ["hello", "done?"]
+        assert printed['zmesh ask --as ann browser@studio "And OpenID Connect?"'] == "I read the RFC.\n"
+        assert "browser@studio" in printed["zmesh agents"]
+        assert "linked     studio" in printed["zmesh status"]
+        assert daemon_pid(daemon_home) == 0
+    finally:
+        if following is not None and following.poll() is None:
+            os.killpg(following.pid, signal.SIGKILL)
+            following.communicate()
+
+
+def test_every_command_it_shows_is_one_and_has_these_options() -> None:
+    root = click.Context(main, info_name="zmesh")
+    shown = re.findall(r"^(?:.*\| )?zmesh ((?:--)?[a-z].*?)(?:  +#.*)?$", README, re.MULTILINE)
+    assert len(shown) > 15
+    for line in shown:
+        name, *words = shlex.split(line.partition(" # ")[0])
+        command = main.get_command(root, name)
+        context = click.Context(command, parent=root) if command is not None else root
+        while isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0))
+        assert command is not None, line
+        known = {option for param in command.params for option in param.opts}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
 @pytest.mark.parametrize("line", PROMISED)

@@ -1,8 +1,10 @@
 """Runs the real commands as processes, each machine with a home of its own, and with a network of its own if it can."""
 
+import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,18 +36,23 @@ class Machine:
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [*self._enter, sys.executable, "-m", "zmesh", *words]
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def shell(self, *words: str) -> list[str]:
+        """The words of a shell that run a command."""
+        return [shlex.quote(word) for word in self._command(words)]
+
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
+        """The environment of a command."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith("ZMESH_")}
         return plain | {"ZMESH_HOME": str(self.home), "PYTHONPATH": str(ROOT), "COLUMNS": "200"} | more
 
     def run(self, *words: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; no traceback may be seen."""
         if self.inside:
-            result = CliRunner().invoke(main, words, stdin, env=self._environment(environment), prog_name="zmesh")
+            result = CliRunner().invoke(main, words, stdin, env=self.environment(environment), prog_name="zmesh")
             assert isinstance(result.exception, SystemExit | None), result.exception
             return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
         ended = subprocess.run(
-            self._command(words), env=self._environment(environment), input=stdin, capture_output=True, text=True,
+            self._command(words), env=self.environment(environment), input=stdin, capture_output=True, text=True,
             timeout=SECONDS, check=False,
         )  # fmt: skip
         assert "Traceback" not in ended.stderr, ended.stderr
@@ -63,9 +70,29 @@ class Machine:
         assert ended.returncode == code, (ended.returncode, ended.stdout, ended.stderr)
         return ended.stderr
 
-    def misuses(self, *words: str) -> str:
+    def on_terminal(self, *words: str, **environment: str) -> tuple[int, str]:
+        """Run a command whose output is a terminal; returns its exit code and what is seen there."""
+        import pty  # noqa: PLC0415 - there is none on Windows
+
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            self._command(words), env=self.environment({"TERM": "xterm-256color"} | environment),
+            stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            seen = b""
+            with contextlib.suppress(OSError):  # EIO: the other end was closed
+                while data := os.read(ours, 65536):
+                    seen += data
+            os.close(ours)
+            code = process.wait(SECONDS)
+        text = seen.decode().replace("\r\n", "\n")
+        assert "Traceback" not in text, text
+        return code, text
+
+    def misuses(self, *words: str, stdin: bytes = b"") -> str:
         """Run a command that is refused as wrong usage, in this process, for there are many ways of that."""
-        ended = CliRunner().invoke(main, words, env={"ZMESH_HOME": str(self.home)}, prog_name="zmesh")
+        ended = CliRunner().invoke(main, words, stdin, env={"ZMESH_HOME": str(self.home)}, prog_name="zmesh")
         assert ended.exit_code == 2, ended.output
         return ended.output
 
@@ -77,7 +104,7 @@ class Machine:
 
     def start(self, *words: str) -> "Running":
         """Start a command."""
-        return Running(self._command(words), self._environment({}))
+        return Running(self._command(words), self.environment({}))
 
 
 class Running:
@@ -102,7 +129,7 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._watch.cancel()
         self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=30)
 
     def event(self, name: str) -> dict[str, Any]:
         """Read until it says that; each line is one JSON value."""
@@ -141,12 +168,12 @@ def network(*, up: bool = True) -> Iterator[tuple[str, ...] | None]:
     if os.geteuid() != 0 or ip is None:
         yield None
         return
-    if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False).returncode:
+    if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False, timeout=30).returncode:
         yield None
         return
     try:
         if up:
-            subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True)
+            subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True, timeout=30)
         yield (ip, "netns", "exec", name)
     finally:
-        subprocess.run([ip, "netns", "delete", name], check=True)
+        subprocess.run([ip, "netns", "delete", name], check=True, timeout=30)

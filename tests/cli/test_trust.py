@@ -73,14 +73,11 @@ def test_a_device_that_was_invited_can_be_revoked_and_knows_it(machines: tuple[l
 def test_the_peer_of_a_device_that_was_revoked_does_not_wait_in_silence(
     machines: tuple[list[Machine], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def host(*_: object) -> None:
-        return
-
     _, bob, cid = machines[0]
     bob.json("trust", "revoke", "cid")
     with TrustStore(bob.home / "trust.db", DEVICES[1]) as one, TrustStore(cid.home / "trust.db", DEVICES[2]) as two:
         exchange(one, two)
-    monkeypatch.setattr("zmesh.cli.up._host", host)
+    monkeypatch.setattr("zmesh.cli.foreground.run_until_signal", lambda *_: None)
     told = {}
     for machine in (bob, cid):
         monkeypatch.setenv("ZMESH_HOME", str(machine.home))

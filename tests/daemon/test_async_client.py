@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from tests.daemon.conftest import daemon_pid, kill_daemon
 from tests.daemon.served import Raw, serving
+from tests.daemon_home import daemon_pid, kill_daemon
 from tests.waiting import until
 from zmesh.protocol.bounds import MAX_ATTEMPTS
 

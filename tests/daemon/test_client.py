@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from tests.daemon.conftest import daemon_pid, kill_daemon
+from tests.daemon_home import daemon_pid, kill_daemon
 from zmesh.daemon.connecting import connected
 
 SOON = 20.0

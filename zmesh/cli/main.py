@@ -3,28 +3,55 @@
 This module must import no command and nothing heavy: `zmesh --help` is answered without sockets, databases or rich.
 """
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zmesh.errors import MeshError, WaitTimeout
+from zmesh.errors import AddressError, MeshError, WaitTimeout
 
-TIMED_OUT: Final = 3
-"""The exit code of a wait that ended without what it waited for; 1 is a refusal or failure, 2 is wrong usage."""
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+MISUSED, TIMED_OUT, INTERRUPTED = 2, 3, 130
+"""Exit codes: wrong usage, a wait that ended without what it waited for, Ctrl-C; 1 is a refusal or failure."""
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "bench": ("zmesh.cli.bench.command:bench", "Measure this machine's mesh, alone or beside NATS JetStream."),
-    "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
+    "send": ("zmesh.cli.send:send", "Send a message to an agent."),
+    "ask": ("zmesh.cli.send:ask", "Send a question, and print its answer."),
+    "inbox": ("zmesh.cli.inbox:inbox", "Take messages and print them."),
+    "wait": ("zmesh.cli.send:wait", "Wait until a message is stored, or handled."),
+    "agents": ("zmesh.cli.roster:agents", "List all agents, here and elsewhere."),
+    "peers": ("zmesh.cli.roster:peers", "List the other peers."),
+    "up": ("zmesh.cli.up:up", "Bring this machine's daemon up."),
+    "status": ("zmesh.cli.status:status", "Say whether the daemon runs, with whom, and what waits."),
+    "down": ("zmesh.cli.status:down", "End this machine's daemon."),
+    "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),
+    "completion": ("zmesh.cli.completion:completion", "Print what makes the shell complete zmesh's words."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
-    "up": ("zmesh.cli.up:up", "Host this machine's peer."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
-    "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),
+    "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
     "demo": ("zmesh.cli.demo:demo", "Run a small mesh on this machine and show what it does."),
+    "bench": ("zmesh.cli.bench.command:bench", "Measure this machine's mesh, alone or beside NATS JetStream."),
 }
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""
+
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Messages": ("send", "ask", "inbox", "wait"),
+    "Who is there": ("agents", "peers"),
+    "This machine": ("up", "status", "down", "doctor", "completion"),
+    "Other machines": ("invite", "join", "trust", "grant"),
+    "Try it out": ("demo", "bench"),
+}
+"""The commands as `zmesh --help` lists them."""
+
+
+class _Misuse(click.ClickException):
+    exit_code = MISUSED
 
 
 class _TimedOut(click.ClickException):
@@ -49,21 +76,67 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(len("completion")), COMMANDS[name][1]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the name of a command without importing any."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - while completing only
+
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of the mesh becomes its text and an exit code, never a traceback."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for
         try:
             return super().invoke(ctx)
         except MeshError as error:
-            raise (_TimedOut if isinstance(error, WaitTimeout) else click.ClickException)(str(error)) from error
+            raise _told(error) from error
+        except BrokenPipeError:
+            raise  # whoever read it has gone, and click ends quietly
+        except OSError as error:
+            _give_up_on_output()
+            raise _told(error) from error
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+
+
+def _told(error: Exception) -> click.ClickException:
+    """Return an error of the mesh as its text and an exit code; text of peers in it is made harmless."""
+    from zmesh.cli.printing import harmless  # noqa: PLC0415 - only where something has failed
+
+    text = harmless(str(error), lines=True)
+    if isinstance(error, WaitTimeout):
+        return _TimedOut(text)
+    if isinstance(error, AddressError | ValueError | TypeError):
+        return _Misuse(text)
+    return click.ClickException(text)
+
+
+def _give_up_on_output() -> None:
+    """What could not be written would be tried again at the end of the process, with a complaint."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zmesh-agents", prog_name="zmesh")
 def main() -> None:
-    """Let AI agents talk to each other directly: durable, encrypted messages with no server in between."""
+    """Let AI agents talk to each other directly: durable, encrypted messages with no server in between.
+
+    \b
+    Two terminals, one message:
+        zmesh inbox --as bob --follow
+        zmesh send --as ann bob "hello"
+
+    The first command starts this machine's daemon, which holds the mail. `zmesh COMMAND --help` says more.
+    """  # noqa: D301 - the \b is click's: leave the lines as they are
 
 
 if __name__ == "__main__":

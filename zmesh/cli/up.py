@@ -1,103 +1,106 @@
-"""`zmesh up`: host this machine's peer, in the foreground."""
+"""`zmesh up`: bring this machine's daemon up, in the background or here.
 
-import asyncio
+A token in `ZMESH_JOIN` is used in this process, and must never reach the one that stays.
+"""
+
 import os
-import signal
-import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 
-from zmesh.cli.invite import open_store, peer_name
-from zmesh.cli.join import pair_with
-from zmesh.discovery.visits import PORT
-from zmesh.errors import MeshError, TransportError
-from zmesh.peer.configuration import load_configuration
-from zmesh.peer.home import home_directory
-from zmesh.peer.peer import Peer
-from zmesh.trust.device import readable
-from zmesh.trust.invitation import take_token
+from zmesh.cli.options import json_option, own_place
+from zmesh.cli.printing import harmless, print_json
+from zmesh.cli.status import describe
+from zmesh.daemon.errand import ask_daemon
+from zmesh.daemon.process import start
+from zmesh.errors import DaemonError, MeshError
+from zmesh.protocol.address import check_name
+
+LAST_PORT: Final = 65534  # the door is at the next one
 
 
 @click.command()
-@click.option("--foreground", is_flag=True, help="Stay in the foreground, which is the only way there is yet.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and say who comes and goes.")
 @click.option("--name", help="What the peer is called: the device's name in the mesh, or the host's, by default.")
 @click.option(
-    "--port", type=click.IntRange(1, 65534), help=f"Where to listen, {PORT} by default; the door is at the next port."
+    "--port", type=click.IntRange(1, LAST_PORT), help="Where to listen, 7420 by default; the door is at the next port."
 )
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS", help="Where another peer is, if it is not found.")
-def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str, ...]) -> None:
-    """Host this machine's peer until it is interrupted."""
-    if not foreground:
-        raise click.UsageError("say --foreground: a peer in the background is not there yet")
-    if sys.platform == "win32":
-        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
-    configuration = load_configuration(home_directory(None))
-    name = name or configuration.name or None
-    token = take_token(os.environ)
-    with open_store() as store:
-        if token is not None and not store.mesh:
-            welcome, inviter = asyncio.run(pair_with(token, store.device, peer_name(name), None))
-            store.join(welcome.mesh, welcome.entries, inviter=inviter)
-        me = store.me()
-        called = me.name if me is not None and name is None else peer_name(name)
-        click.echo(f"this device is {readable(store.device.id)}")
-        if me is not None and me.revoked:
-            click.echo("it was revoked: no other machine talks to it. zmesh doctor says how to begin anew", err=True)
-    asyncio.run(_host(called, port or configuration.port, peers or None))
+@json_option
+def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str, ...], as_json: bool) -> None:
+    """Bring up this machine's daemon: the peer that all its programs share.
 
+    What --name, --port and --peer say holds until `zmesh down`; what is to hold every time goes into config.toml.
+    With a token in the environment variable ZMESH_JOIN, a machine that is in no mesh joins one first.
+    """
+    words = _words(name, port, peers)
+    if foreground:
+        from zmesh.cli.foreground import host  # noqa: PLC0415 - loads the whole peer
 
-async def _host(name: str, port: int, peers: Iterable[str] | None) -> None:
+        host(words, as_json=as_json)
+        return
+    home, place = own_place()
     try:
-        peer = Peer(name, bind=f"tcp://*:{port}", peers=peers)
-    except ValueError as error:
+        told, before = ask_daemon(place, "daemon.status"), True
+        _join(told["name"])
+    except OSError:
+        _join(name)
+        start(home, place, words)
+        told, before = ask_daemon(place, "daemon.status"), False
+    if as_json:
+        print_json({"running": True, "started": not before} | told)
+    else:
+        _tell(told, before=before)
+    if before:
+        _check(told, name, port, peers)
+
+
+def _words(name: str | None, port: int | None, peers: Sequence[str]) -> list[str]:
+    """Return what the daemon is told; wrong usage ends here, and not in the daemon's log."""
+    words: list[str] = []
+    try:
+        if name is not None:
+            words += ["--name", check_name(name, "peer name")]
+        if port is not None:
+            words += ["--port", str(port)]
+        if peers:
+            from zmesh.discovery.visits import read_named  # noqa: PLC0415 - loads asyncio
+
+            for peer in peers:
+                read_named(peer)
+                words += ["--peer", peer]
+    except (MeshError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    try:
-        await peer.start()
-    except TransportError as error:
-        click.echo(f"{error}. This time it listens at a port that is free", err=True)
-        peer = Peer(name, peers=peers)
-        await peer.start()
-    try:
-        click.echo(f"{name} is up at {', '.join(peer.endpoints)}")
-        await _until_signal(peer)
-    finally:
-        await peer.close()
-    click.echo(f"{name} is down")
+    return words
 
 
-async def _until_signal(peer: Peer) -> None:
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(name, over.set)
-        except NotImplementedError:  # Windows: Ctrl-C ends the loop by itself
-            continue
-    watching = asyncio.ensure_future(_watch(peer))
-    waiting = asyncio.ensure_future(over.wait())
-    try:
-        await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()
-    finally:
-        for task in (watching, waiting):
-            task.cancel()
-        await asyncio.gather(watching, waiting, return_exceptions=True)
+def _join(name: str | None) -> None:
+    if "ZMESH_JOIN" in os.environ:
+        from zmesh.cli.foreground import join_by_token  # noqa: PLC0415 - loads the whole peer
+
+        join_by_token(name)
 
 
-async def _watch(peer: Peer) -> None:
-    """Say who comes and goes."""
-    before: set[str] = set()
-    while True:
-        now = {info.name for info in peer.peers() if info.linked}
-        for name in sorted(now - before):
-            click.echo(f"{name} is linked")
-        for name in sorted(before - now):
-            click.echo(f"{name} is gone")
-        before = now
-        try:
-            await peer.driver.change()
-        except MeshError as error:
-            click.echo(str(error), err=True)
-            return
+def _tell(told: dict[str, Any], *, before: bool) -> None:
+    for line in describe(told):
+        if before or line.startswith((told["name"], "address", "TROUBLE")):
+            click.echo(harmless(line.replace(" is up: ", " is up already: ", 1) if before else line))
+
+
+def _check(told: dict[str, Any], name: str | None, port: int | None, peers: Sequence[str]) -> None:
+    """Say what is not as it was asked for.
+
+    Raises:
+        DaemonError: Something is not.
+    """
+    other: list[str] = []
+    if name is not None and check_name(name, "peer name") != told["name"]:
+        other.append(f"--name {name}")
+    if port is not None and not any(endpoint.endswith(f":{port}") for endpoint in told["endpoints"]):
+        other.append(f"--port {port}")
+    other += [f"--peer {peer}" for peer in peers]
+    if other:
+        raise DaemonError(
+            f"{told['name']} runs already, and stays as it is: `zmesh down`, then `zmesh up {' '.join(other)}`"
+        )

@@ -50,7 +50,7 @@ class AsyncConnection:
         """Connect; the daemon is started if it is not running. Errors as of `Connection`."""
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._road = Road(self._place, self._start)
+        self._road = Road(self._place, self._start, lambda: self._talk.urgent)
         self._talk = Conversation(pid=self._pid, **self._said)
         self._welcome = self._loop.create_future()
         self._task = self._loop.create_task(self._run(), name="zmesh")

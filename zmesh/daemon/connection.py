@@ -12,11 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Any
 from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
+from zmesh.daemon.future import Future
 from zmesh.daemon.place import Place
 from zmesh.daemon.road import CLOSED, READ, Road
 from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
@@ -41,7 +41,7 @@ class Connection:
             DaemonUnreachable: It cannot be started, or does not answer.
             MeshError: It does not take this client.
         """
-        self._road = Road(place, start)
+        self._road = Road(place, start, lambda: self._talk.urgent)
         self._talk = Conversation(pid=os.getpid(), **said)
         self._pid = os.getpid()
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from zmesh.errors import DaemonError, LeaseLost, MeshError
 
 AT_ONCE: Final = 128  # requests that are answered soon, under way at a time: half of what the daemon takes
 _ENDINGS: Final = frozenset({"done", "nack"})
+_PATIENT: Final = frozenset({"poll", "wait", "find", "daemon.down"})
 _LOST: Final = "the message went to another program while the daemon was away"
 
 Values = dict[str, Any]
@@ -126,13 +127,20 @@ class Conversation:
         self._number += 1
         return pack([self._number, verb, arguments])
 
+    @property
+    def urgent(self) -> bool:
+        """True when something is asked that cannot wait until somebody starts a daemon that was told to end."""
+        return any(request.verb not in _PATIENT for request in list(self._pending.values()))
+
     # --- the connection ---
 
     def connected(self) -> bytes:
         """A connection is there: return what to say first."""
         self._frames = Frames()
         self.ready = False
-        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **self._said}])
+        address = str(self.told.get("address", ""))
+        was = {"was": address.partition("@")[0]} if address else {}
+        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **was, **self._said}])
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -156,7 +164,7 @@ class Conversation:
         number, status, *rest = frame
         if number == HELLO:
             if status == FAILED:
-                raise _error(rest)
+                raise read_error(rest)
             return list(self._welcomed(rest[0], now))
         heard: list[Answer | bytes] = []
         request = self._pending.pop(number, None)
@@ -201,7 +209,7 @@ class Conversation:
 
     def _answered(self, number: int, request: _Request, status: int, rest: list[Any]) -> Answer:
         if status == FAILED:
-            error = _error(rest)
+            error = read_error(rest)
             if isinstance(error, LeaseLost) and "lease" in request.arguments:
                 self._drop(request)
             return Answer(number, error=error)
@@ -231,7 +239,8 @@ def _again(request: _Request, now: float) -> Values:
     return request.arguments | again | {"timeout": max(0.0, request.until - now)}
 
 
-def _error(rest: list[Any]) -> MeshError:
+def read_error(rest: list[Any]) -> MeshError:
+    """Return what a failed request's answer says after its second field: the error's name, and its text."""
     name, text = [*map(str, rest), "", ""][:2]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MeshError):

@@ -5,6 +5,7 @@ peer says goodbye and its store is drained. This module must never run twice for
 """
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -18,13 +19,14 @@ from typing import Any, ClassVar, Final
 from zmesh import __version__
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
-from zmesh.daemon.server import LocalServer
+from zmesh.daemon.server import LEASE_GRACE, LocalServer
+from zmesh.daemon.supervisor import Supervisor
+from zmesh.daemon.wishes import forget
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.arguments import brief
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
-LEASE_GRACE: Final = 10.0  # seconds in which clients come back to a daemon that was killed; they try every 50 ms
 DRAIN: Final = 15.0  # seconds in which a daemon that was told to end comes to its end; the next one waits for that
 LOOK_EVERY: Final = 0.02
 _log = logging.getLogger("zmesh.daemon")
@@ -53,9 +55,10 @@ class Daemon:
         self.notice = ""
         self._home, self._name, self._port, self._peers = home, name, port, peers
         self._place: Place = place_of(home)
-        self._since = time.time()
+        self._since, self._started = time.time(), time.monotonic()
         self.peer: Peer
         self._server: LocalServer
+        self._supervisor: Supervisor
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -100,17 +103,19 @@ class Daemon:
             await peer.start()
         except TransportError as error:
             self.notice = f"{error}. This time it listens at a port that is free"
-            _log.warning("%s", self.notice)
+            _log.info("%s", self.notice)
             peer = described("tcp://*:*")
             await peer.start()
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
+        self._supervisor = Supervisor(self.peer.parts)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        waiting = {loop.create_task(self.over.wait()), loop.create_task(self._ended())}
+        parts = (self.over.wait(), self._ended(), self._supervisor.run())
+        waiting = {loop.create_task(part) for part in parts}
         try:
             up(self)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -135,28 +140,38 @@ class Daemon:
             raise DaemonError(
                 f"the daemon, zmesh {__version__}, does not know {brief(verb)}: update it, then `zmesh down`"
             )
-        return rule(self, **arguments)
+        answer = rule(self, **arguments)
+        return await answer if inspect.isawaitable(answer) else answer
 
-    def _status(self) -> Values:
-        peer = self.peer
+    async def _status(self) -> Values:
+        """Look at every part now, and tell what was seen."""
+        await self._supervisor.look()
+        peer, node = self.peer, self.peer.driver.core.node
         return {
             "name": peer.name,
             "version": __version__,
             "pid": os.getpid(),
             "home": str(self._home),
             "since": self._since,
+            "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
+                if session.pid  # who asks this without a mailbox is no client
             ],
+            "health": self._supervisor.health.value,
+            "parts": self._supervisor.report(),
             "linked": sorted(info.name for info in peer.peers() if info.linked),
+            "outgoing": len(node.outbox.by_id),
+            "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
             "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
         }
 
     def _down(self) -> Values:
         _log.info("told to end")
         self._place.ended.touch()
+        forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
         return {"pid": os.getpid()}
 

@@ -5,22 +5,18 @@ one in its place.
 """
 
 import contextlib
-import hmac
-import json
 import os
-import secrets
 import socket
 import stat
 import time
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from zmesh.errors import DaemonError
 
 SOCKET: Final = "socket"
-LOCK: Final = "lock"
+LOCK: Final = "lock"  # the running daemon holds it
 TOKEN_FILE: Final = "address.json"  # noqa: S105 - where it lies
 MAX_PATH: Final = 100  # bytes of a socket's path: 104 on macOS, 108 on Linux, the last one is zero
 TOKEN_BYTES: Final = 32
@@ -90,10 +86,12 @@ class Place:
             self.socket_path.chmod(0o600)
             listener.listen(512)
             return listener, b""
+        import json  # noqa: PLC0415 - only where there are no Unix sockets
+
         listener = socket.create_server((_LOOPBACK, 0), backlog=512)
-        token = secrets.token_bytes(TOKEN_BYTES)
+        token = os.urandom(TOKEN_BYTES)
         text = json.dumps({"port": listener.getsockname()[1], "token": token.hex()})
-        aside = self.directory / f".{TOKEN_FILE}.{secrets.token_hex(4)}"
+        aside = self.directory / f".{TOKEN_FILE}.{os.urandom(4).hex()}"
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(text)
@@ -112,6 +110,8 @@ class Place:
                 path.unlink(missing_ok=True)
 
     def _read_address(self) -> tuple[int, bytes]:
+        import json  # noqa: PLC0415 - only where there are no Unix sockets
+
         try:
             content = json.loads((self.directory / TOKEN_FILE).read_bytes()[:MAX_FILE])
             port = int(content["port"]).to_bytes(2, "big")
@@ -130,6 +130,8 @@ def place_of(home: Path) -> Place:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
+    from hashlib import blake2b  # noqa: PLC0415 - takes 5 ms to load, and few homes have so long a name
+
     short = SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
     short.mkdir(mode=0o700, exist_ok=True)
     _check(short)
@@ -138,6 +140,8 @@ def place_of(home: Path) -> Place:
 
 def is_token(given: bytes, token: bytes) -> bool:
     """Compare two tokens in constant time."""
+    import hmac  # noqa: PLC0415 - for the daemon only: clients start faster without
+
     return hmac.compare_digest(given, token)
 
 

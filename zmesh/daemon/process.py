@@ -7,7 +7,6 @@ pass on a secret that was meant for somebody else.
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -117,6 +116,8 @@ class _Started:
     """A daemon that was started and may not listen yet."""
 
     def __init__(self, home: Path, place: Place, words: Sequence[str]) -> None:
+        import subprocess  # noqa: PLC0415 - for who starts the daemon only
+
         environment = clean(os.environ) | {"ZMESH_HOME": str(home)}
         self._pipe = -1
         handed: tuple[int, ...] = ()

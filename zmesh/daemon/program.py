@@ -3,17 +3,18 @@
 What it has to say goes to a log that is rotated. It must never print what could be secret, nor need a terminal.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Final
 
 from zmesh.daemon.host import Daemon, run_until_signal
 from zmesh.daemon.naming import own_name
 from zmesh.daemon.place import place_of
 from zmesh.daemon.process import LOG, started
+from zmesh.daemon.wishes import wishes
 from zmesh.errors import MeshError
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.home import home_directory
@@ -24,11 +25,6 @@ LOGS: Final = 3  # older ones that are kept
 
 def run(words: Sequence[str]) -> int:
     """Run the daemon until it is told to end; return its exit code."""
-    parser = argparse.ArgumentParser(prog="zmesh.daemon", description=__doc__)
-    parser.add_argument("--name")
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--peer", action="append", dest="peers")
-    given = parser.parse_args(words)
     home = home_directory(None)
     handler = RotatingFileHandler(
         place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
@@ -38,14 +34,7 @@ def run(words: Sequence[str]) -> int:
     )
     log = logging.getLogger("zmesh.daemon")
     try:
-        configuration = load_configuration(home)
-        name = given.name or own_name(home, configuration)
-        port = given.port or configuration.port
-        peers = tuple(given.peers) if given.peers else None
-        run_until_signal(
-            lambda: Daemon(home, name, port=port, peers=peers),
-            _up,
-        )
+        run_until_signal(lambda: daemon_of(home, words), _up)
     except (MeshError, ValueError) as error:
         log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
         sys.stderr.write(f"{error}\n")
@@ -55,6 +44,19 @@ def run(words: Sequence[str]) -> int:
         raise
     log.info("down")
     return 0
+
+
+def daemon_of(home: Path, words: Sequence[str]) -> Daemon:
+    """Return the daemon that somebody wants: as the words say; without any, as it was last up and was not ended.
+
+    Raises:
+        ConfigurationError, TrustError: It cannot be known what it is called.
+        AddressError, ValueError: A word is wrong.
+    """
+    wanted = wishes(place_of(home), words)
+    configuration = load_configuration(home)
+    name = wanted.name or own_name(home, configuration)
+    return Daemon(home, name, port=wanted.port or configuration.port, peers=wanted.peers or None)
 
 
 def _up(daemon: Daemon) -> None:

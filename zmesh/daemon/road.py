@@ -27,11 +27,17 @@ class Road:
         end: Until when the daemon may be away, on the monotonic clock.
     """
 
-    def __init__(self, place: Place, start: Callable[[], None]) -> None:
-        """Take where the daemon listens, and what starts it: it returns when the daemon listens, or raises."""
+    def __init__(self, place: Place, start: Callable[[], None], urgent: Callable[[], bool]) -> None:
+        """Take what the road leads to.
+
+        Args:
+            place: Where the daemon listens.
+            start: Starts it; returns when it listens, or raises.
+            urgent: Says whether something is asked for which a daemon is started that was ended on purpose.
+        """
         self.closed = False
         self.end = time.monotonic() + PATIENCE
-        self._place, self._start = place, start
+        self._place, self._start, self._urgent = place, start, urgent
         self._welcomed = False
 
     def welcomed(self) -> None:
@@ -75,7 +81,7 @@ class Road:
             time.sleep(RETRY)
 
     def _bring_up(self) -> None:
-        if not self._welcomed or not self._place.ended.exists():
+        if not self._welcomed or self._urgent() or not self._place.ended.exists():
             self._start()
 
     def _silence(self, error: object) -> str:

@@ -8,12 +8,14 @@ import contextlib
 import logging
 from typing import Final
 
+from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.place import TOKEN_BYTES, Place, is_token
 from zmesh.daemon.session import Control, Session
 from zmesh.daemon.wire import FAILED, HELLO, pack
 from zmesh.peer.peer import Peer
 
 MAX_CLIENTS: Final = 4096  # as many as mailboxes: each is a file descriptor and some kilobytes
+LEASE_GRACE: Final = 10.0  # seconds in which clients come back to a daemon that was killed; they try every 50 ms
 MAX_STRANGERS: Final = 64  # connections whose token is still to come: anybody on this machine can open them
 TOKEN_PATIENCE: Final = 2.0  # seconds
 LINGER: Final = 2.0  # seconds for who was turned away, or is let go, to read why
@@ -32,6 +34,8 @@ class LocalServer:
         """Take the peer, where to listen, and who carries out what concerns the daemon itself."""
         self.sessions: dict[Session, asyncio.Task[None]] = {}
         self._peer, self._place, self._control = peer, place, control
+        self._own = OwnMailboxes(peer)
+        self._sweep: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._token = b""
         self._strangers = 0
@@ -48,6 +52,7 @@ class LocalServer:
             self._server = await asyncio.start_unix_server(self._visit, sock=listener)
         else:
             self._server = await asyncio.start_server(self._visit, sock=listener)
+        self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
 
     async def close(self) -> None:
         """Let all clients go, and take the socket away; they come back to the next daemon, which keeps their leases."""
@@ -55,6 +60,9 @@ class LocalServer:
         if server is None:
             return
         server.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await self._own.close()
         tasks = list(self.sessions.values())
         for session, task in self.sessions.items():
             session.parting = True
@@ -65,7 +73,7 @@ class LocalServer:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = Session(self._peer, self._control)
+        session = Session(self._peer, self._control, self._own)
         try:
             if not await self._knows(reader):
                 writer.transport.abort()

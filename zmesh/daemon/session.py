@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
 from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSION, WAITING, Frames, pack
 from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMessage
@@ -40,11 +41,12 @@ class Session:
         parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
-    def __init__(self, peer: Peer, control: Control) -> None:
-        """Take the peer, and who carries out what concerns the daemon itself."""
+    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes) -> None:
+        """Take the peer, who carries out what concerns the daemon itself, and who has a mailbox for itself."""
         self.pid = 0
         self.parting = False
-        self._peer, self._control = peer, control
+        self._peer, self._control, self._own_mailboxes = peer, control, own
+        self._claimed = ""
         self._greeted = False
         self._taking = 0  # messages that polls under way may take
         self._agent: Agent | None = None
@@ -87,6 +89,8 @@ class Session:
         if agent is not None and not self.parting:
             with suppress(MeshError):
                 await agent.detach()
+        if self._claimed:
+            self._own_mailboxes.release(self._claimed)
 
     # --- requests ---
 
@@ -138,6 +142,8 @@ class Session:
         held: list[Values] | None = None,
         mailbox: str | None = None,
         here: bool = True,
+        own: bool = False,
+        was: str = "",
         status: Any = None,
         **said: Any,
     ) -> Values:
@@ -154,6 +160,8 @@ class Session:
         if mailbox is None:
             return told
         before = [to_delivery(had) for had in [*(held or [])][:MAX_HELD]]
+        if own:
+            mailbox = self._claimed = self._own_mailboxes.claim(mailbox, was)
         self._agent = await self._peer.attach(mailbox, here=here, **said)
         told["address"] = self._agent.address
         for delivery in before:

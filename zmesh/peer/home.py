@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from zmesh.errors import StoreError
 from zmesh.peer.arguments import brief, checked_name
 
@@ -36,11 +34,17 @@ def home_directory(home: Path | str | None = None) -> Path:
     """
     if home is not None and not isinstance(home, Path | str):
         raise TypeError(f"home is a path, not {brief(home)}")
-    chosen = home or os.environ.get("ZMESH_HOME") or platformdirs.user_data_dir("zmesh", appauthor=False)
+    chosen = home or os.environ.get("ZMESH_HOME") or _platform_home()
     try:
         return _make(Path(chosen).expanduser().absolute())
     except RuntimeError as error:  # '~' of a user that there is not
         raise StoreError(f"cannot make {chosen}: {error}. Set ZMESH_HOME to another place") from error
+
+
+def _platform_home() -> str:
+    import platformdirs  # noqa: PLC0415 - 4 ms, which a short command need not wait for when ZMESH_HOME says it
+
+    return platformdirs.user_data_dir("zmesh", appauthor=False)
 
 
 def peer_directory(home: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from zmesh.errors import LeaseLost, UnknownMessage
-from zmesh.protocol.backoff import delay_of
+from zmesh.protocol.backoff import redelivery_delay, return_delay
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS, MAX_TTL, REDELIVERY_FIRST, REDELIVERY_MAX
 from zmesh.protocol.deadlines import NEVER, SLACK, Deadlines
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, Settled
@@ -90,11 +90,9 @@ class Leases:
         if not answer or holder is None:
             return
         for message in self._messages.by_row.values():
-            here = message.id == answer and message.mailbox == holder.mailbox.name
-            if here and message.state is Received.STORED:
+            if message.id == answer and message.mailbox == holder.mailbox.name:
                 self._expected.find(message.row, question)
-                if message.committed:  # else it is offered once it is
-                    self._put_back(message, self._turn.now)
+                self.dispatch(holder.mailbox)
                 return
 
     def unexpect(self, question: bytes) -> None:
@@ -141,8 +139,6 @@ class Leases:
 
     def offer(self, message: InMessage) -> None:
         """A message is on disk, and nobody has it."""
-        if self._to_asker(message):
-            return
         mailbox = self._messages.mailboxes[message.mailbox]
         queue = mailbox.ready[message.klass]
         queue.append(message)
@@ -157,7 +153,7 @@ class Leases:
 
         What was leased then waits `grace` seconds for `reclaim`.
         """
-        delay = _return_delay(message.attempts)
+        delay = return_delay(message.attempts)
         if message.suspect and message.due == 0.0:
             self._left.add(message.row)
             delay = max(delay, grace)
@@ -200,15 +196,15 @@ class Leases:
     def dispatch(self, mailbox: Mailbox) -> None:
         """Lease what is ready to those who wait."""
         by_row = self._messages.by_row
+        self._answer(mailbox)
         while not mailbox.fetching:
             message = mailbox.head()
-            asker = self._holders.get(self._expected.finder(message.row)) if message is not None else None
-            holder = asker or (mailbox.taker(alone=self._alone(message)) if message is not None else None)
+            holder = mailbox.taker(alone=self._alone(message)) if message is not None else None
             if message is None or holder is None:
                 return
             gone = by_row.get(message.row) is not message or message.holder != 0
             if not gone and message.body is None:
-                self._fetch_heads(mailbox)
+                self._fetch(mailbox, [each for queue in mailbox.ready for each in islice(queue, _FETCH)])
                 return
             mailbox.ready[message.klass].popleft()
             if gone:
@@ -216,24 +212,24 @@ class Leases:
             if self._messages.expired(message):
                 self._messages.expire(message)
                 continue
-            message.claim = ASKED if asker is not None else 0
-            self._hand(holder, message)
+            message.claim = 0
+            self._lease_and_deliver(holder, message)
 
-    def _to_asker(self, message: InMessage) -> bool:
-        """Lease an answer that came before it was expected to who asked, past the queue; say whether it was one."""
-        asker = self._holders.get(self._expected.finder(message.row))
-        if asker is None or not asker.here or message.holder != 0:
-            return False
-        if message.body is None:
-            self._fetch(asker.mailbox, (message.row,))
-            return False
-        message.claim = ASKED
-        self._hand(asker, message)
-        return True
+    def _answer(self, mailbox: Mailbox) -> None:
+        """Lease answers that were there before they were expected, past the queue."""
+        for row in self._expected.found:
+            message, holder = self._messages.by_row.get(row), self._holders.get(self._expected.finder(row))
+            if message is None or holder is None or holder.mailbox is not mailbox or not message.committed:
+                continue
+            if message.body is None and not mailbox.fetching:
+                self._fetch(mailbox, [message])
+            elif message.body is not None and message.state is Received.STORED:
+                message.claim = ASKED
+                self._lease_and_deliver(holder, message)
 
-    def _hand(self, holder: Holder, message: InMessage) -> None:
-        """Lease a message, and deliver it once the lease is on disk: an attempt that kills its process is counted."""
+    def _lease_and_deliver(self, holder: Holder, message: InMessage) -> None:
         self._lease(holder, message)
+        # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
         self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
         self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
 
@@ -275,11 +271,8 @@ class Leases:
         )  # fmt: skip
         self._turn.emit(delivery)
 
-    def _fetch_heads(self, mailbox: Mailbox) -> None:
-        heads = [message for queue in mailbox.ready for message in islice(queue, _FETCH) if message.body is None]
-        self._fetch(mailbox, tuple([message.row for message in heads[:_FETCH]]))
-
-    def _fetch(self, mailbox: Mailbox, rows: tuple[int, ...]) -> None:
+    def _fetch(self, mailbox: Mailbox, messages: list[InMessage]) -> None:
+        rows = tuple([message.row for message in messages if message.body is None][:_FETCH])
         mailbox.fetching = True
         self._fetches.append((mailbox, rows))
         self._turn.emit(FetchIn(rows))
@@ -294,7 +287,6 @@ class Leases:
                 continue
             if row in found:
                 self._messages.fill(message, *found[row])
-                self._to_asker(message)
             else:
                 self._messages.drop(message)
         self.dispatch(mailbox)
@@ -355,7 +347,7 @@ class Leases:
         message.state = step(RECEIVER, message.state, event)
         message.suspect = event == "holder gone"
         if delay is None:
-            delay = _return_delay(message.attempts) if message.suspect else _redelivery(message.attempts)
+            delay = return_delay(message.attempts) if message.suspect else redelivery_delay(message.attempts)
         due = self._turn.now + delay
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
@@ -423,13 +415,13 @@ class Leases:
         mailboxes = self._messages.mailboxes
         due = self._come_back(now)
         for message in reversed(due):
-            if not self._to_asker(message):
-                mailboxes[message.mailbox].ready[message.klass].appendleft(message)
+            mailboxes[message.mailbox].ready[message.klass].appendleft(message)
         names = dict.fromkeys(message.mailbox for message in due)
         while self._patience and self._patience[0][0] <= now:
             names[heappop(self._patience)[1]] = None
         for name in names:
-            self.dispatch(mailboxes[name])
+            if name in mailboxes:  # it may be no more: then what was in it is in another one
+                self.dispatch(mailboxes[name])
 
     def _come_back(self, now: float) -> list[InMessage]:
         """Return what is to be delivered again now; end what has been delivered often enough, or has expired."""
@@ -449,16 +441,3 @@ class Leases:
             else:
                 back.append(message)
         return back
-
-
-def _redelivery(attempts: int) -> float:
-    """Return the delay after so many deliveries, in seconds."""
-    return delay_of(max(0, attempts - 1), REDELIVERY_FIRST, REDELIVERY_MAX)
-
-
-def _return_delay(attempts: int) -> float:
-    """Return the delay when a holder went away, in seconds.
-
-    The first time there is none: most of what it had leased ahead it never looked at, and that keeps its order so.
-    """
-    return _redelivery(attempts - 1) if attempts > 1 else 0.0

@@ -1,0 +1,54 @@
+"""Daemons of a test's own home; whatever happens, none outlives its test."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from zmesh.daemon.place import LOCK, place_of
+from zmesh.errors import PeerRunning
+from zmesh.peer.lock_file import LockFile
+
+PORT = 17_420 + 2 * (os.getpid() % 1000)
+"""Where the daemons of this process's tests listen, one at a time; those of other processes listen elsewhere."""
+
+
+def daemon_pid(home: Path) -> int:
+    """The process id of the daemon of a home; 0 when none holds its lock."""
+    lock = LockFile(place_of(home).directory / LOCK)
+    try:
+        lock.acquire()
+    except PeerRunning as error:
+        return error.pid or 0
+    lock.release()
+    return 0
+
+
+def kill_daemon(home: Path) -> int:
+    """Kill the daemon of a home, if there is one, and wait until it is gone; return what its process id was."""
+    pid = daemon_pid(home)
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _wait_until_gone(home, pid)
+    return pid
+
+
+def _wait_until_gone(home: Path, pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while daemon_pid(home) == pid:
+        assert time.monotonic() < deadline, f"the daemon {pid} holds its lock still"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def daemon_home(home: Path) -> Iterator[Path]:
+    """A home whose daemon finds nobody outside, at a port of its own choice."""
+    home.mkdir()
+    (home / "config.toml").write_text(f'name = "laptop"\ndiscovery = ["rendezvous"]\nport = {PORT}\n')
+    yield home
+    kill_daemon(home)
