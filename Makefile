@@ -1,7 +1,7 @@
 # Everything is run from here: each target first makes .venv, so a fresh clone needs no other command.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal --durations=25
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed

@@ -30,7 +30,7 @@ def started(home: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=30)
 
 
 def printed(home: Path, name: str, *arguments: str) -> list[str]:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import ENOUGH
+
 ROOT = Path(__file__).resolve().parent.parent
 ADAPTERS = ROOT / "adapters"
 BUILD_INPUTS = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "zmesh", "adapters")
@@ -39,6 +41,7 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproces
         capture_output=True,
         text=True,
         check=False,
+        timeout=ENOUGH,
     )
     assert ended.returncode == 0, f"{' '.join(str(part) for part in command)}\n{ended.stdout}{ended.stderr}"
     return ended

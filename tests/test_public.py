@@ -14,27 +14,29 @@ from zmesh import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 
-CLASSES = frozenset({"Agent", "AgentInfo", "Client", "Message", "Peer", "PeerInfo", "Receipt"})
-FUNCTIONS = frozenset({"connect"})
+CLASSES = frozenset({"Agent", "AgentInfo", "AsyncClient", "Client", "Message", "Peer", "PeerInfo", "Receipt"})
+FUNCTIONS = frozenset({"connect", "connect_async"})
 ALIASES = frozenset({"PriorityName", "StatusName"})
 """Names for use in annotations."""
+_OF_A_CLIENT = {
+    "ask",
+    "close",
+    "inbox",
+    "keep",
+    "listen",
+    "on",
+    "poll",
+    "receipt",
+    "send",
+    "status",
+    "take",
+    "wait_for",
+}
 VERBS = {
     "Agent": {"ask", "detach", "inbox", "keep", "poll", "receipt", "send", "status"},
     "AgentInfo": set[str](),
-    "Client": {
-        "ask",
-        "close",
-        "inbox",
-        "keep",
-        "listen",
-        "on",
-        "poll",
-        "receipt",
-        "send",
-        "status",
-        "take",
-        "wait_for",
-    },
+    "AsyncClient": _OF_A_CLIENT | {"start"},
+    "Client": _OF_A_CLIENT,
     "Message": {"done", "nack", "reply"},
     "Peer": {"agent", "agents", "allows", "close", "peers", "start", "wait_for"},
     "PeerInfo": set[str](),
@@ -49,8 +51,9 @@ def error_names() -> set[str]:
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
-    """The public methods and properties that a class defines itself."""
-    for name, value in vars(kind).items():
+    """The public methods and properties that a class, or one of ours that it is made from, defines."""
+    ours = [owner for owner in getattr(kind, "__mro__", ()) if owner.__module__.startswith("zmesh.")]
+    for name, value in (item for owner in ours for item in vars(owner).items()):
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property | classmethod)):
             yield name, value
 

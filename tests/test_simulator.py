@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulator.__main__ import attempt, command
 from tests.simulator.faults import FAULTS
+from tests.waiting import ENOUGH
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 1_000
@@ -79,6 +80,7 @@ def test_a_seed_repeats_to_the_byte(seed: int) -> None:
             capture_output=True,
             text=True,
             check=True,
+            timeout=ENOUGH,
         ).stdout
         for salt in ("1", "4242")
     ]

@@ -21,6 +21,7 @@ from zmesh.errors import (
     DaemonUnreachable,
     DeviceKeyError,
     LeaseLost,
+    MailboxBusy,
     MeshError,
     MeshFull,
     MessageDead,
@@ -43,8 +44,9 @@ from zmesh.errors import (
 )
 
 if TYPE_CHECKING:
+    from zmesh.daemon.async_client import AsyncClient
     from zmesh.daemon.client import Client
-    from zmesh.daemon.connecting import connect
+    from zmesh.daemon.connecting import connect, connect_async
     from zmesh.peer.agent import Agent
     from zmesh.peer.arguments import PriorityName, StatusName
     from zmesh.peer.message import Message
@@ -60,6 +62,7 @@ __all__ = [
     "Agent",
     "AgentInfo",
     "AmbiguousAddress",
+    "AsyncClient",
     "BodyError",
     "BodyTooLarge",
     "Client",
@@ -68,6 +71,7 @@ __all__ = [
     "DaemonUnreachable",
     "DeviceKeyError",
     "LeaseLost",
+    "MailboxBusy",
     "MeshError",
     "MeshFull",
     "Message",
@@ -94,11 +98,13 @@ __all__ = [
     "WaitTimeout",
     "WrongLoop",
     "connect",
+    "connect_async",
 ]
 
 _HOMES = {
     "Agent": "zmesh.peer.agent",
     "AgentInfo": "zmesh.peer.roster",
+    "AsyncClient": "zmesh.daemon.async_client",
     "Client": "zmesh.daemon.client",
     "Message": "zmesh.peer.message",
     "Peer": "zmesh.peer.peer",
@@ -107,6 +113,7 @@ _HOMES = {
     "Receipt": "zmesh.peer.receipt",
     "StatusName": "zmesh.peer.arguments",
     "connect": "zmesh.daemon.connecting",
+    "connect_async": "zmesh.daemon.connecting",
 }
 
 

@@ -96,6 +96,10 @@ class LeaseLost(MeshError):  # noqa: N818 - names the outcome
     """The message is no longer leased to this holder: it was finished already or redelivered to another one."""
 
 
+class MailboxBusy(MeshError):  # noqa: N818 - names the state
+    """Somebody is there to take a mailbox's messages, or some are just arriving: it cannot be merged now."""
+
+
 class PeerClosed(MeshError):  # noqa: N818 - names the state
     """The peer was closed; open another one to go on."""
 

@@ -129,7 +129,7 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._watch.cancel()
         self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=30)
 
     def event(self, name: str) -> dict[str, Any]:
         """Read until it says that; each line is one JSON value."""
@@ -168,12 +168,12 @@ def network(*, up: bool = True) -> Iterator[tuple[str, ...] | None]:
     if os.geteuid() != 0 or ip is None:
         yield None
         return
-    if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False).returncode:
+    if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False, timeout=30).returncode:
         yield None
         return
     try:
         if up:
-            subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True)
+            subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True, timeout=30)
         yield (ip, "netns", "exec", name)
     finally:
-        subprocess.run([ip, "netns", "delete", name], check=True)
+        subprocess.run([ip, "netns", "delete", name], check=True, timeout=30)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import ENOUGH, killed_in_the_end
 from zmesh.cli.bench.command import _show
 from zmesh.cli.bench.scale import percentile, stamp, stamped
 from zmesh.cli.bench.summary import lines
@@ -122,7 +123,9 @@ def test_a_missing_rival_is_an_error_with_a_way_out(tmp_path: Path) -> None:
         "import zmesh.cli.bench.rival as rival; rival._PLACES = ('/nonexistent',); "
         "from zmesh.cli.main import main; main(['bench', '--compare', 'nats'])"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=ENOUGH
+    )
     assert ended.returncode == 1
     assert "apt-get install nats-server" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -132,7 +135,10 @@ def test_a_missing_rival_is_an_error_with_a_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_benchmark_that_is_stopped_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
     arguments = ["bench", "--only", "drain", "--dir", str(tmp_path)]
-    with subprocess.Popen([*COMMAND, *arguments], env=environment(), stdout=subprocess.DEVNULL) as process:
+    with (
+        subprocess.Popen([*COMMAND, *arguments], env=environment(), stdout=subprocess.DEVNULL) as process,
+        killed_in_the_end(process),
+    ):
         children = wait_for_children(process.pid)
         process.send_signal(how)
         process.wait(30)
@@ -165,7 +171,7 @@ def test_help_is_light() -> None:
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print(*sorted({'zmq', 'rich', 'sqlite3', 'asyncio', 'nats'} & set(sys.modules)), file=sys.stderr)"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=ENOUGH)
     assert "bench" in ended.stdout
     assert ended.stderr.strip() == ""
 

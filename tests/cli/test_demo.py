@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import killed_in_the_end
 from zmesh.cli.demo import Sending, Verdict, _judge
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.trust.device import Device
@@ -104,6 +105,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(how: signal.Signals, tm
     with (
         errors.open("w") as written,
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=written, text=True) as process,
+        killed_in_the_end(process),
     ):
         assert process.stdout is not None
         for line in process.stdout:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.commands import Machine, network
 from tests.trust.support import DEVICES, bring_in, exchange
+from tests.waiting import killed_in_the_end
 from zmesh.trust.trust_store import TrustStore
 
 
@@ -78,16 +79,36 @@ def test_a_slip_in_the_configuration_is_told_and_the_peers_it_names_are_looked_f
     assert "127.0.0.1" not in json.dumps(doctor(laptop, 0, ZMESH_PEERS=""))
 
 
+def test_the_port_and_the_sources_of_the_configuration_are_those_that_are_looked_at(laptop: Machine) -> None:
+    laptop.found()
+    (laptop.home / "config.toml").write_text('port = 9000\ndiscovery = ["rendezvous"]\n')
+    found = doctor(laptop, 0)
+    assert [each["what"].partition(",")[0] for each in found["port"]] == ["port 9000", "port 9001"]
+    assert "the port of this machine's peer" in found["port"][0]["what"]
+    assert "discovery (config.toml or ZMESH_DISCOVERY) leaves mdns out" in found["multicast"][0]["what"]
+    assert len(found["multicast"]) == 1
+    assert "static" not in found
+    found = doctor(laptop, 1, ZMESH_DISCOVERY="rendezvous,mdns", ZMESH_PEERS="127.0.0.1:9")
+    assert "leaves mdns out" not in json.dumps(found)
+    assert found["static"][0]["level"] == "trouble"
+    assert (
+        "ZMESH_DISCOVERY: 'telepathy' is no source" in doctor(laptop, 1, ZMESH_DISCOVERY="telepathy")["home"][0]["what"]
+    )
+
+
 def test_a_port_in_use_is_told_with_who_has_it(laptop: Machine, enter: tuple[str, ...]) -> None:
     if not enter:
         pytest.skip("only root can make a network in which the port is surely free")
     script = "import socket; s = socket.create_server(('127.0.0.1', 7421)); print(flush=True); input()"
     command = [*enter, sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+        killed_in_the_end(other),
+    ):
         assert other.stdout is not None
         other.stdout.readline()
         free, taken = doctor(laptop, 1)["port"]
-        other.communicate("\n")
+        other.communicate("\n", timeout=30)
     assert (free["level"], taken["level"]) == ("ok", "trouble")
     assert f"port 7421, the port of its door, is in use by process {other.pid} (" in taken["what"]
     assert [each["level"] for each in doctor(laptop, 0)["port"]] == ["ok", "ok"]

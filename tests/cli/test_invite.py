@@ -12,12 +12,13 @@ import pytest
 
 from tests.cli.commands import Machine, network
 from tests.stores import store_of
-from zmesh.cli.invite import _door, host_name
+from zmesh.cli.invite import _door, _left, _places, host_name
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting
 from zmesh.errors import TrustError
 from zmesh.peer.home import rendezvous_directory
 from zmesh.trust.device import Device, readable
+from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
 
 MAY = ["chat", "task", "inject"]
@@ -68,6 +69,53 @@ def test_a_code_lets_one_machine_in_which_is_found_by_itself(ada: Machine, bob: 
         again.end(signal.SIGINT)
 
 
+def test_an_invitation_that_was_killed_is_over_at_the_door_of_the_peer(ada: Machine, bob: Machine) -> None:
+    ada.found()
+    with ada.start("invite", "--json") as inviting:
+        code = inviting.event("invited")["secret"]
+        inviting.process.kill()
+        inviting.process.wait()
+    assert len(open_ones(ada)) == 1
+
+    async def test() -> str:
+        with TrustStore(ada.home / "trust.db", Device.load_or_create(ada.home / "device.key")) as store:
+            door = Door(store)
+            await door.open("127.0.0.1")
+            bob.inside = True  # the door is not in the network of its own
+            words = ("join", code, "--at", f"127.0.0.1:{door.port}", "--name", "bob")
+            try:
+                return await asyncio.to_thread(bob.fails, 1, *words)
+            finally:
+                await door.close()
+
+    assert "the command that made this invitation has ended there" in asyncio.run(test())
+
+
+def test_addresses_are_shown_that_can_be_dialled_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: tuple[str, ...] = ("127.0.0.1", "172.17.0.1", "192.0.2.7", "fd00::7", "192.0.2.8")
+    monkeypatch.setattr("zmesh.discovery.interfaces.addresses", lambda: frozenset(("eth0", each) for each in here))
+    monkeypatch.setattr("zmesh.cli.invite.main_address", lambda: "192.0.2.7")
+    assert _places(7421) == ["192.0.2.7", "172.17.0.1", "192.0.2.8"]
+    assert _places(40123) == ["192.0.2.7:40123", "172.17.0.1:40123", "192.0.2.8:40123"]
+    here = ("fd00::7",)
+    assert _places(40123)[-1] == "[fd00::7]:40123"
+    here = ("127.0.0.1",)
+    assert _places(7421) == ["127.0.0.1"], "there is nothing else"
+
+    def fails() -> frozenset[tuple[str, str]]:
+        raise OSError("no")
+
+    monkeypatch.setattr("zmesh.discovery.interfaces.addresses", fails)
+    assert _places(7421) == [host_name()]
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(2, "2 attempts are left"), (1, "1 attempt is left"), (0, "no attempts are left")]
+)
+def test_people_read_how_many_attempts_are_left(left: int, said: str) -> None:
+    assert _left(left) == said
+
+
 def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> None:
     with ada.start("invite", "--name", "ada") as inviting:
         assert inviting.process.stdout
@@ -76,7 +124,7 @@ def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> N
             text += inviting.process.stdout.readline()
         assert "ada has founded a mesh" in text
         code = next(line.split()[-1] for line in text.splitlines() if "zmesh join" in line)
-        place = text.split()[-1].replace(host_name(), "127.0.0.1")  # the usual port is not named
+        place = text.split("--at ")[1].split()[0]
         ended = bob.run("join", code, "--at", place, "--name", "bob")
         assert ended.returncode == 0, ended.stderr
         assert inviting.end() == (0, "")

@@ -10,10 +10,11 @@ from tests.cli.commands import Machine, network
 from zmesh.cli.join import pair_with
 from zmesh.errors import PairingError
 from zmesh.trust.device import Device
-from zmesh.trust.invitation import read_secret
+from zmesh.trust.door import Door
+from zmesh.trust.invitation import CODE_ATTEMPTS, read_secret
 from zmesh.trust.refusal import REASONS, Refusal
 from zmesh.trust.trust_store import TrustStore
-from zmesh.trust.visitor import Unreachable
+from zmesh.trust.visitor import Unreachable, pair
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +70,40 @@ def test_a_name_that_is_taken_is_refused_with_the_way_out(machines: list[Machine
     with ada.start("invite", "--json") as inviting:
         invited = inviting.event("invited")
         place = f"127.0.0.1:{invited['port']}"
-        assert "--name" in cid.fails(1, "join", invited["secret"], "--at", place, "--name", "ada")
-        assert inviting.event("failed")["left"] == 2
+        for _ in range(CODE_ATTEMPTS + 1):  # whoever gets so far knows the code: that uses up no attempt
+            assert "--name" in cid.fails(1, "join", invited["secret"], "--at", place, "--name", "ada")
         assert cid.run("join", invited["secret"], "--at", place, "--name", "cid").returncode == 0
         assert inviting.end()[0] == 0
+
+
+def test_a_join_that_was_killed_at_its_very_end_is_repeated_with_a_new_code(machines: list[Machine]) -> None:
+    ada, bob, _ = machines
+    ada.found()
+    bob.inside = True
+    bob.json("trust", "show")  # makes its key
+    with TrustStore(ada.home / "trust.db", Device.load_or_create(ada.home / "device.key")) as store:
+
+        async def test() -> tuple[str, str]:
+            door = Door(store)
+            await door.open("127.0.0.1")
+            place = f"127.0.0.1:{door.port}"
+            secret = store.invite(60)
+            key = Device.load_or_create(bob.home / "device.key")
+            await pair("127.0.0.1", door.port, secret, key, "bob")  # and then it keeps nothing
+            assert [member.name for member in store.membership.members.values()] == ["ada", "bob"]
+            words = ("--at", place, "--name", "bob")
+            used = await asyncio.to_thread(bob.fails, 1, "join", secret.text, *words)
+            again = await asyncio.to_thread(bob.json, "join", store.invite(60).text, *words)
+            assert again["members"] == ["ada", "bob"]
+            await door.close()
+            bob.json("trust", "leave", "--yes")
+            return used, await asyncio.to_thread(bob.fails, 1, "join", secret.text, *words)
+
+        used, shut = asyncio.run(test())
+    for told in (used, shut):
+        assert "joining again is safe" in told
+        assert "new" in told
+    assert [member.name for member in store.membership.members.values()] == ["ada", "bob"]
 
 
 def test_nobody_found_in_time_is_exit_code_3(machines: list[Machine], tmp_path: Path) -> None:
@@ -82,6 +113,7 @@ def test_nobody_found_in_time_is_exit_code_3(machines: list[Machine], tmp_path: 
     ended = machines[0].run("join", "7-acorn-actor", PYTHONPATH=f"{site}:{Path(__file__).parents[2]}")
     assert (ended.returncode, "no machine on this network shows that code" in ended.stderr) == (3, True), ended.stderr
     assert "--at HOST:PORT" in ended.stderr
+    assert "joining again is safe" in ended.stderr
 
 
 def test_without_multicast_the_way_out_is_an_address(tmp_path: Path) -> None:
@@ -118,13 +150,17 @@ def test_wrong_usage_is_exit_code_2(machines: list[Machine], words: tuple[str, .
 # --- who is found by a nameplate ---
 
 
-def tried_doors(monkeypatch: pytest.MonkeyPatch, ends: dict[str, PairingError]) -> tuple[list[str], str]:
+def tried_doors(
+    monkeypatch: pytest.MonkeyPatch, ends: dict[str, PairingError], *, silence: bool = False
+) -> tuple[list[str], str]:
     """Try machines that all announce the nameplate, each named by its addresses; returns those tried, and the end."""
     tried: list[str] = []
 
     async def find(*_: object) -> AsyncGenerator[list[tuple[str, int]], None]:
         for machine in ends:
             yield [(host, 1) for host in machine.split()]
+        if silence:
+            await asyncio.Event().wait()
 
     async def pair(host: str, *_: object) -> None:
         tried.append(host)
@@ -134,7 +170,7 @@ def tried_doors(monkeypatch: pytest.MonkeyPatch, ends: dict[str, PairingError]) 
     monkeypatch.setattr("zmesh.cli.join.pair", pair)
     device = Device.from_seed(bytes(32))
     with pytest.raises(PairingError) as caught:
-        asyncio.run(pair_with(read_secret("7-acorn-actor"), device, "bob", None))
+        asyncio.run(asyncio.wait_for(pair_with(read_secret("7-acorn-actor"), device, "bob", None), 20))
     return tried, str(caught.value)
 
 
@@ -154,6 +190,14 @@ def test_a_code_mistyped_once_is_one_attempt_however_many_addresses_the_inviter_
     }
     tried, told = tried_doors(monkeypatch, doors)
     assert tried == ["10.0.0.1", "10.0.0.2", "fd00::2"]
+    assert told == REASONS["code"]
+
+
+def test_a_wrong_code_is_told_without_listening_on_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmesh.cli.join.MORE", 0.01)
+    monkeypatch.setattr("zmesh.cli.join.LISTEN", None)  # what listens would never end
+    tried, told = tried_doors(monkeypatch, {"a": Unreachable("gone"), "b": Refusal("code")}, silence=True)
+    assert tried == ["a", "b"]
     assert told == REASONS["code"]
 
 

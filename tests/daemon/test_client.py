@@ -109,7 +109,7 @@ def test_an_answer_that_came_while_the_daemon_was_away_is_found() -> None:
 def test_a_daemon_that_was_told_to_end_stays_down_until_somebody_needs_it(
     daemon_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zmesh.daemon.connection.PATIENCE", 0.5)
+    monkeypatch.setattr("zmesh.daemon.road.PATIENCE", 0.5)
     with zmesh.connect("code") as code:
         code.call("daemon.down")
         with pytest.raises(zmesh.DaemonUnreachable, match="`zmesh up` starts it again"):

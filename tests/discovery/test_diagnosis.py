@@ -77,6 +77,19 @@ def test_not_paired_revoked_and_alone_are_three_things() -> None:
     assert "no reason" in find(seen(standing=Standing("laptop", revoked=True)), "revoked").what
 
 
+def test_peers_of_one_name_are_told_with_the_way_out() -> None:
+    found = find(seen(namesakes=(("studio", ("cellar", "tower")),)), "names")
+    assert (found.level, "2 peers are called studio, on cellar, tower" in found.what) == ("warning", True)
+    assert "--name NAME" in found.advice
+
+
+def test_a_copy_is_named_with_the_way_out() -> None:
+    copy = find(seen(copies=("192.0.2.9",)), "copy")
+    assert (copy.level, "at 192.0.2.9" in copy.what) == ("trouble", True)
+    assert "move its ZMESH_HOME away" in copy.advice
+    assert "copy" not in checks(seen())
+
+
 def test_what_is_wrong_with_the_home_is_a_finding() -> None:
     observed = replace(HERE, standing=None, faults=("the device key can be read by others; run: chmod 600",))
     assert find(observed, "home").level == "trouble"

@@ -103,6 +103,22 @@ def test_the_own_store_is_not_news() -> None:
     run([one], test)
 
 
+def test_the_own_store_elsewhere_is_a_hint_of_a_copy() -> None:
+    async def body() -> None:
+        one, hints = Fake(), list[Sighting]()
+        discovery = Discovery([one], lambda _: None, hints.append)
+        await discovery.start(OWN)
+        one.say(replace(OWN, source="mdns"))
+        assert not hints
+        one.say(replace(OWN, source="mdns", endpoints=(*OWN.endpoints, "tcp://192.0.2.9:1")))
+        await discovery.stop()
+        one.say(replace(OWN, source="mdns", endpoints=("tcp://192.0.2.10:1",)))
+        assert [hint.endpoints for hint in hints] == [("tcp://192.0.2.9:1",)]
+        assert not discovery.known()
+
+    asyncio.run(body())
+
+
 def test_lies_in_one_source_do_not_push_out_what_another_knows() -> None:
     one, two = Fake(), Fake()
 

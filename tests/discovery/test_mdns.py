@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores import store_of
+from tests.waiting import ENOUGH, killed_in_the_end
 from zmesh.discovery.mdns import MAX_TXT, SERVICE, _announcement, _sighting
 from zmesh.discovery.sighting import Sighting, store_text
 
@@ -100,8 +101,10 @@ def can_make_namespaces() -> bool:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     name = f"zmesh-try-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+    made = (
+        subprocess.run(["ip", "netns", "add", name], capture_output=True, timeout=ENOUGH, check=False).returncode == 0
+    )
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, timeout=ENOUGH, check=False)
     return made
 
 
@@ -112,12 +115,12 @@ def enter() -> Iterator[list[str]]:
         yield []
         return
     name = f"zmesh-{os.getpid()}-{secrets.token_hex(3)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "netns", "add", name], timeout=ENOUGH, check=True)
     try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], timeout=ENOUGH, check=True)
         yield ["ip", "netns", "exec", name]
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        subprocess.run(["ip", "netns", "delete", name], timeout=ENOUGH, check=True)
 
 
 def test_two_processes_find_each_other(enter: list[str]) -> None:
@@ -153,7 +156,7 @@ def test_a_port_that_somebody_keeps_is_a_trouble_and_no_exception(enter: list[st
         pytest.skip("holding port 5353 on the real network would disturb others")
     hold = "import socket,sys; s=socket.socket(2,2); s.bind(('',5353)); print(1,flush=True); sys.stdin.read()"
     command = [*enter, sys.executable, "-c", hold]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder, killed_in_the_end(holder):
         assert holder.stdout
         holder.stdout.readline()
         peer = Peer(enter, "one")
@@ -166,17 +169,48 @@ def test_a_network_that_comes_later_is_used(enter: list[str]) -> None:
     if not enter:
         pytest.skip("needs a network of its own")
     namespace = enter[-1]
-    subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "down"], check=True)
-    subprocess.run(["ip", "-n", namespace, "address", "flush", "dev", "lo"], check=True)
+    subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "down"], timeout=ENOUGH, check=True)
+    subprocess.run(["ip", "-n", namespace, "address", "flush", "dev", "lo"], timeout=ENOUGH, check=True)
     one = Peer(enter, "one")
     assert "no interface has an address" in str(one.until("trouble")["trouble"])
-    subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "-n", namespace, "address", "replace", "127.0.0.1/8", "dev", "lo"], check=True)
+    subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], timeout=ENOUGH, check=True)
+    subprocess.run(
+        ["ip", "-n", namespace, "address", "replace", "127.0.0.1/8", "dev", "lo"], timeout=ENOUGH, check=True
+    )
     two = Peer(enter, "two")
     two.until("name", "one")
     one.until("name", "two")
     one.stop()
     two.stop()
+
+
+INTERRUPTED = """
+import asyncio, contextlib, sys
+from zmesh.discovery.mdns import MdnsSource
+from zmesh.discovery.sighting import Sighting
+
+async def main(way, turns):
+    source = MdnsSource(lambda device: True)
+    own = Sighting(bytes.fromhex(sys.argv[1]), "one", "a" * 32, ("tcp://127.0.0.1:7000",), "own")
+    begun = asyncio.ensure_future(source.start(own, print) if way else source.listen(print))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    begun.cancel()
+    await asyncio.gather(begun, return_exceptions=True)
+    if begun.done() and not begun.cancelled():
+        await source.stop()
+
+for way in (True, False):
+    for turns in range(12):
+        asyncio.run(main(way, turns))
+print("quiet")
+"""
+
+
+def test_an_interrupted_start_leaves_nothing_that_complains(enter: list[str]) -> None:
+    command = [*enter, sys.executable, "-c", INTERRUPTED, STORE.hex()]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout.splitlines()[-1:], ended.stderr) == (["quiet"], "")
 
 
 def own(**changes: object) -> Sighting:

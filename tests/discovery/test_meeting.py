@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,31 @@ def test_the_clock_of_the_other_side_is_compared(stores: list[TrustStore], monke
             assert 3590 < (await ada.visit(bob)).skew < 3610
 
     run(test)
+
+
+def test_a_copy_of_this_very_peer_is_told_from_our_own_door(stores: list[TrustStore], tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    with open_store(tmp_path / "copy", ADA) as copied:
+        copied.join(stores[ADA].mesh, stores[ADA].beyond({}))
+
+        async def test() -> None:
+            async with houses(stores) as (ada, bob, _), AsyncExitStack() as stack:
+                copy = House(copied, ADA)
+                await copy.open()
+                stack.push_async_callback(copy.door.close)
+                await copy.book.start(own(ADA, 7007), copy.found.append)
+                itself, other = await ada.visit(ada), await ada.visit(copy)
+                assert (itself.store, itself.ourselves) == (store_of(ADA), True)
+                assert (other.store, other.ourselves) == (store_of(ADA), False)
+                # Where there is no multicast, the door of a third one tells the later of the two.
+                ada.found.clear()
+                copy.found.clear()
+                await ada.visit(bob)
+                await copy.visit(bob)
+                assert ("tcp://192.0.2.1:7000",) in [seen.endpoints for seen in copy.found]
+                assert store_of(ADA) not in [seen.store for seen in ada.found]
+
+        run(test)
 
 
 @pytest.mark.parametrize("expected", ["reached", "refused"])

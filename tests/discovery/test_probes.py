@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import network
+from tests.waiting import ENOUGH
 from zmesh.discovery import probes
 from zmesh.discovery.listeners import describe, listen, port_use, process_at
 from zmesh.discovery.neighbours import neighbours, read_neighbours
@@ -61,9 +62,9 @@ def test_the_kernel_tells_its_neighbours() -> None:
             ("link", "set", "one", "up"), ("link", "set", "two", "up"), ("address", "add", "10.0.0.1/24", "dev", "one"),
             ("neigh", "add", "10.0.0.2", "lladdr", "02:00:00:00:00:02", "dev", "one"),
         ):  # fmt: skip
-            subprocess.run([*ip, *words], check=True)
+            subprocess.run([*ip, *words], check=True, timeout=ENOUGH)
         told = subprocess.run(
-            [*enter, sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+            [*enter, sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT, timeout=ENOUGH
         ).stdout
     assert "'10.0.0.2': <Neighbour.KNOWN: 'known'>" in told
 
@@ -90,7 +91,7 @@ def test_a_ping_is_answered_by_who_is_there() -> None:
             "print([asyncio.run(echoes(host)) for host in ('127.0.0.1', '10.0.0.2', '::1')])"
         )
         told = subprocess.run(
-            [*enter, sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+            [*enter, sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT, timeout=ENOUGH
         ).stdout
     assert told == "[True, False, False]\n"
 
@@ -143,5 +144,7 @@ def test_the_program_of_another_user_is_not_looked_into() -> None:
     )
     with listen(0) as own:  # asked once as root, so that all is loaded that another user may not read
         code = script.format(own.getsockname()[1])
-        told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+        told = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT, timeout=ENOUGH
+        )
     assert told.stdout == "a program of user root\n"

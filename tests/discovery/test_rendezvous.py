@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores import store_of
-from tests.waiting import until
+from tests.waiting import killed_in_the_end, until
 from zmesh.discovery import rendezvous
 from zmesh.discovery.rendezvous import ABANDONED_AFTER, MAX_BYTES, SCAN_INTERVAL, RendezvousSource
 from zmesh.discovery.sighting import Sighting, store_text
@@ -85,7 +85,7 @@ def directory(tmp_path: Path) -> Path:
 
 def gone_pid() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
+        process.wait(30)
         return process.pid
 
 
@@ -132,11 +132,14 @@ def test_an_unchanged_file_is_read_and_reported_once(directory: Path, monkeypatc
 
 def test_a_killed_process_is_found_and_its_file_removed(directory: Path) -> None:
     async def test(_: RendezvousSource, seen: list[Sighting]) -> None:
-        with subprocess.Popen([sys.executable, "-c", CHILD, str(directory)], stdout=subprocess.PIPE) as child:  # noqa: ASYNC220 - starts in no time
+        with (
+            subprocess.Popen([sys.executable, "-c", CHILD, str(directory)], stdout=subprocess.PIPE) as child,  # noqa: ASYNC220 - starts in no time
+            killed_in_the_end(child),
+        ):
             await until(lambda: seen, what="the child's file")
             assert (seen[0].name, child.stdout and child.stdout.readline()) == ("child", b"peer1\n")
             child.kill()
-            child.wait()
+            child.wait(30)
             await until(lambda: len(list(directory.iterdir())) == 1, what="the removal of the dead one's file")
 
     watch(directory, test)

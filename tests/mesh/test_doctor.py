@@ -180,7 +180,7 @@ def test_a_port_that_another_program_has(network: Lan) -> None:
         assert "--port" in found["port"]["advice"]
     finally:
         other.kill()
-        other.communicate()
+        other.communicate(timeout=30)
     with programs(laptop):
         assert "port" not in doctor(laptop, status=1), "its own peer may have it"
 

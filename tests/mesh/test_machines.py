@@ -47,7 +47,7 @@ class Running:
     def kill(self) -> None:
         """End it at once, as a loss of power does."""
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=30)
 
     def until(self, what: str, *, of: bool) -> None:
         """Wait until a peer is linked, or is not."""
@@ -69,7 +69,7 @@ class Running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.communicate(timeout=15)[1]
         self._process.kill()
-        return self._process.communicate()[1]
+        return self._process.communicate(timeout=30)[1]
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
@@ -184,7 +184,7 @@ def read_until(process: "subprocess.Popen[str]", words: str) -> str:
         lines.append(line)
         if words in line:
             return line
-    raise AssertionError(f"{words!r} never came: {lines}{process.communicate()[1]}")
+    raise AssertionError(f"{words!r} never came: {lines}{process.communicate(timeout=30)[1]}")
 
 
 def test_a_machine_without_a_person_joins_by_a_token_and_its_peer_is_there(network: Lan) -> None:

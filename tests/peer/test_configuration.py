@@ -36,9 +36,14 @@ def test_what_the_file_says_is_taken(tmp_path: Path) -> None:
         ("port = true", "no port"),
         ('port = "7420"', "no port"),
         ('peers = "tcp://192.0.2.7:7420"', "a list"),
-        ('peers = ["tcp://192.0.2.7:99999"]', "no address of a peer"),
-        ("peers = [7]", "no address of a peer"),
-        ('discovery = ["telepathy"]', "some of rendezvous, static, mdns"),
+        (
+            'peers = ["tcp://192.0.2.7:99999"]',
+            r"peers: 'tcp://192.0.2.7:99999' is no address of a peer.* \(at line 1\)",
+        ),
+        ("peers = [7]", "peers: 7 is no address of a peer"),
+        ('discovery = ["telepathy"]', r"discovery = \['telepathy'\] is no list of some of rendezvous, static, mdns"),
+        ('name = "studio"\n\n"port" = 0', r"port = 0 is no port.* \(at line 3\)"),
+        ('[peers]\nx = "y"', r"peers is a list.* \(at line 1\)"),
         ("port 7420", "line 1"),
     ],
 )
@@ -76,8 +81,15 @@ def test_a_program_goes_before_the_environment_and_that_before_the_file(
     assert chosen() == (["one", "two", "three"], ("rendezvous",))
     assert chosen(peers=["said"], discovery=[]) == (["said"], ())
     monkeypatch.setenv("ZMESH_PEERS", "not an address!")
-    with pytest.raises(ValueError, match="'address!' is no address of a peer"):
+    with pytest.raises(ValueError, match=r"^ZMESH_PEERS: 'address!' is no address of a peer"):
         chosen()
+    monkeypatch.setenv("ZMESH_PEERS", "")
+    monkeypatch.setenv("ZMESH_DISCOVERY", "telepathy")
+    with pytest.raises(ValueError, match=r"^ZMESH_DISCOVERY: 'telepathy' is no source"):
+        chosen()
+    with pytest.raises(ValueError, match=r"^'telepathy' is no source"):
+        chosen(discovery=["telepathy"])
+    monkeypatch.delenv("ZMESH_DISCOVERY")
     with pytest.raises(TypeError, match="peers: a list"):
         zmesh.Peer("studio", home=tmp_path, peers="tcp://192.0.2.7:7420")
     written(tmp_path, "port = 1.5")

@@ -238,7 +238,7 @@ def test_a_peer_of_another_process_is_told_by_its_pid(home: Path) -> None:
         asyncio.run(refused(owner.pid))
     finally:
         owner.kill()
-        owner.communicate()
+        owner.communicate(timeout=30)
     asyncio.run(started())  # a lock goes with its process, however that ended
 
 
@@ -373,6 +373,23 @@ def test_a_wall_clock_that_is_set_forward_expires_nothing(home: Path, monkeypatc
     ident = asyncio.run(sent())
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
     asyncio.run(taken(ident))
+
+
+def test_a_peer_starts_where_the_system_does_not_tell_its_addresses(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> frozenset[tuple[str, str]]:
+        raise OSError(24, "Too many open files")
+
+    async def start() -> None:
+        monkeypatch.setattr("zmesh.discovery.interfaces.addresses", fail)  # nor is anything announced
+        async with zmesh.Peer("studio", home=home) as peer:
+            assert [endpoint.rpartition(":")[0] for endpoint in peer.endpoints] == ["tcp://127.0.0.1"]
+            assert sum("Too many open files" in trouble for trouble in peer.troubles) == 2
+            assert peer.door > 0
+        assert peer.door == 0
+
+    asyncio.run(start())
 
 
 def test_which_addresses_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ class Link:
     def __init__(self) -> None:
         self.now: tuple[str, ...] = (LOOPBACK, LAN)
         self.error: Exception | None = None
+        self.blind: str | None = None
         self.looks = 0
 
     @property
@@ -260,6 +261,24 @@ def test_interfaces_that_cannot_be_listed_are_said_once_and_looked_at_again(
         place.link.error = error
         await place.look()
         assert caplog.text.count("cannot be followed") == 2
+        await place.around.stop()
+
+    run(test)
+
+
+def test_addresses_that_cannot_be_read_are_a_trouble_until_they_can(
+    store: TrustStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        place = Place(store)
+        place.link.blind = "Too many open files"
+        await place.around.start()
+        assert any("cannot be read (Too many open files)" in trouble for trouble in place.around.troubles)
+        await place.look()
+        assert caplog.text.count("cannot be followed") == 1
+        place.link.blind, place.link.now = None, (LOOPBACK, VPN)
+        await until(lambda: place.moves == [(VPN,)])
+        assert place.around.troubles == ()
         await place.around.stop()
 
     run(test)

@@ -563,6 +563,25 @@ def test_endpoints_begin_with_the_loopback_and_can_all_be_dialled() -> None:
     run(test)
 
 
+def test_where_the_system_does_not_tell_its_addresses_the_last_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> frozenset[tuple[str, str]]:
+        raise OSError(24, "Too many open files")
+
+    async def test() -> None:
+        monkeypatch.setattr("zmesh.discovery.interfaces.addresses", fail)
+        link = Probe(bind="tcp://*:*").link
+        port = link.endpoints[0].rpartition(":")[2]
+        assert (link.endpoints, link.blind) == ((f"tcp://127.0.0.1:{port}",), "Too many open files")
+        here = frozenset({("eth0", "192.0.2.7")})
+        monkeypatch.setattr("zmesh.discovery.interfaces.addresses", lambda: here)
+        assert (link.endpoints[1], link.blind) == (f"tcp://192.0.2.7:{port}", None)
+        monkeypatch.setattr("zmesh.discovery.interfaces.addresses", fail)
+        assert (link.endpoints[1], link.blind) == (f"tcp://192.0.2.7:{port}", "Too many open files")
+        link.shutdown()
+
+    run(test)
+
+
 def test_a_port_in_use_is_named() -> None:
     async def test(one: Probe, _: Probe) -> None:
         with pytest.raises(TransportError, match=f"cannot listen at {one.link.endpoints[0]}.*another port"):

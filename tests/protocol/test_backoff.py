@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmesh.protocol.backoff import Backoff, delay_of
+from zmesh.protocol.backoff import Backoff, delay_of, redelivery_delay, return_delay
+from zmesh.protocol.bounds import REDELIVERY_FIRST, REDELIVERY_MAX
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 
@@ -55,3 +56,11 @@ def test_two_sequences_know_nothing_of_each_other() -> None:
     one, other = Backoff(1.0, 8.0), Backoff(1.0, 8.0)
     assert [one.next(0.5) for _ in range(3)][-1] == 4.0
     assert other.next(0.5) == 1.0
+
+
+def test_a_message_that_came_back_waits_longer_each_time_and_not_the_first_time_its_holder_went() -> None:
+    assert [redelivery_delay(attempts) for attempts in (0, 1, 2)] == [
+        REDELIVERY_FIRST, REDELIVERY_FIRST, 2 * REDELIVERY_FIRST,
+    ]  # fmt: skip
+    assert redelivery_delay(1000) == REDELIVERY_MAX
+    assert [return_delay(attempts) for attempts in (0, 1, 2, 3)] == [0.0, 0.0, REDELIVERY_FIRST, 2 * REDELIVERY_FIRST]

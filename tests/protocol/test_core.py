@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.protocol.pair import DEVICE, Node, World, one_way, two
+from tests.protocol.pair import DEVICE, Node, World, one, one_way, two
 from tests.stores import store_of
-from zmesh.errors import LeaseLost, MeshFull
+from zmesh.errors import LeaseLost, MailboxBusy, MeshFull
 from zmesh.protocol import core as module
 from zmesh.protocol.bounds import MAX_EPOCH
 from zmesh.protocol.codec import decode, encode
@@ -20,6 +20,7 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Exclude,
+    MergeMailbox,
     Moved,
     Nack,
     Notice,
@@ -690,3 +691,30 @@ def test_a_reset_on_a_way_back_that_is_not_about_it_is_answered_like_any_stray_f
     world.inject(b, encode(STRAY, Reset()), DEVICE, a.store)
     assert decode(world.answers[-1].parts) == (STRAY, Reset())
     assert b.remote(a).link.id == before
+
+
+def test_what_waits_for_a_mailbox_lands_before_it_can_end() -> None:
+    _, node = one()
+    node.holding = True
+    node.send("late@a", b"waits")
+    node.open("late")
+    with pytest.raises(MailboxBusy, match="on their way"):
+        node.command(MergeMailbox(node.ticket(), "late", "in"))
+    node.holding = False
+    node.commit_held()
+    node.command(MergeMailbox(node.ticket(), "late", "in"))
+    node.listen("in")
+    assert node.bodies == [b"waits"]
+
+
+def test_an_address_is_resolved_afresh_when_its_mailbox_ends_and_when_that_fails() -> None:
+    _, node = one()
+    node.open("late")
+    node.send("late@a", b"stored")
+    node.holding = True
+    node.command(MergeMailbox(node.ticket(), "late", "in"))
+    assert not node.core.node.find("late@a").known
+    node.holding = False
+    node.failing = "the disk is full"
+    node.commit_held()
+    assert node.core.node.find("late@a").known

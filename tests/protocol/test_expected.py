@@ -30,6 +30,7 @@ def test_an_answer_that_was_there_already_is_for_its_asker_until_it_is_taken() -
     expected.find(7, A)
     expected.find(8, B)
     assert [expected.finder(row) for row in (7, 8, 9)] == [1, 2, NOBODY]
+    assert expected.found == (7, 8)
     expected.taken(7)
     assert (expected.finder(7), expected.asker(A)) == (NOBODY, NOBODY)
     expected.remove(B)

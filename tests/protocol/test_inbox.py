@@ -262,3 +262,14 @@ def test_a_message_that_was_received_before_is_not_delivered_again() -> None:
     assert node.bodies == [b"hello", b"other"]
     node.send("in@a", ident=ident)
     assert received(node) == [Received.HANDLED, Received.STORED]
+
+
+def test_a_mailbox_that_is_no_more_can_be_put_back() -> None:
+    _, node = one()
+    inbox = node.core.node.inbox
+    mailbox = inbox.opened("in")
+    inbox.remove(mailbox)
+    with pytest.raises(AddressError, match="no mailbox 'in'"):
+        inbox.opened("in")
+    inbox.put_back(mailbox)
+    assert inbox.opened("in") is mailbox

@@ -10,7 +10,20 @@ from zmesh.protocol.bounds import (
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
 )
-from zmesh.protocol.effects import Attach, Delivery, Detach, Done, Expect, Nack, Reclaim, Send, Take, Unexpect, Untake
+from zmesh.protocol.effects import (
+    Attach,
+    Delivery,
+    Detach,
+    Done,
+    Expect,
+    MergeMailbox,
+    Nack,
+    Reclaim,
+    Send,
+    Take,
+    Unexpect,
+    Untake,
+)
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.priority import Priority
@@ -701,13 +714,17 @@ def test_a_second_reclaim_of_one_lease_is_refused() -> None:
 # --- an answer that came before it was expected ---
 
 
-@pytest.mark.parametrize("fetched", [False, True])
-def test_an_answer_that_is_there_already_goes_to_its_asker_past_the_queue(
-    monkeypatch: pytest.MonkeyPatch, *, fetched: bool
-) -> None:
+def test_an_answer_that_only_the_store_has_is_read_back_for_its_asker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmesh.protocol.incoming.CACHED_BODY_BYTES", 0)
+    _, node = one()
+    answer = node.send("in@a", b"answer", reply_to=b"q" * 16)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, b"q" * 16, answer))
+    assert [(delivery.holder, delivery.asked, delivery.body) for delivery in node.deliveries] == [(2, True, b"answer")]
+
+
+def test_an_answer_that_is_there_already_goes_to_its_asker_past_the_queue() -> None:
     world, node = one()
-    if fetched:
-        monkeypatch.setattr("zmesh.protocol.incoming.CACHED_BODY_BYTES", 0)
     question = b"q" * 16
     node.send("in@a", b"before")
     answer = node.send("in@a", b"answer", reply_to=question)
@@ -726,6 +743,23 @@ def test_an_answer_that_is_there_already_goes_to_its_asker_past_the_queue(
     assert node.core.node.inbox.mailboxes["in"].holders[2].demand == 0
 
 
+def test_an_answer_that_is_just_being_written_goes_to_its_asker_too_past_what_is_more_urgent() -> None:
+    world, node = one()
+    question = b"q" * 16
+    node.send("in@a", b"urgent", priority=Priority.CRITICAL)
+    node.holding = True
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    assert node.deliveries == []
+    node.holding = False
+    node.commit_held()
+    assert [(delivery.holder, delivery.body) for delivery in node.deliveries] == [(2, b"answer")]
+    node.command(Take(2, 5))
+    world.run(60.0)
+    assert node.bodies == [b"answer", b"urgent"]
+
+
 def test_an_answer_that_others_have_or_that_is_not_there_is_waited_for() -> None:
     world, node = one()
     question = b"q" * 16
@@ -737,5 +771,31 @@ def test_an_answer_that_others_have_or_that_is_not_there_is_waited_for() -> None
     node.command(Expect(9, b"o" * 16, answer))  # a holder that nobody knows
     world.run(1.0)
     assert [delivery.holder for delivery in node.deliveries] == [1]
+    node.done()
     node.send("in@a", b"later", reply_to=b"p" * 16)
     assert [delivery.holder for delivery in node.deliveries] == [1, 2]
+
+
+def test_an_answer_that_was_finished_by_another_is_found_no_more() -> None:
+    world, node = one()
+    question = b"q" * 16
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.listen("in", 1, 1)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    node.done()
+    node.send("in@a", b"next")
+    world.run(1.0)
+    assert [delivery.holder for delivery in node.deliveries] == [1]
+
+
+def test_a_message_that_waited_alone_may_be_in_another_mailbox_by_then() -> None:
+    world, node = one()
+    node.open("in.2")
+    node.listen("in.2")
+    node.send("in.2@a", b"suspect")
+    node.command(Detach(1, 0.0))
+    node.command(MergeMailbox(900, "in.2", "in"))
+    world.run(60.0)
+    node.listen("in", 2)
+    assert node.bodies == [b"suspect", b"suspect"]

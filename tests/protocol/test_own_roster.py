@@ -249,3 +249,30 @@ def test_a_roster_that_is_lost_comes_again() -> None:
     b.command(Detach(2, 0.0))
     world.run(5.0)
     assert not a.remote(b).roster.agents["inbox"].attached
+
+
+def test_who_knew_a_mailbox_that_is_no_more_is_told_everything() -> None:
+    roster, turn, mailboxes = make("a", "b")
+    before = roster.version
+    turn.now += ROSTER_GAP
+    roster.note(mailboxes["b"])
+    roster.forget("b")
+    assert roster.due == turn.now
+    assert roster.renew() is True
+    assert not roster.renew()
+    assert roster.version == before + 1
+    (frame,) = roster.frames(before)
+    assert isinstance(frame, Peers)
+    assert [agent.name for agent in frame.agents] == ["a"]
+    hold(mailboxes["a"])
+    roster.note(mailboxes["a"])
+    roster.renew()
+    assert [type(frame) for frame in roster.frames(before + 1)] == [Changes]
+    assert [type(frame) for frame in roster.frames(before)] == [Peers]
+
+
+def test_forgetting_what_was_never_told_is_no_news() -> None:
+    roster, _, _ = make("a")
+    roster.note(Mailbox(PutMailbox("new", "", ())))
+    roster.forget("new")
+    assert roster.renew() is False

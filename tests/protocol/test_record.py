@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import ENOUGH
 from zmesh.protocol.record import record
 
 
@@ -37,7 +38,7 @@ def test_mypy_refuses_to_change_a_record(tmp_path: Path) -> None:
         "take = Take(1, 2)\ntake.count = 3\nPriority.HIGH\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ENOUGH)
     assert 'Property "count" defined in "Take" is read-only' in checked.stdout, checked.stdout + checked.stderr
 
 

@@ -5,7 +5,7 @@ fail, and must never know more than the docstrings in `journal` say. Pruning of 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
 from zmesh.protocol.bounds import NO_ID
@@ -18,6 +18,7 @@ from zmesh.protocol.journal import (
     InRow,
     InStreamRow,
     LoseOut,
+    MergeMailbox,
     MoveOut,
     Op,
     OutRow,
@@ -198,7 +199,7 @@ class StoreModel:
         self._ins[op.row] = _In(op, Received.STORED, op.attempts, op.due, (op.envelope, op.body))
         return True
 
-    def _change(self, op: Op) -> None:  # noqa: C901 - one line for each op is what makes it readable
+    def _change(self, op: Op) -> None:  # noqa: C901, PLR0912 - one line for each op is what makes it readable
         match op:
             case MoveOut() | EndOut() | FateOut() | LoseOut():
                 self._change_outs(op)
@@ -218,6 +219,8 @@ class StoreModel:
                 _drop(self._outcomes, lambda key: key[0] == op.dest and key[1] <= op.upto)
             case PutMailbox():
                 self._mailboxes[op.name] = op
+            case MergeMailbox():
+                self._merge(op)
             case PutPeer():
                 self._peers[op.store] = op
             case DropPeer():
@@ -253,6 +256,12 @@ class StoreModel:
         if old is not None:
             kept = None if op.state in EMPTIED else old.kept
             self._ins[op.row] = _In(old.op, op.state, op.attempts, op.due, kept)
+
+    def _merge(self, op: MergeMailbox) -> None:
+        self._mailboxes.pop(op.name, None)
+        for row, old in self._ins.items():
+            if old.op.mailbox == op.name:
+                self._ins[row] = old._replace(op=replace(old.op, mailbox=op.into))
 
     def _drop_peer(self, store: bytes) -> None:
         self._peers.pop(store, None)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.store.support import driven
+from tests.waiting import killed_in_the_end
 
 KILLS = 20
 ROOT = Path(__file__).parent.parent.parent
@@ -43,7 +44,7 @@ def test_nothing_reported_is_lost_when_the_process_is_killed(tmp_path: Path) -> 
     highest = in_flight = 0
     for kill in range(KILLS):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer, killed_in_the_end(writer):
             assert writer.stdout is not None
             for _ in range(rng.randrange(1, 300)):
                 assert writer.stdout.readline()

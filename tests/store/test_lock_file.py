@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import killed_in_the_end
 from zmesh.errors import PeerRunning, StoreError
 from zmesh.peer.lock_file import LockFile
 
@@ -23,7 +24,10 @@ sys.stdin.read()
 def test_another_process_is_named(tmp_path: Path) -> None:
     path = tmp_path / "store.lock"
     command = [sys.executable, "-c", HOLDER, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder,
+        killed_in_the_end(holder),
+    ):
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(PeerRunning, match=rf"process {holder.pid} .*another name") as refused:

@@ -15,9 +15,11 @@ from zmesh.protocol.journal import (
     FateOut,
     InStreamRow,
     LoseOut,
+    MergeMailbox,
     MoveOut,
     Op,
     OutStreamRow,
+    PutMailbox,
     SetIn,
 )
 from zmesh.protocol.states import Received, Sent
@@ -109,6 +111,14 @@ def test_what_a_loss_marks_is_asked_after_all_that_came_before_it() -> None:
 def test_a_forgotten_peer_gets_its_streams_back_if_they_come_later() -> None:
     stream = OutStreamRow(DEST, 2, 1, 1, 0, 0, b"")
     assert write(stream, DropPeer(DEST), stream) == ["do_out_stream 1", "do_drop_peer 1", "do_out_stream 1"]
+
+
+def test_a_mailbox_is_merged_between_what_comes_before_and_after_it() -> None:
+    merged = MergeMailbox("in.2", "in")
+    mailbox = PutMailbox("in.2", "", ())
+    assert [s for s in write(put_in(1), mailbox, merged, mailbox, put_in(2)) if "body" not in s] == [
+        "inbox 1", "do_mailbox 1", "do_merge_mailbox 1", "inbox 1", "do_mailbox 1",
+    ]  # fmt: skip
 
 
 def test_statements_have_bounds() -> None:

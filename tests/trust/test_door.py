@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.trust.support import AT, DEVICES, bring_in, exchange, living, open_store
 from tests.waiting import until
 from zmesh.errors import PairingError, TrustError
-from zmesh.trust.door import MAX_GUESTS, Door
+from zmesh.trust.door import MAX_GUESTS, Door, _plain
 from zmesh.trust.entry import Certificate, Joining, Rename, sign
 from zmesh.trust.frames import MAX_KNOCK, PAIR, REFUSED, SHOW, pack_entries, receive, send
 from zmesh.trust.invitation import Secret, read_secret
@@ -157,6 +157,28 @@ def test_a_code_that_was_used_or_has_expired_is_refused(ada: TrustStore) -> None
             assert living(ada) == {"ada", "bob"}
 
     run(test)
+
+
+def test_who_knows_the_code_and_cannot_be_let_in_uses_up_no_attempt(ada: TrustStore) -> None:
+    async def test() -> None:
+        async with door_of(ada) as door:
+            secret = ada.invite(60)
+            for name, device, reason in (("ada", BOB, "name"), ("bob", ada.device, "self")):
+                for _ in range(3):
+                    assert await refused(pair(HERE, door.port, secret, device, name)) == reason
+            assert (stands(ada, secret).left, stands(ada, secret).failed) == (3, 0)
+            assert await refused(pair(HERE, door.port, wrong(secret), BOB, "bob")) == "code"
+            await until(lambda: stands(ada, secret).left == 2)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("::ffff:192.0.2.7", "192.0.2.7"), ("192.0.2.7", "192.0.2.7"), ("fd00::ffff:1", "fd00::ffff:1"), ("?", "?")],
+)
+def test_addresses_are_shown_as_people_know_them(text: str, plain: str) -> None:
+    assert _plain(text) == plain
 
 
 def test_an_invitation_that_ends_while_two_machines_pair_admits_nobody(ada: TrustStore) -> None:

@@ -1,6 +1,7 @@
 """Open invitations: three attempts, one use, a time of life, all of it on disk."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zmesh.errors import PairingError
+from zmesh.errors import PairingError, TrustError
 from zmesh.trust.invitation import CODE_ATTEMPTS, TOKEN_ATTEMPTS
 from zmesh.trust.invitations import MAX_OPEN, MEMORY, Invitation, Invitations
 from zmesh.trust.refusal import Refusal
@@ -99,6 +100,54 @@ def test_it_expires_and_is_forgotten_later(file: TrustFile, monkeypatch: pytest.
     monkeypatch.setattr(time, "time", lambda: now + 61 + MEMORY)
     invitations.open(60)
     assert invitations.look(code) is None
+
+
+def hold_and_wait(path: Path, said: "multiprocessing.connection.Connection") -> None:
+    said.send(Invitations(TrustFile(path)).open(60, held=True))
+    signal.pause()
+
+
+def test_what_is_held_is_over_with_its_process_and_takes_no_place(file: TrustFile) -> None:
+    invitations = Invitations(file)
+    spawn = multiprocessing.get_context("spawn")
+    hear, said = spawn.Pipe(duplex=False)
+    inviter = spawn.Process(target=hold_and_wait, args=(file.path, said))
+    inviter.start()
+    assert hear.poll(20)
+    code = hear.recv()
+    assert invitations.attempt(code.nameplate) == code, "while it lives"
+    inviter.kill()
+    inviter.join(20)
+    assert reason_of(invitations, code.nameplate) == "gone"
+    assert invitations.look(code) == Invitation("", 2, 0), "no attempt is used up for that"
+    codes = [invitations.open(60) for _ in range(MAX_OPEN)]
+    assert invitations.look(code) is None
+    assert [invitations.attempt(each.nameplate) for each in codes] == codes, "not even with the same nameplate"
+    for end in (hear, said):
+        end.close()
+
+
+def test_what_is_held_here_is_open_until_it_is_withdrawn(file: TrustFile) -> None:
+    invitations = Invitations(file)
+    code = invitations.open(60, held=True)
+    assert [path.name for path in (file.path.parent / "invitations").iterdir()] == [code.nameplate]
+    other = TrustFile(file.path)
+    assert Invitations(other).attempt(code.nameplate) == code
+    Invitations(other).open(60)
+    assert invitations.attempt(code.nameplate) == code, "others do not clear what is held"
+    other.close()
+    invitations.withdraw(code)
+    invitations.withdraw(code)
+    assert not list((file.path.parent / "invitations").iterdir())
+    assert reason_of(invitations, code.nameplate) == "over"
+
+
+def test_what_cannot_be_held_is_not_open(file: TrustFile) -> None:
+    invitations = Invitations(file)
+    (file.path.parent / "invitations").write_text("in the way")
+    with pytest.raises(TrustError, match="invitations"):
+        invitations.open(60, held=True)
+    assert invitations.nameplates() == []
 
 
 def test_what_is_withdrawn_is_gone(file: TrustFile) -> None:

@@ -25,7 +25,7 @@ from zmesh.discovery.examination import Examination
 from zmesh.discovery.observation import Observed
 from zmesh.discovery.visits import Named, read_named
 from zmesh.errors import DeviceKeyError, MeshError, TrustError
-from zmesh.peer.configuration import load_configuration
+from zmesh.peer.configuration import DISCOVERY, PEERS_VARIABLE, Configuration, chosen_sources, load_configuration
 from zmesh.peer.home import device_key_path, home_directory, rendezvous_directory, trust_path
 from zmesh.trust.device import Device, read_device
 from zmesh.trust.membership import Member
@@ -65,12 +65,18 @@ def _observe(who: str | None) -> Observed:
     store = _opened(lambda: TrustStore(trust_path(home), device), faults) if home is not None and device else None
     try:
         only = _find(store, who) if who is not None else None
-        configuration = _opened(lambda: load_configuration(home), faults) if home is not None else None
-        named = _named(faults, configuration.peers if configuration is not None else ())
+        configuration = (
+            _opened(lambda: load_configuration(home), faults) if home is not None else None
+        ) or Configuration()
+        named = _named(faults, configuration.peers)
+        sources = _sources(faults, configuration.discovery)
         if home is None:
             observed = Observed(sys.platform)
         else:
-            observed = asyncio.run(Examination(store, rendezvous_directory(home), named, only).run())
+            examination = Examination(
+                store, rendezvous_directory(home), named, only, port=configuration.port, sources=sources
+            )
+            observed = asyncio.run(examination.run())
     finally:
         if store is not None:
             store.close()
@@ -87,13 +93,22 @@ def _opened(action: Callable[[], _Opened], faults: list[str]) -> _Opened | None:
 
 def _named(faults: list[str], configured: tuple[str, ...]) -> tuple[Named, ...]:
     """Read `ZMESH_PEERS`, or else what the configuration names, as a peer does that is started here."""
-    listed, named = os.environ.get("ZMESH_PEERS"), []
+    listed, named = os.environ.get(PEERS_VARIABLE), []
     for text in configured if listed is None else listed.replace(",", " ").split():
         try:
             named.append(read_named(text))
         except ValueError as error:
-            faults.append(f"ZMESH_PEERS: {error}")
+            faults.append(f"{PEERS_VARIABLE}: {error}")
     return tuple(named)
+
+
+def _sources(faults: list[str], configured: tuple[str, ...]) -> tuple[str, ...]:
+    """Read `ZMESH_DISCOVERY`, or else what the configuration says; a slip is told, and all are taken."""
+    try:
+        return chosen_sources(None, configured)
+    except ValueError as error:
+        faults.append(str(error))
+        return DISCOVERY
 
 
 def _find(store: TrustStore | None, who: str) -> Member:

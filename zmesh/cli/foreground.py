@@ -14,6 +14,7 @@ from zmesh.cli.invite import open_store, peer_name
 from zmesh.cli.join import pair_with
 from zmesh.cli.printing import harmless
 from zmesh.daemon.host import Daemon, run_until_signal
+from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.program import daemon_of
 from zmesh.errors import MeshError
 from zmesh.peer.configuration import load_configuration
@@ -60,8 +61,8 @@ def host(words: Sequence[str], *, as_json: bool) -> None:
         peer = daemon.peer
         if daemon.notice:
             click.echo(harmless(daemon.notice), err=True)
-        where = ", ".join(peer.endpoints)
-        say(f"{peer.name} is up at {where}", event="up", name=peer.name, endpoints=list(peer.endpoints))
+        text = f"{peer.name} is up at {', '.join(peer.endpoints)}, its door at port {peer.door}"
+        say(text, event="up", name=peer.name, endpoints=list(peer.endpoints), door=peer.door)
         watching.append(asyncio.get_running_loop().create_task(_watch(peer, say)))
 
     daemon = None
@@ -77,9 +78,15 @@ def host(words: Sequence[str], *, as_json: bool) -> None:
 
 
 async def _watch(peer: Peer, say: "_Teller") -> None:
-    """Say who comes and goes, until the peer ends."""
+    """Say who comes and goes, and who cannot be told apart, until the peer ends."""
     before: set[str] = set()
+    told: list[str] = []
     while True:
+        same = namesakes(peer)
+        for line in same:
+            if line not in told:
+                click.echo(harmless(line), err=True)
+        told = same
         now = {info.name for info in peer.peers() if info.linked}
         for name in sorted(now - before):
             say(f"{name} is linked", event="linked", name=name)

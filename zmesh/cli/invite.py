@@ -1,8 +1,8 @@
 """`zmesh invite`: let another machine into this one's mesh, which is founded if there is none yet.
 
-The invitation lives as long as this command: it is withdrawn when that ends, unless it is killed while a peer of this
-machine runs, at whose door it then stays until its time is over. The code and the recovery
-phrase are printed where the person asked for them, and must never go to a log.
+The invitation lives as long as this command, however that ends: it is withdrawn, and if the command was killed, the
+door of this machine's peer sees that nobody holds it. The code and the recovery phrase are printed where the person
+asked for them, and must never go to a log.
 """
 
 import asyncio
@@ -16,7 +16,10 @@ from contextlib import AsyncExitStack
 
 import click
 
+from zmesh.discovery import interfaces
+from zmesh.discovery.probes import main_address
 from zmesh.discovery.rendezvous import running
+from zmesh.discovery.sighting import parse_endpoint
 from zmesh.discovery.visits import DOOR
 from zmesh.errors import MeshError, PairingError, TrustError, WaitTimeout
 from zmesh.peer.duration import parse_ttl
@@ -30,6 +33,7 @@ from zmesh.trust.invitations import Invitation
 from zmesh.trust.trust_store import TrustStore
 from zmesh.trust.words import spell
 
+MAX_PLACES = 3  # addresses that are shown: a laptop with containers has a dozen
 LOOK_EVERY = 0.25  # seconds between looks at the invitation: another process may serve it
 
 
@@ -93,11 +97,14 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
         _end_with("SIGTERM", "SIGHUP")  # the second: the window was closed
         port = await _door(store, port, stack)
         end = time.monotonic() + life
-        secret = store.invite(life, token=token)
+        secret = store.invite(life, token=token, held=True)
         stack.callback(_withdraw, store, secret)
         announcement = Announcement()
         stack.push_async_callback(announcement.close)
-        hint = f"with --at {host_name()}" + (f":{port}" if port != DOOR else "")
+        places = _places(port)
+        hint = f"with --at {places[0]}"
+        if places[1:]:
+            hint += f" (or {' or '.join(places[1:])}, whichever it can reach)"
         try:
             await announcement.show(frozenset({secret.nameplate}), port)
             hint = f"or, if it does not find this one, {hint}"
@@ -105,9 +112,24 @@ async def _wait(store: TrustStore, life: float, port: int, *, token: bool, as_js
             click.echo(
                 f"There is no multicast here ({error}), so the other machine needs this one's address.", err=True
             )
-        said = {"event": "invited", "secret": secret.text, "port": port, "expires_in": life}
+        said = {"event": "invited", "secret": secret.text, "port": port, "at": places, "expires_in": life}
         _say(said, f"On the other machine, type:\n\n    zmesh join {secret.text}\n\n{hint}", as_json=as_json)
         await _until_used(store, secret, end, as_json=as_json)
+
+
+def _places(port: int) -> list[str]:
+    """Return where the door can be dialled, as --at takes it: first the address by which this machine goes elsewhere.
+
+    The host's name stands in where no address can be read: nobody may know it there.
+    """
+    try:
+        listed = [str(parse_endpoint(text).ip) for text in interfaces.far(interfaces.endpoints(port, ipv6=True))]
+    except OSError:
+        listed = [host_name()]
+    main = main_address()
+    hosts = sorted(listed, key=lambda host: host != main)[:MAX_PLACES]
+    bare = port == DOOR
+    return [host if bare else f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]
 
 
 async def _door(store: TrustStore, port: int, stack: AsyncExitStack) -> int:
@@ -148,7 +170,7 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     while not (stands := _look(store, secret)).used:
         if stands.failed > failed:
             failed = stands.failed
-            text = f"Somebody has tried to join and failed; {stands.left} attempts are left."
+            text = f"Somebody has tried to join and failed; {_left(stands.left)}."
             _say({"event": "failed", "left": stands.left}, text, as_json=as_json)
         if stands.spent:
             raise PairingError(
@@ -168,9 +190,14 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     _say(
         {"event": "joined", "name": called, "device": stands.used, "may": may},
         f"{called} is a member now. It must show this fingerprint there:\n\n    {readable(stands.used)}\n\n"
+        "Should it have been interrupted: zmesh invite again, joining once more is safe.\n"
         f"{in_words(called, may)}",
         as_json=as_json,
     )
+
+
+def _left(attempts: int) -> str:
+    return "1 attempt is left" if attempts == 1 else f"{attempts or 'no'} attempts are left"
 
 
 def _look(store: TrustStore, secret: Secret) -> Invitation:

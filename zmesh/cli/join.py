@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import click
@@ -21,7 +22,10 @@ from zmesh.trust.trust_store import TrustStore
 from zmesh.trust.visitor import Unreachable, pair
 
 LISTEN: Final = 10.0  # seconds in which an inviter on this network is heard
+MORE: Final = 2.0  # seconds more, after one has refused: another may have the same nameplate, and has been asked too
 LONGEST: Final = 60.0  # seconds in which doors are tried: anybody can announce any number of them
+Machines = AsyncGenerator[list[tuple[str, int]], None]
+_AGAIN: Final = "if it says there that this machine has joined, ask for a new code: joining again is safe"
 
 
 def _place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -98,14 +102,17 @@ async def pair_with(
         PairingError: It does not let this machine in.
     """
     if at is not None:
-        return await pair(*at, secret, device, name), at
+        try:
+            return await pair(*at, secret, device, name), at
+        except Unreachable as error:
+            raise Unreachable(f"{error}; {_AGAIN}") from error
     from zmesh.discovery.pairing import find  # noqa: PLC0415 - zeroconf takes 60 ms to load
 
     trouble: PairingError | None = None
     wrong, end = 0, time.monotonic() + LONGEST
     try:
         async with contextlib.aclosing(find(secret.nameplate, LISTEN)) as machines:
-            async for doors in machines:
+            while doors := await _next(machines, MORE if isinstance(trouble, Refusal) else None):
                 try:
                     return await _knock(doors, secret, device, name, end)
                 except PairingError as error:  # somebody else may have the same nameplate
@@ -119,12 +126,23 @@ async def pair_with(
         raise PairingError(
             f"there is no multicast here ({error}): name the other machine with --at HOST:PORT"
         ) from error
+    if isinstance(trouble, Unreachable):
+        raise Unreachable(f"{trouble}; {_AGAIN}") from trouble
     if trouble is not None:
         raise trouble
     raise WaitTimeout(
         "no machine on this network shows that code: see that `zmesh invite` still waits there, or name its address "
-        "with --at HOST:PORT"
+        f"with --at HOST:PORT; {_AGAIN}"
     )
+
+
+async def _next(machines: Machines, seconds: float | None) -> list[tuple[str, int]] | None:
+    """Return the doors of the next machine; None when there is none, or none within that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(machines, None)
+    except TimeoutError:
+        return None
 
 
 async def _knock(

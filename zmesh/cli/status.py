@@ -20,7 +20,8 @@ def status(*, as_json: bool) -> None:
     Exit code 1 when none runs; it is not started.
     """
     try:
-        told = ask_daemon(own_place()[1], "daemon.status")
+        _, place = own_place()
+        told = ask_daemon(place, "daemon.status") | ask_daemon(place, "daemon.health")
     except OSError:
         if as_json:
             print_json({"running": False})
@@ -59,11 +60,16 @@ def describe(told: dict[str, Any]) -> list[str]:
     lines = [
         f"{told['name']} is up: process {told['pid']}, zmesh {told['version']}, for {duration(told['uptime'])}",
         *(f"address    {endpoint}" for endpoint in told["endpoints"]),
+        f"door       port {told['door']}",
         f"linked     {', '.join(told['linked']) or 'nobody yet'}",
         f"clients    {_named(_client(client) for client in told['clients']) if told['clients'] else 'none'}",
         f"to send    {_count(told['outgoing'])}",
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
+    ]
+    parts = [part for part in told.get("parts", ()) if part["state"] != "healthy"]
+    lines += [
+        f"{part['state'].upper():<9}  {part['part']}, for {duration(part['for'])}: {part['trouble']}" for part in parts
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
 

@@ -5,18 +5,20 @@ module must never keep anything that only the daemon can know.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from zmesh.daemon import verbs
 from zmesh.daemon.connection import Connection
-from zmesh.daemon.told import ToldMessage, ToldReceipt
+from zmesh.daemon.mailbox import ClientMailbox
+from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
+from zmesh.errors import MeshError
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
 LISTEN: Final = 30.0  # seconds of one request while waiting for messages
-EVERY: Final = "*"
 
 Values = dict[str, Any]
 
@@ -55,31 +57,30 @@ class ClientMessage(ToldMessage):
         super().__init__(told)
         self._connection = connection
 
-    def done(self, reply: Any = None, *, type: str = "reply") -> None:  # noqa: A002 - the public name
+    def done(self, reply: Any = None, *, type: str = REPLY) -> None:  # noqa: A002 - the public name
         """Finish the message, and answer it in the same transaction; as `Message.done`."""
         self._connection.call(*verbs.done(self._lease, self._replies, reply, type))
         self.finished = True
 
-    def nack(self, delay: float | None = None) -> None:
-        """Give the message back; it is delivered again later."""
-        self._connection.call(*verbs.nack(self._lease, delay))
+    def nack(self, delay: float | None = None, *, counted: bool = True) -> None:
+        """Give the message back; it is delivered again later. Arguments as of `Message.nack`."""
+        self._connection.call(*verbs.nack(self._lease, delay, counted=counted))
         self.finished = True
 
-    def reply(self, body: Any, *, type: str = "reply") -> ClientReceipt:  # noqa: A002 - the public name
+    def reply(self, body: Any, *, type: str = REPLY) -> ClientReceipt:  # noqa: A002 - the public name
         """Answer the message without finishing it."""
-        told = self._connection.call(*verbs.reply(self._lease, self._replies, body, type))
-        self._replies += 1
-        return ClientReceipt(self._connection, told)
+        request = verbs.reply(self._lease, self._replies, body, type)
+        self._replies += 1  # now: another thread may answer before this answer is on disk
+        return ClientReceipt(self._connection, self._connection.call(*request))
 
 
-class Client:
+class Client(ClientMailbox[ClientMessage]):
     """A program's mailbox at this machine's daemon."""
 
     def __init__(self, connection: Connection) -> None:
         """Take the connection."""
+        super().__init__()
         self._connection = connection
-        self._handlers: dict[str, Callable[[ClientMessage], Any]] = {}
-        self._polled: list[ClientMessage] = []
 
     def __enter__(self) -> Self:
         """Return it connected."""
@@ -92,14 +93,8 @@ class Client:
         self.close()
 
     @property
-    def address(self) -> str:
-        """`agent@peer`, as others write it; empty without a mailbox."""
-        return str(self._connection.told.get("address", ""))
-
-    @property
-    def peer(self) -> str:
-        """Name of this machine's peer."""
-        return str(self._connection.told.get("peer", ""))
+    def _told(self) -> Values:
+        return self._connection.told
 
     def close(self) -> None:
         """Leave the daemon: what was taken and not finished goes to others. May be called twice."""
@@ -138,6 +133,8 @@ class Client:
         """Send a message and wait for its answer. Arguments and errors as of `Agent.ask`."""
         request = verbs.ask(to, body, timeout=timeout, type=type, priority=priority, strict=strict)
         answer = ClientMessage(self._connection, self._connection.call(*request))
+        with suppress(MeshError):  # it is here; at the worst it comes to the inbox, too
+            answer.done()
         answer.finished = True
         return answer
 
@@ -152,21 +149,17 @@ class Client:
 
         Arguments and errors as of `Agent.poll`.
         """
-        finished, self._polled = self._polled, []
-        for message in finished:
-            if not message.finished:
-                message.done()
-        self._polled = self.take(most, timeout)
+        request = verbs.poll(most, timeout)
+        unfinished = self._unfinished
+        self._finished(unfinished, self._connection.call_all(message.ending() for message in unfinished))
+        self._polled = self._lent(self._connection.call(*request))
         return list(self._polled)
-
-    def keep(self, message: ClientMessage) -> None:
-        """Keep a polled message beyond the next poll; it must be finished with `done` or `nack`."""
-        if message in self._polled:
-            self._polled.remove(message)
 
     def take(self, most: int = 100, timeout: float | str | None = 0.0) -> list[ClientMessage]:
         """Take what is there; each message is leased to this program until it is done or given back."""
-        taken = self._connection.call(*verbs.poll(most, timeout))
+        return self._lent(self._connection.call(*verbs.poll(most, timeout)))
+
+    def _lent(self, taken: list[Values]) -> list[ClientMessage]:
         return [ClientMessage(self._connection, told) for told in taken]
 
     def inbox(self) -> Iterator[ClientMessage]:
@@ -174,20 +167,12 @@ class Client:
         while not self._connection.closed:
             yield from self.take(1, LISTEN)
 
-    def on(self, type: str = EVERY) -> Callable[[Callable[[ClientMessage], Any]], Callable[[ClientMessage], Any]]:  # noqa: A002
-        """Register, as a decorator, what `listen` does with messages of a type; `*` stands for all others."""
-
-        def register(handler: Callable[[ClientMessage], Any]) -> Callable[[ClientMessage], Any]:
-            self._handlers[type] = handler
-            return handler
-
-        return register
-
     def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered.
 
         A handler that returns is done with its message, and what it returns is the answer; one that raises gives it
-        back, and the error goes on to the caller. A message that has no handler is given back, too.
+        back, and the error goes on to the caller. A message that has no handler is given back as if it had not been
+        taken: it may be for another program with this mailbox, and comes again later.
 
         Args:
             seconds: How long to listen; None until the client is closed.
@@ -202,9 +187,9 @@ class Client:
                 self._handle(message)
 
     def _handle(self, message: ClientMessage) -> None:
-        handler = self._handlers.get(message.type) or self._handlers.get(EVERY)
+        handler = self._handlers.find(message.id, message.type)
         if handler is None:
-            message.nack()
+            message.nack(self._handlers.later(message.id, message.type, self.address), counted=False)
             return
         try:
             reply = handler(message)
@@ -231,7 +216,7 @@ class Client:
 
     def wait_for(self, address: str, timeout: float | str | None = None) -> str:
         """Wait until an agent is there; arguments and errors as of `Peer.wait_for`."""
-        return str(self._connection.call("find", {"address": address, "timeout": parse_timeout(timeout)}))
+        return str(self._connection.call(*verbs.find(address, timeout)))
 
     def call(self, verb: str, **arguments: Any) -> Any:
         """Ask the daemon for something that concerns itself; see `zmesh.daemon.control`."""

@@ -4,17 +4,21 @@ Light: no socket library, database or event loop is loaded in the program. This 
 another home than the one the program was told.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmesh.daemon.client import Client
 from zmesh.daemon.connection import Connection
-from zmesh.daemon.naming import agent_name
+from zmesh.daemon.naming import AGENT, agent_name
 from zmesh.daemon.place import place_of
 from zmesh.daemon.process import start
 from zmesh.peer.arguments import checked_name
 from zmesh.peer.home import home_directory
+
+if TYPE_CHECKING:
+    from zmesh.daemon.async_client import AsyncClient
 
 
 def connect(
@@ -28,7 +32,9 @@ def connect(
     """Connect to this machine's daemon, which is started if it is not running.
 
     Args:
-        name: The mailbox of this program; None for `ZMESH_AGENT`, or else the name of the project's folder.
+        name: The mailbox of this program, which it shares with others that ask for the same. None for `ZMESH_AGENT`,
+            or else for one of its own that is called as the project's folder: `api`, and `api.2` for a second program
+            there, whose mail goes into `api` when it ends.
         home: Where its state lies; None for `ZMESH_HOME`, or else the platform's place.
         role: As of `Peer.agent`.
         capabilities: As of `Peer.agent`.
@@ -42,9 +48,38 @@ def connect(
         AddressError, TypeError, ValueError: As of `Peer.agent`.
         StoreError: The home cannot be made.
     """
-    mailbox = checked_name(name if name is not None else agent_name(Path.cwd()), "agent name")
+    return connected(home, **_described(name, role, capabilities, project))
+
+
+def connect_async(
+    name: str | None = None,
+    *,
+    home: Path | str | None = None,
+    role: str | None = None,
+    capabilities: Iterable[str] | None = None,
+    project: str | None = None,
+) -> "AsyncClient":
+    """Return an async client of this machine's daemon, to be used in `async with`, or with `start()` and `close()`.
+
+    Arguments and errors as of `connect`; it connects when it is started.
+    """
+    from zmesh.daemon.async_client import AsyncClient  # noqa: PLC0415 - asyncio, which others need not load
+    from zmesh.daemon.async_connection import AsyncConnection  # noqa: PLC0415
+
+    at = home_directory(home)
+    place = place_of(at)
+    said = _described(name, role, capabilities, project)
+    return AsyncClient(AsyncConnection(place, lambda: start(at, place), **said))
+
+
+def _described(
+    name: str | None, role: str | None, capabilities: Iterable[str] | None, project: str | None
+) -> dict[str, Any]:
+    own = name is None and not os.environ.get(AGENT)
+    mailbox = checked_name(agent_name(Path.cwd()) if name is None else name, "agent name")
     words = None if capabilities is None else list(capabilities)
-    return connected(home, mailbox=mailbox, reach="client", role=role, capabilities=words, project=project)
+    described = {"role": role, "capabilities": words, "project": project}
+    return {"mailbox": mailbox, "own": own, "reach": "client", **described}
 
 
 def connected(home: Path | str | None = None, **said: Any) -> Client:

@@ -1,27 +1,29 @@
 """A blocking connection to the daemon: requests of any number of threads, and one thread that reads.
 
 When the daemon goes away, that thread starts it again and goes on where things stood. This module must never answer
-for the daemon: what it returns, the daemon has said.
+for the daemon: what it returns, the daemon has said. Nor may a thread that asks ever wait for the daemon to read.
 """
 
 import contextlib
+import logging
 import os
+import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
+from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
-from zmesh.daemon.future import Future
 from zmesh.daemon.place import Place
-from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
+from zmesh.daemon.road import CLOSED, READ, Road
+from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
 
-PATIENCE: Final = 30.0  # seconds in which the daemon comes back; its start takes half a second, and longer when crowded
-RETRY: Final = 0.05  # seconds between attempts to connect
-CONNECT: Final = 5.0  # seconds for one
-READ: Final = 256 * 1024  # bytes at a time
-_CLOSED: Final = "this client was closed: connect again"
+_FORKED = "this is a forked process, to which nothing of the client belongs: connect here, too"
+_log = logging.getLogger("zmesh.daemon")
+Request = tuple[str, dict[str, Any]]
 
 
 class Connection:
@@ -39,13 +41,18 @@ class Connection:
             DaemonUnreachable: It cannot be started, or does not answer.
             MeshError: It does not take this client.
         """
-        self._place, self._start = place, start
+        self._road = Road(place, start, lambda: self._talk.urgent)
         self._talk = Conversation(pid=os.getpid(), **said)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Any]] = {}
         self._socket: socket.socket | None = None
+        self._unsent = bytearray()
         self._welcome: Future[None] = Future()
-        self.closed = False
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)  # noqa: FBT003 - socket's own
+        _open.add(self)
         self._thread = threading.Thread(target=self._run, name="zmesh", daemon=True)
         self._thread.start()
         try:
@@ -59,13 +66,17 @@ class Connection:
         """What the daemon has said of itself and of the mailbox."""
         return self._talk.told
 
+    @property
+    def closed(self) -> bool:
+        """True once it was closed, or the daemon is out of reach."""
+        return self._road.closed
+
     def close(self) -> None:
         """Leave the daemon: what was taken and not finished goes to others. May be called twice."""
-        with self._lock:
-            self.closed = True
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
+        if os.getpid() != self._pid:
+            return
+        self._road.closed = True
+        self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -74,82 +85,127 @@ class Connection:
 
         Raises:
             PeerClosed: The client was closed.
+            WrongLoop: This is a forked process.
             MeshError: What the daemon says, or that there is none.
         """
-        answer: Future[Any] = Future()
-        with self._lock:
-            if self.closed:
-                raise PeerClosed(_CLOSED)
-            number, data = self._talk.request(verb, arguments or {}, time.monotonic())
-            self._waiting[number] = answer
-            self._say(data)
+        number, answer = self._ask(verb, arguments or {})
         try:
             return answer.result()
         except BaseException:
-            with self._lock:
-                if self._waiting.pop(number, None) is not None:  # interrupted: the answer is still to come
-                    self._say(self._talk.forget(number))
+            self._forget(number, verb, answer)
             raise
 
-    def _say(self, data: bytes) -> None:
-        if data and self._socket is not None:
-            with contextlib.suppress(OSError):  # the reader notices, and what was asked is asked again
-                self._socket.sendall(data)
+    def call_all(self, requests: Iterable[Request]) -> list[MeshError | None]:
+        """Put requests to the daemon at once, and wait for all answers; return what went wrong with each."""
+        asked = [(verb, *self._ask(verb, arguments)) for verb, arguments in requests]
+        try:
+            return [_error_of(answer) for _, _, answer in asked]
+        except BaseException:
+            for verb, number, answer in asked:
+                self._forget(number, verb, answer)
+            raise
 
-    # --- the thread that reads ---
+    def _ask(self, verb: str, arguments: dict[str, Any]) -> "tuple[int, Future[Any]]":
+        answer: Future[Any] = Future()
+        if os.getpid() != self._pid:
+            raise WrongLoop(_FORKED)
+        with self._lock:
+            if self._road.closed:
+                raise PeerClosed(CLOSED)
+            number, data = self._talk.request(verb, arguments, time.monotonic())
+            self._waiting[number] = answer
+            self._say(data)
+        return number, answer
+
+    def _forget(self, number: int, verb: str, answer: "Future[Any]") -> None:
+        """Who asked was interrupted, or has got an error."""
+        with self._lock:
+            if self._waiting.pop(number, None) is not None:
+                self._say(self._talk.forget(number))
+            elif answer.done() and answer.exception() is None:  # nobody has looked at it
+                self._say(self._talk.give_back(verb, answer.result()))
+
+    def _say(self, data: bytes) -> None:
+        """Send what the daemon takes at once, and leave the rest to the thread; the lock is held."""
+        if not data or self._socket is None:
+            return
+        sent = 0
+        if not self._unsent:
+            with contextlib.suppress(OSError):  # the thread notices, and what was asked is asked again
+                sent = self._socket.send(data)
+        if sent < len(data):
+            self._unsent += data[sent:]
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is awake already, or has ended
+            self._waker.send(b"\0")
+
+    def abandon(self) -> None:
+        """Close what a forked process has inherited: the daemon must see the end of the one it belongs to."""
+        for each in (self._socket, self._woken, self._waker):
+            if each is not None:
+                each.close()
+
+    # --- the thread ---
 
     def _run(self) -> None:
-        fault: MeshError = PeerClosed(_CLOSED)
+        fault: MeshError = PeerClosed(CLOSED)
+        again = False
         try:
-            while not self.closed:
-                self._connect()
-                self._read()
+            while not self._road.closed:
+                welcome = self._converse(self._road.take(again=again))
+                self._road.lost(welcome=welcome)
+                again = not welcome
         except MeshError as error:
             fault = error
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            _log.exception("an error in zmesh has ended this client; please report it")
+            fault = DaemonError(f"an error in zmesh has ended this client ({error!r}): connect again, and report it")
         finally:
             self._end(fault)
 
-    def _connect(self) -> None:
-        connection = self._reach(time.monotonic() + PATIENCE)
-        connection.settimeout(None)
+    def _converse(self, connection: socket.socket) -> bool:
+        """Talk until the connection is lost or the client closed; return whether the daemon has welcomed it."""
+        connection.setblocking(False)  # noqa: FBT003 - socket's own
         with self._lock:
             self._socket = connection
+            self._unsent.clear()
             self._say(self._talk.connected())
-            if self.closed:
-                connection.close()
-
-    def _reach(self, end: float) -> socket.socket:
-        while True:
-            try:
-                return self._place.connect(CONNECT)
-            except OSError as error:
-                if self.closed:
-                    raise PeerClosed(_CLOSED) from error
-                if time.monotonic() > end:
-                    raise DaemonUnreachable(self._silence(error)) from error
-            if not self._welcome.done() or not self._place.ended.exists():
-                self._start()
-            time.sleep(RETRY)
-
-    def _silence(self, error: OSError) -> str:
-        if self._place.ended.exists():
-            return "the daemon of this machine was ended: `zmesh up` starts it again, and so does the next program"
-        return f"the daemon of this machine does not answer ({error}): its log is in {self._place.directory}"
-
-    def _read(self) -> None:
-        connection = self._socket
-        assert connection is not None
         try:
-            while data := connection.recv(READ):
-                with self._lock:
-                    self._hear(data)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._woken, selectors.EVENT_READ)
+                selector.register(connection, selectors.EVENT_READ)
+                while not self._road.closed and self._turn(selector, connection):
+                    pass
         except OSError:
-            pass  # the daemon has gone: it is started again
+            pass  # the daemon has gone
         finally:
             with self._lock:
+                welcome = self._talk.ready
                 self._talk.lost()
                 self._socket = None
                 connection.close()
+        return welcome
+
+    def _turn(self, selector: selectors.BaseSelector, connection: socket.socket) -> bool:
+        """Read and write what there is; return False at the end of the connection."""
+        writing = selectors.EVENT_WRITE if self._unsent else 0
+        selector.modify(connection, selectors.EVENT_READ | writing)
+        for key, ready in selector.select():
+            if key.fileobj is self._woken:
+                self._woken.recv(READ)
+                continue
+            if ready & selectors.EVENT_WRITE:
+                with self._lock, contextlib.suppress(BlockingIOError):
+                    del self._unsent[: connection.send(self._unsent)]
+            if ready & selectors.EVENT_READ:
+                data = connection.recv(READ)
+                if not data:
+                    return False
+                with self._lock:
+                    self._hear(data)
+        return True
 
     def _hear(self, data: bytes) -> None:
         for heard in self._talk.received(data, time.monotonic()):
@@ -159,16 +215,32 @@ class Connection:
             waiting = self._waiting.pop(heard.number, None)
             if waiting is not None:
                 _settle(waiting, heard)
-        if self._talk.ready and not self._welcome.done():
-            self._welcome.set_result(None)
+        if self._talk.ready:
+            self._road.welcomed()
+            if not self._welcome.done():
+                self._welcome.set_result(None)
 
     def _end(self, fault: MeshError) -> None:
         with self._lock:
-            self.closed = True
+            self._road.closed = True
             waiting, self._waiting = list(self._waiting.values()), {}
+            self._woken.close()
+            self._waker.close()
         for each in (*waiting, self._welcome):
             if not each.done():
                 each.set_exception(fault)
+
+
+_open: WeakSet[Connection] = WeakSet()
+
+
+def _abandon_inherited() -> None:
+    for connection in list(_open):
+        connection.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)
 
 
 def _settle(waiting: "Future[Any]", heard: Answer) -> None:
@@ -176,3 +248,11 @@ def _settle(waiting: "Future[Any]", heard: Answer) -> None:
         waiting.set_exception(heard.error)
     else:
         waiting.set_result(heard.value)
+
+
+def _error_of(answer: "Future[Any]") -> MeshError | None:
+    try:
+        answer.result()
+    except MeshError as error:
+        return error
+    return None

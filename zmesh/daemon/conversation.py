@@ -4,17 +4,18 @@ The daemon may be ended and started at any time. What was asked and not answered
 ids, so that nothing is lost or done twice. This module must never open a connection, wait, or look at a clock.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from zmesh import errors
-from zmesh.daemon.wire import FAILED, VERSION, Frames, pack
+from zmesh.daemon.wire import FAILED, HELLO, VERSION, WAITING, Frames, pack
 from zmesh.errors import DaemonError, LeaseLost, MeshError
 
-HELLO: Final = 0
-"""The number of the first request of each connection."""
+AT_ONCE: Final = 128  # requests that are answered soon, under way at a time: half of what the daemon takes
 _ENDINGS: Final = frozenset({"done", "nack"})
+_PATIENT: Final = frozenset({"poll", "wait", "find", "daemon.down"})
 _LOST: Final = "the message went to another program while the daemon was away"
 
 Values = dict[str, Any]
@@ -41,6 +42,7 @@ class _Request:
     arguments: Values
     until: float | None  # when it has waited long enough, on the caller's clock
     wanted: bool = True  # somebody waits for the answer
+    asked: bool = False  # it was sent, to this daemon or one before
 
 
 class Conversation:
@@ -59,10 +61,14 @@ class Conversation:
         self._frames = Frames()
         self._number = HELLO
         self._pending: dict[int, _Request] = {}
+        self._later: deque[int] = deque()  # requests that wait until fewer are under way
+        self._under_way: set[int] = set()  # those of this connection that are answered soon
         self._held: dict[int, Values] = {}
 
+    # --- asking ---
+
     def request(self, verb: str, arguments: Values, now: float) -> tuple[int, bytes]:
-        """Note a request; return its number, and what to send if there is a connection that is ready.
+        """Note a request; return its number, and what to send now.
 
         Args:
             verb: What is asked for.
@@ -76,8 +82,20 @@ class Conversation:
         data = pack([self._number, verb, arguments])
         timeout = arguments.get("timeout")
         until = now + timeout if isinstance(timeout, int | float) else None
-        self._pending[self._number] = _Request(verb, arguments, until)
-        return self._number, data if self.ready else b""
+        request = self._pending[self._number] = _Request(verb, arguments, until)
+        if not self.ready or not self._may_go(self._number, request):
+            return self._number, b""
+        return self._number, data
+
+    def _may_go(self, number: int, request: _Request) -> bool:
+        """Say whether a request is sent now; else it is when one before it is answered."""
+        if request.verb not in WAITING:
+            if len(self._under_way) >= AT_ONCE:
+                self._later.append(number)
+                return False
+            self._under_way.add(number)
+        request.asked = True
+        return True
 
     def forget(self, number: int) -> bytes:
         """Nobody waits for the answer any more: return what to say about that, if anything."""
@@ -85,21 +103,42 @@ class Conversation:
         if request is None:
             return b""
         request.wanted = False
-        if not self.ready:
+        if not self.ready or not request.asked:
             del self._pending[number]
             return b""
-        return self._aside("forget", number=number)
+        return self._aside("forget", number=number) if request.verb in WAITING else b""
+
+    def give_back(self, verb: str, value: Any) -> bytes:
+        """Return what to say of an answer to a `poll` or an `ask` at which nobody has looked: others get the messages.
+
+        They come again at once, and no attempt is counted.
+        """
+        messages = value if verb == "poll" else [value] if verb == "ask" else []
+        said = b""
+        for message in messages:
+            self._held.pop(message["lease"], None)
+            said += self._aside("nack", lease=message["lease"], delay=0.0, counted=False)
+        return said
 
     def _aside(self, verb: str, **arguments: Any) -> bytes:
         """Write a request whose answer does not matter."""
         self._number += 1
         return pack([self._number, verb, arguments])
 
+    @property
+    def urgent(self) -> bool:
+        """True when something is asked that cannot wait until somebody starts a daemon that was told to end."""
+        return any(request.verb not in _PATIENT for request in list(self._pending.values()))
+
+    # --- the connection ---
+
     def connected(self) -> bytes:
         """A connection is there: return what to say first."""
         self._frames = Frames()
         self.ready = False
-        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **self._said}])
+        address = str(self.told.get("address", ""))
+        was = {"was": address.partition("@")[0]} if address else {}
+        return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **was, **self._said}])
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -112,29 +151,45 @@ class Conversation:
             DaemonError: It is not to be understood.
             MeshError: The daemon does not take this client.
         """
-        for number, status, *rest in self._frames.feed(data):
-            if number == HELLO:
-                if status == FAILED:
-                    raise read_error(rest)
-                yield from self._welcomed(rest[0], now)
-                continue
-            request = self._pending.pop(number, None)
-            if request is None:
-                continue
+        for frame in self._frames.feed(data):
+            try:
+                heard = self._heard(frame, now)
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                raise DaemonError(f"the daemon's answer is not to be understood: {error!r}") from None
+            yield from heard
+
+    def _heard(self, frame: list[Any], now: float) -> list[Answer | bytes]:
+        number, status, *rest = frame
+        if number == HELLO:
+            if status == FAILED:
+                raise read_error(rest)
+            return list(self._welcomed(rest[0], now))
+        heard: list[Answer | bytes] = []
+        request = self._pending.pop(number, None)
+        if request is not None:
             answer = self._answered(number, request, status, rest)
             if request.wanted:
-                yield answer
-            elif request.verb == "poll" and answer.value:  # it came just when its caller gave up
-                for message in answer.value:
-                    self._held.pop(message["lease"], None)
-                    yield self._aside("nack", lease=message["lease"], delay=0.0)
+                heard.append(answer)
+            elif answer.error is None and (said := self.give_back(request.verb, answer.value)):
+                heard.append(said)  # it came just when its caller gave up
+        self._under_way.discard(number)
+        return [*heard, *self._next()]
+
+    def _next(self) -> Iterator[bytes]:
+        while self._later and len(self._under_way) < AT_ONCE:
+            number = self._later.popleft()
+            request = self._pending.get(number)
+            if request is not None and self._may_go(number, request):
+                yield pack([number, request.verb, request.arguments])
 
     def _welcomed(self, told: Values, now: float) -> Iterator[Answer | bytes]:
-        self.told = told
         gone, taken = set(told["gone"]), set(told["taken"])
+        self.told = told
         for row in gone | taken:
             self._held.pop(row, None)
         self.ready = True
+        self._later.clear()
+        self._under_way.clear()
         for number, request in sorted(self._pending.items()):
             lease = request.arguments.get("lease")
             if not request.wanted:
@@ -146,7 +201,9 @@ class Conversation:
                 del self._pending[number]
                 yield Answer(number, error=None if request.verb == "nack" else LeaseLost(_LOST))
             else:
-                yield pack([number, request.verb, _again(request, now)])
+                again = _again(request, now)
+                if self._may_go(number, request):
+                    yield pack([number, request.verb, again])
 
     def _answered(self, number: int, request: _Request, status: int, rest: list[Any]) -> Answer:
         if status == FAILED:
@@ -155,23 +212,26 @@ class Conversation:
                 self._held.pop(request.arguments.get("lease", 0), None)
             return Answer(number, error=error)
         value = rest[0]
-        if request.verb == "poll":
-            for message in value:
+        if request.verb in {"poll", "ask"}:
+            for message in value if request.verb == "poll" else [value]:
                 self._held[message["lease"]] = {name: of for name, of in message.items() if name != "body"}
         elif request.verb in _ENDINGS:
             self._held.pop(request.arguments["lease"], None)
+        elif request.verb == "status":  # the next daemon hears of it, too
+            self._said["status"] = request.arguments["status"]
         return Answer(number, value)
 
 
 def _again(request: _Request, now: float) -> Values:
-    """Return the arguments of a request that is asked again: its time has gone on."""
+    """Return the arguments of a request that is asked, perhaps again: its time has gone on."""
+    again = {"again": True} if request.asked else {}
     if request.until is None:
-        return request.arguments | {"again": True}
-    return request.arguments | {"again": True, "timeout": max(0.0, request.until - now)}
+        return request.arguments | again
+    return request.arguments | again | {"timeout": max(0.0, request.until - now)}
 
 
 def read_error(rest: list[Any]) -> MeshError:
-    """Return what a failed request's answer says after its second field: the error's name, and its text."""
+    """Return what a failed request says after its second field: the error's name, and its text."""
     name, text = [*map(str, rest), "", ""][:2]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MeshError):

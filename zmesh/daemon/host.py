@@ -5,6 +5,7 @@ peer says goodbye and its store is drained. This module must never run twice for
 """
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -16,15 +17,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
-from zmesh.daemon.server import LocalServer
+from zmesh.daemon.process import RUNS_ALREADY, listens
+from zmesh.daemon.server import LEASE_GRACE, LocalServer
+from zmesh.daemon.supervisor import Supervisor
 from zmesh.daemon.wishes import forget
 from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
-LEASE_GRACE: Final = 10.0  # seconds in which clients come back to a daemon that was killed; they try every 50 ms
-DRAIN: Final = 10.0  # seconds for the store and the links to come to an end
+DRAIN: Final = 15.0  # seconds in which a daemon that was told to end comes to its end; the next one waits for that
+LOOK_EVERY: Final = 0.02
 _log = logging.getLogger("zmesh.daemon")
 
 Values = dict[str, Any]
@@ -54,6 +58,7 @@ class Daemon:
         self._since, self._started = time.time(), time.monotonic()
         self.peer: Peer
         self._server: LocalServer
+        self._supervisor: Supervisor
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -64,13 +69,7 @@ class Daemon:
             PeerFailed: An error in zmesh has ended its peer.
         """
         lock = LockFile(self._place.directory / LOCK)
-        try:
-            lock.acquire()
-        except PeerRunning as error:
-            who = f"process {error.pid}" if error.pid else "another process"
-            raise PeerRunning(
-                f"the daemon of this home runs already, as {who}: `zmesh down` ends it", error.pid
-            ) from None
+        await self._acquire(lock)
         try:
             self.peer = await self._start_peer()
             try:
@@ -80,6 +79,21 @@ class Daemon:
         finally:
             lock.release()
 
+    async def _acquire(self, lock: LockFile) -> None:
+        """Take the lock; one that is coming to its end is waited for."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN
+        while True:
+            try:
+                lock.acquire()
+            except PeerRunning as error:
+                if loop.time() > end or listens(self._place):
+                    who = f"process {error.pid}" if error.pid else "another process"
+                    raise PeerRunning(f"{RUNS_ALREADY}, as {who}: `zmesh down` ends it", error.pid) from None
+            else:
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
     async def _start_peer(self) -> Peer:
         def described(bind: str) -> Peer:
             return Peer(self._name, home=self._home, bind=bind, peers=self._peers, lease_grace=LEASE_GRACE)
@@ -88,18 +102,21 @@ class Daemon:
         try:
             await peer.start()
         except TransportError as error:
-            self.notice = f"{error}. This time it listens at a port that is free"
-            _log.warning("%s", self.notice)
             peer = described("tcp://*:*")
             await peer.start()
+            here = peer.endpoints[0].rpartition(":")[2]
+            self.notice = f"{error}. This time it listens at port {here}, which is free"
+            _log.warning("%s", self.notice)
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
+        self._supervisor = Supervisor(self.peer.parts)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        waiting = {loop.create_task(self.over.wait()), loop.create_task(self._ended())}
+        parts = (self.over.wait(), self._ended(), self._supervisor.run())
+        waiting = {loop.create_task(part) for part in parts}
         try:
             up(self)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +139,8 @@ class Daemon:
         rule = self._VERBS.get(verb)
         if rule is None:
             raise DaemonError(f"the daemon, zmesh {__version__}, does not know {verb!r}: update it, then `zmesh down`")
-        return rule(self, **arguments)
+        answer = rule(self, **arguments)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _status(self) -> Values:
         peer, node = self.peer, self.peer.driver.core.node
@@ -134,16 +152,23 @@ class Daemon:
             "since": self._since,
             "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
+            "door": peer.door,
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
                 if session.pid  # who asks this without a mailbox is no client
             ],
+            "health": self._supervisor.health.value,
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
-            "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
+            "troubles": [*peer.troubles, *namesakes(peer), *([self.notice] if self.notice else [])],
         }
+
+    async def _health(self) -> Values:
+        """Look at every part now, and tell what was seen."""
+        await self._supervisor.look()
+        return {"health": self._supervisor.health.value, "parts": self._supervisor.report()}
 
     def _down(self) -> Values:
         _log.info("told to end")
@@ -154,6 +179,7 @@ class Daemon:
 
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
         "daemon.status": _status,
+        "daemon.health": _health,
         "daemon.down": _down,
     }
 

@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ TOKEN_FILE: Final = "address.json"  # noqa: S105 - where it lies
 MAX_PATH: Final = 100  # bytes of a socket's path: 104 on macOS, 108 on Linux, the last one is zero
 TOKEN_BYTES: Final = 32
 MAX_FILE: Final = 1024
+LOOK_EVERY: Final = 0.02  # seconds
+SHORT: Final = Path("/tmp")  # noqa: S108 - the same for all programs, whatever their TMPDIR is; what is made there is checked
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -51,9 +54,17 @@ class Place:
             port, token = self._read_address()
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             address = (_LOOPBACK, port)
+        end = time.monotonic() + timeout
         try:
             connection.settimeout(timeout)
-            connection.connect(address)
+            while True:
+                try:
+                    connection.connect(address)
+                    break
+                except BlockingIOError:  # a Unix socket at which too many wait to be taken in
+                    if time.monotonic() > end:
+                        raise TimeoutError("the daemon takes nobody in") from None
+                    time.sleep(LOOK_EVERY)
             connection.sendall(token)
         except BaseException:
             connection.close()
@@ -117,10 +128,9 @@ def place_of(home: Path) -> Place:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
-    import tempfile  # noqa: PLC0415 - these two take 10 ms to load, and few homes have so long a name
-    from hashlib import blake2b  # noqa: PLC0415
+    from hashlib import blake2b  # noqa: PLC0415 - takes 4 ms to load, and few homes have so long a name
 
-    short = Path(tempfile.gettempdir()) / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
+    short = SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
     short.mkdir(mode=0o700, exist_ok=True)
     _check(short)
     return Place(directory, short / SOCKET)

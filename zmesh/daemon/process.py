@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from zmesh.daemon.place import Place
+from zmesh.daemon.place import LOCK, Place
 from zmesh.errors import DaemonUnreachable, PeerRunning
 from zmesh.peer.lock_file import LockFile
 
@@ -27,16 +27,21 @@ ALIVE: Final = "ZMESH_ALIVE"  # names the descriptor that the daemon holds open 
 SECRETS: Final = ("CLAUDECODE", "CLAUDE_PID", "ZMESH_JOIN", "ZMESH_AGENT", ALIVE)
 SECRET_PREFIXES: Final = ("CLAUDE_CODE_", "CODEX_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
 SECRET_SUFFIXES: Final = ("_TOKEN", "_API_KEY", "_SECRET", "_PASSWORD")
+PYTHON_PATH: Final = "PYTHONPATH"
+RUNS_ALREADY: Final = "the daemon of this home runs already"
 _APART: Final = 0x08 | 0x200 if os.name == "nt" else 0  # DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what belongs to the agent that happens to start the daemon."""
-    return {
+    kept = {
         name: value
         for name, value in environment.items()
         if name not in SECRETS and not name.startswith(SECRET_PREFIXES) and not name.upper().endswith(SECRET_SUFFIXES)
     }
+    if PYTHON_PATH in kept:  # it works in another directory
+        kept[PYTHON_PATH] = os.pathsep.join(str(Path(part).absolute()) for part in kept[PYTHON_PATH].split(os.pathsep))
+    return kept
 
 
 def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
@@ -53,27 +58,55 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
     end = time.monotonic() + PATIENCE
     starter = LockFile(place.directory / STARTING)
     started: _Started | None = None
+    mine = False
     try:
         while not listens(place):
-            if started is None:
-                with contextlib.suppress(PeerRunning):  # another client starts it
-                    starter.acquire()
-                    started = None if listens(place) else _Started(home, place, words)
-            elif started.ended and not listens(place):
-                raise DaemonUnreachable(f"the daemon has ended at once: {_last_words(place)}")
+            mine = mine or _acquired(starter)  # else another client starts it
+            if mine and started is None and not listens(place):
+                started = _Started(home, place, words)
+            elif started is not None and started.ended and not listens(place):
+                _check_end(place)
+                started.forget()
+                started = None  # it is started again
             if time.monotonic() > end:
                 raise DaemonUnreachable(f"the daemon does not come up within {PATIENCE:g} s: {_last_words(place)}")
             time.sleep(LOOK_EVERY)
+    except OSError as error:
+        raise DaemonUnreachable(f"the daemon cannot be started: {error}") from error
     finally:
         starter.release()
         if started is not None:
             started.forget()
 
 
+def _acquired(lock: LockFile) -> bool:
+    try:
+        lock.acquire()
+    except PeerRunning:
+        return False
+    return True
+
+
+def _check_end(place: Place) -> None:
+    """See why a daemon has ended at once. It may have been killed, or have seen another one that has gone since.
+
+    Raises:
+        DaemonUnreachable: It has said why, and would say it again.
+    """
+    said = _read(place.directory / ERRORS)
+    if said and RUNS_ALREADY not in said:
+        raise DaemonUnreachable(f"the daemon has ended at once: {said}")
+
+
 def listens(place: Place) -> bool:
     """Say whether a daemon is there."""
+    if place.socket_path is None and _acquired(lock := LockFile(place.directory / LOCK)):
+        lock.release()  # what it has left behind names a port that others may have by now
+        return False
     try:
         place.connect(1.0).close()
+    except TimeoutError:
+        return True  # it has much to do, or was stopped
     except OSError:
         return False
     return True
@@ -146,9 +179,12 @@ def started() -> None:
 
 
 def _last_words(place: Place) -> str:
-    for name in (ERRORS, LOG):
-        with contextlib.suppress(OSError):
-            text = (place.directory / name).read_bytes()[-LAST_WORDS:].decode(errors="replace").strip()
-            if text:
-                return text
-    return f"it has said nothing, see {place.directory}"
+    said = _read(place.directory / ERRORS) or _read(place.directory / LOG)
+    return said or f"it has said nothing, see {place.directory}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes()[-LAST_WORDS:].decode(errors="replace").strip()
+    except OSError:
+        return ""

@@ -8,12 +8,18 @@ import contextlib
 import logging
 from typing import Final
 
+from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.place import TOKEN_BYTES, Place, is_token
 from zmesh.daemon.session import Control, Session
+from zmesh.daemon.wire import FAILED, HELLO, pack
 from zmesh.peer.peer import Peer
 
 MAX_CLIENTS: Final = 4096  # as many as mailboxes: each is a file descriptor and some kilobytes
+LEASE_GRACE: Final = 10.0  # seconds in which clients come back to a daemon that was killed; they try every 50 ms
+MAX_STRANGERS: Final = 64  # connections whose token is still to come: anybody on this machine can open them
 TOKEN_PATIENCE: Final = 2.0  # seconds
+LINGER: Final = 2.0  # seconds for who was turned away, or is let go, to read why
+_FULL: Final = f"{MAX_CLIENTS} programs are connected to the daemon of this machine already: end some"
 _log = logging.getLogger("zmesh.daemon")
 
 
@@ -28,8 +34,11 @@ class LocalServer:
         """Take the peer, where to listen, and who carries out what concerns the daemon itself."""
         self.sessions: dict[Session, asyncio.Task[None]] = {}
         self._peer, self._place, self._control = peer, place, control
+        self._own = OwnMailboxes(peer)
+        self._sweep: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._token = b""
+        self._strangers = 0
 
     async def open(self) -> None:
         """Listen; the caller holds the daemon's lock.
@@ -43,15 +52,20 @@ class LocalServer:
             self._server = await asyncio.start_unix_server(self._visit, sock=listener)
         else:
             self._server = await asyncio.start_server(self._visit, sock=listener)
+        self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
 
     async def close(self) -> None:
-        """Let all clients go, and take the socket away; they come back to the next daemon."""
+        """Let all clients go, and take the socket away; they come back to the next daemon, which keeps their leases."""
         server, self._server = self._server, None
         if server is None:
             return
         server.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await self._own.close()
         tasks = list(self.sessions.values())
-        for task in tasks:
+        for session, task in self.sessions.items():
+            session.parting = True
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._place.leave()
@@ -59,11 +73,14 @@ class LocalServer:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = Session(self._peer, self._control)
+        session = Session(self._peer, self._control, self._own)
         try:
-            if len(self.sessions) >= MAX_CLIENTS:
+            if not await self._knows(reader):
+                writer.transport.abort()
+            elif len(self.sessions) >= MAX_CLIENTS:
                 _log.warning("%d clients are there already: another one is turned away", MAX_CLIENTS)
-            elif await self._knows(reader):
+                writer.write(pack([HELLO, FAILED, "MeshFull", _FULL]))
+            else:
                 self.sessions[session] = task
                 await session.run(reader, writer)
         except asyncio.CancelledError:
@@ -71,11 +88,18 @@ class LocalServer:
         finally:
             self.sessions.pop(session, None)
             writer.close()
+            asyncio.get_running_loop().call_later(LINGER, writer.transport.abort)
 
     async def _knows(self, reader: asyncio.StreamReader) -> bool:
         if not self._token:
             return True
-        with contextlib.suppress(OSError, EOFError, TimeoutError):
-            async with asyncio.timeout(TOKEN_PATIENCE):
-                return is_token(await reader.readexactly(TOKEN_BYTES), self._token)
-        return False
+        if self._strangers >= MAX_STRANGERS:
+            return False
+        self._strangers += 1
+        try:
+            with contextlib.suppress(OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(TOKEN_PATIENCE):
+                    return is_token(await reader.readexactly(TOKEN_BYTES), self._token)
+            return False
+        finally:
+            self._strangers -= 1

@@ -13,18 +13,20 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
-from zmesh.daemon.wire import FAILED, MAX_POLL, OK, POLL_BYTES, VERSION, Frames, pack
-from zmesh.errors import DaemonError, LeaseLost, MeshError, UnknownMessage
+from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSION, WAITING, Frames, pack
+from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMessage
 from zmesh.peer.agent import Agent
-from zmesh.peer.arguments import checked_count, checked_id, checked_id_or_none, checked_priority
+from zmesh.peer.arguments import brief, checked_count, checked_id, checked_id_or_none, checked_priority
 from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.peer.message import Message
 from zmesh.peer.peer import Peer
+from zmesh.protocol.effects import Delivery
 
 READ: Final = 64 * 1024  # bytes at a time
 MAX_REQUESTS: Final = 256  # of one client under way: each is a task
-MAX_HELD: Final = 20_000  # messages a client holds: a mailbox has no more
+MAX_WORDS: Final = 2000  # characters of an error: one names what was wrong, and need not repeat all of it
 _log = logging.getLogger("zmesh.daemon")
 
 Values = dict[str, Any]
@@ -36,12 +38,17 @@ class Session:
 
     Attributes:
         pid: The client's process, as it says; 0 before that.
+        parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
-    def __init__(self, peer: Peer, control: Control) -> None:
-        """Take the peer, and who carries out what concerns the daemon itself."""
+    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes) -> None:
+        """Take the peer, who carries out what concerns the daemon itself, and who has a mailbox for itself."""
         self.pid = 0
-        self._peer, self._control = peer, control
+        self.parting = False
+        self._peer, self._control, self._own_mailboxes = peer, control, own
+        self._claimed = ""
+        self._greeted = False
+        self._taking = 0  # messages that polls under way may take
         self._agent: Agent | None = None
         self._held: dict[int, Message] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -72,15 +79,18 @@ class Session:
             await self.close()
 
     async def close(self) -> None:
-        """End what is under way; what the client had taken goes to others."""
+        """End what is under way; what the client had taken goes to others, unless the daemon itself ends."""
+        await asyncio.sleep(0)  # what came with its last words is begun: a `done` is carried out
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         agent, self._agent = self._agent, None
-        if agent is not None:
+        if agent is not None and not self.parting:
             with suppress(MeshError):
                 await agent.detach()
+        if self._claimed:
+            self._own_mailboxes.release(self._claimed)
 
     # --- requests ---
 
@@ -93,7 +103,8 @@ class Session:
         if len(self._tasks) >= MAX_REQUESTS:
             self._say([number, FAILED, "MeshFull", f"{MAX_REQUESTS} requests of one program are under way"])
             return
-        task = asyncio.get_running_loop().create_task(self._serve(number, str(verb), arguments))
+        name = verb if isinstance(verb, str) else brief(verb)
+        task = asyncio.get_running_loop().create_task(self._serve(number, name, arguments), name=name)
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number, None))
 
@@ -105,9 +116,9 @@ class Session:
             value = await (rule(self, **arguments) if rule else self._control(verb, arguments))
             answer = pack([number, OK, value])
         except (MeshError, TypeError, ValueError, OverflowError) as error:
-            answer = pack([number, FAILED, type(error).__name__, str(error)])
+            answer = pack([number, FAILED, type(error).__name__, str(error)[:MAX_WORDS]])
         except Exception as error:  # noqa: BLE001 - one request must not end the daemon
-            _log.exception("the request %r of process %d failed", verb, self.pid)
+            _log.exception("the request %s of process %d failed", brief(verb), self.pid)
             text = f"an error in zmesh ({type(error).__name__}): the daemon's log has it"
             answer = pack([number, FAILED, "DaemonError", text])
         self._writer.write(answer)
@@ -131,26 +142,35 @@ class Session:
         held: list[Values] | None = None,
         mailbox: str | None = None,
         here: bool = True,
+        own: bool = False,
+        was: str = "",
+        status: Any = None,
         **said: Any,
     ) -> Values:
+        if self._greeted:
+            raise DaemonError("a hello comes once, and first")
         if v != VERSION:
             raise DaemonError(
-                f"the daemon is zmesh {__version__} and speaks version {VERSION}, this program speaks {v}: end the "
-                "daemon with `zmesh down`, and it starts anew in the version that is installed"
+                f"the daemon is zmesh {__version__} and speaks version {VERSION}, this program speaks {brief(v)}: "
+                "end the daemon with `zmesh down`, and it starts anew in the version that is installed"
             )
+        self._greeted = True
         self.pid = int(pid)
         told: Values = {"peer": self._peer.name, "version": __version__, "address": "", "taken": [], "gone": []}
         if mailbox is None:
             return told
-        if self._agent is None:
-            self._agent = await self._peer.attach(mailbox, here=here, **said)
+        before = [to_delivery(had) for had in [*(held or [])][:MAX_HELD]]
+        if own:
+            mailbox = self._claimed = self._own_mailboxes.claim(mailbox, was)
+        self._agent = await self._peer.attach(mailbox, here=here, **said)
         told["address"] = self._agent.address
-        for had in (held or [])[:MAX_HELD]:
-            self._reclaim(had, told)
+        for delivery in before:
+            self._reclaim(delivery, told)
+        if status is not None:
+            await self._agent.status(status)
         return told
 
-    def _reclaim(self, had: Values, told: Values) -> None:
-        delivery = to_delivery(had)
+    def _reclaim(self, delivery: Delivery, told: Values) -> None:
         try:
             message = self._own.reclaim(delivery)
         except UnknownMessage:
@@ -163,17 +183,28 @@ class Session:
     async def _poll(self, *, most: int = 100, timeout: float | None = 0.0) -> list[Values]:  # noqa: ASYNC109
         agent = self._own
         checked_count(most, "most")
-        messages = await agent.take(min(most, MAX_POLL), parse_timeout(timeout), most_bytes=POLL_BYTES)
-        self._held |= {message.delivery.row: message for message in messages}
-        return [described(message) for message in messages]
+        room = MAX_HELD - len(self._held) - self._taking
+        if room < 1:
+            raise MeshFull(f"this program has taken {MAX_HELD} messages: finish some with `done`, or give them back")
+        taking = min(most, MAX_POLL, room)
+        self._taking += taking
+        try:
+            messages = await agent.take(taking, parse_timeout(timeout), most_bytes=POLL_BYTES)
+        finally:
+            self._taking -= taking
+        return [self._lent(message) for message in messages]
+
+    def _lent(self, message: Message) -> Values:
+        self._held[message.delivery.row] = message
+        return described(message)
 
     async def _done(self, *, lease: int, turn: int = 0, reply: list[Any] | None = None, type: str = "reply") -> None:  # noqa: A002
         message = self._leased(lease, turn)
         await message.done(None if reply is None else packed(reply), type=type)
         self._held.pop(lease, None)
 
-    async def _nack(self, *, lease: int, delay: float | None = None) -> None:
-        await self._leased(lease, 0).nack(delay)
+    async def _nack(self, *, lease: int, delay: float | None = None, counted: bool = True) -> None:
+        await self._leased(lease, 0).nack(delay, counted=counted)
         self._held.pop(lease, None)
 
     async def _reply(self, *, lease: int, turn: int, body: list[Any], type: str = "reply") -> Values:  # noqa: A002
@@ -188,8 +219,12 @@ class Session:
 
     async def _forget(self, *, number: int) -> None:
         task = self._tasks.get(number)
-        if task is not None:
-            task.cancel()
+        if task is None or task.get_name() not in WAITING:
+            return
+        task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            self._say([number, FAILED, "DaemonError", "nobody waits for the answer any more"])
 
     async def _status(self, *, status: Any) -> None:
         await self._own.status(status)
@@ -221,14 +256,17 @@ class Session:
         timeout: float | None,  # noqa: ASYNC109 - as in `Agent.ask`
         **properties: Any,
     ) -> Values:
-        ttl = None if timeout is None else max(timeout, 0.001)
-        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, **properties)
-        return described(await asked)
+        seconds = parse_timeout(timeout)
+        ttl = None if seconds is None else parse_ttl(max(seconds, 0.001), "timeout")
+        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, finish=False, **properties)
+        return self._lent(await asked)
 
     async def _receipt(self, *, ident: bytes) -> Values:
         return standing(await self._peer.receipt(ident))
 
     async def _wait(self, *, ident: bytes, until: str, timeout: float | None) -> Values:  # noqa: ASYNC109
+        if until not in {"stored", "handled"}:
+            raise ValueError(f"a message is waited for until it is 'stored' or 'handled', not {brief(until)}")
         receipt = await self._peer.receipt(ident)
         await (receipt.handled(timeout) if until == "handled" else receipt.stored(timeout))
         return standing(receipt)

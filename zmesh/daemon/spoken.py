@@ -6,8 +6,17 @@ never unpack a body: it is looked at where it is used.
 
 from typing import Any
 
-from zmesh.errors import DaemonError
-from zmesh.peer.arguments import checked_priority
+from zmesh.errors import AddressError, DaemonError
+from zmesh.peer.arguments import (
+    brief,
+    checked_address,
+    checked_count,
+    checked_id,
+    checked_id_or_none,
+    checked_name,
+    checked_priority,
+    checked_type,
+)
 from zmesh.peer.body import PackedBody
 from zmesh.peer.message import Message
 from zmesh.peer.receipt import Receipt
@@ -56,20 +65,27 @@ def to_delivery(told: Values) -> Delivery:
     """
     try:
         envelope = Envelope(
-            to=told["to"],
-            sender=told["sender"],
-            type=told["type"],
-            thread=told["thread"],
-            reply_to=told["reply_to"],
-            sent_at=told["sent_at"],
+            to=checked_name(told["to"], "mailbox"),
+            sender=checked_address(told["sender"]),
+            type=checked_type(told["type"]),
+            thread=checked_id_or_none(told["thread"], "thread"),
+            reply_to=checked_id_or_none(told["reply_to"], "reply_to"),
+            sent_at=_number(told["sent_at"]),
             packed=False,
         )
         return Delivery(
-            0, told["lease"], told["id"], told["source"], envelope, checked_priority(told["priority"]),
-            told["attempt"], b"",
+            0, checked_count(told["lease"], "lease"), checked_id(told["id"], "id"),
+            checked_id(told["source"], "source"), envelope, checked_priority(told["priority"]),
+            checked_count(told["attempt"], "attempt"), b"",
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AddressError) as error:
         raise DaemonError(f"a message that is said to be held is not one: {error}") from None
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"a number, not {brief(value)}")
+    return value
 
 
 def standing(receipt: Receipt) -> Values:

@@ -3,9 +3,12 @@
 The blocking and the async client build on these. This module must never ask the daemon for anything.
 """
 
-from typing import Any
+from typing import Any, Final
 
+from zmesh.daemon import verbs
 from zmesh.peer.body import unpack_body
+
+REPLY: Final = "reply"  # the type of an answer of which nothing else is said
 
 Values = dict[str, Any]
 
@@ -46,6 +49,10 @@ class ToldMessage:
     def __repr__(self) -> str:
         """Show who sent it, and its type."""
         return f"<Message {self.id.hex()[:12]} from {self.sender}: {self.type}>"
+
+    def ending(self) -> verbs.Request:
+        """Return the request that finishes it without an answer."""
+        return verbs.done(self._lease, self._replies, None, REPLY)
 
     @property
     def body(self) -> Any:

@@ -75,9 +75,9 @@ def done(lease: int, turn: int, reply: Any, type: str) -> Request:  # noqa: A002
     return "done", {"lease": lease, "turn": turn, "reply": answer, "type": type}
 
 
-def nack(lease: int, delay: float | None) -> Request:
-    """Give a message back."""
-    return "nack", {"lease": lease, "delay": delay}
+def nack(lease: int, delay: float | None, *, counted: bool) -> Request:
+    """Give a message back; arguments as in `Message.nack`."""
+    return "nack", {"lease": lease, "delay": delay, "counted": counted}
 
 
 def reply(lease: int, turn: int, body: Any, type: str) -> Request:  # noqa: A002 - the public name
@@ -88,3 +88,8 @@ def reply(lease: int, turn: int, body: Any, type: str) -> Request:  # noqa: A002
 def wait(ident: bytes, until: str, timeout: float | str | None) -> Request:
     """Wait until a message is `stored` or `handled`."""
     return "wait", {"ident": ident, "until": until, "timeout": parse_timeout(timeout)}
+
+
+def find(address: str, timeout: float | str | None) -> Request:
+    """Wait until an agent is there."""
+    return "find", {"address": address, "timeout": parse_timeout(timeout)}

@@ -18,11 +18,17 @@ MAX_FRAME: Final = (
 )  # a poll's worth: bodies of `POLL_BYTES` and one more, and what `MAX_POLL` messages say of themselves
 POLL_BYTES: Final = MIB  # bodies of one poll; the rest comes with the next
 MAX_POLL: Final = 500  # messages of one poll
+MAX_HELD: Final = 1000  # messages a client has taken and not finished: a hello tells of all of them
 HEAD: Final = 4  # octets of length
+HELLO: Final = 0
+"""The number of the first request of each connection."""
+WAITING: Final = frozenset({"poll", "ask", "wait", "find"})
+"""Verbs whose answer may take long: they never hold up the others."""
 OK, FAILED = 0, 1
 """The second field of an answer."""
 
 assert POLL_BYTES + MAX_BODY + MAX_POLL * (MAX_ENVELOPE + KIB) <= MAX_FRAME
+assert MAX_HELD * (MAX_ENVELOPE + KIB) <= MAX_FRAME
 
 
 def pack(message: list[Any]) -> bytes:

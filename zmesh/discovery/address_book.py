@@ -31,6 +31,7 @@ class AddressBook:
 
     Attributes:
         trouble: None, always.
+        elsewhere: The last record of the own store that is not the one which counts: of earlier, or a copy's.
     """
 
     def __init__(self, store: TrustStore, say: Say, up: Callable[[bytes], bool] = lambda _: True) -> None:
@@ -40,6 +41,7 @@ class AddressBook:
         self._own: Sighting | None = None
         self._found: Callable[[Sighting], None] = lambda _: None
         self._record: AddressRecord | None = None
+        self.elsewhere: AddressRecord | None = None
         self._records: dict[Key, AddressRecord] = {}  # the latest is the last
         self._told: dict[bytes, dict[Key, int]] = {}  # linked store: which version of each record it knows
 
@@ -126,6 +128,9 @@ class AddressBook:
         own = self._own is not None and record.sighting.store == self._own.store
         known = self._records.get(_key(record))
         if own or not self._counts(record):
+            if own and self._record is not None and record.payload != self._record.payload:
+                self.elsewhere = record
+                self._found(record.sighting)  # we have moved, or somebody else runs this store
             return False
         if known is not None and (known.payload == record.payload or (known.version >= record.version and not direct)):
             return False
@@ -135,6 +140,10 @@ class AddressBook:
         self._records[_key(record)] = record
         self._found(record.sighting)
         return True
+
+    def latest(self, record: AddressRecord) -> AddressRecord | None:
+        """Return the record that is kept of the same store, if there is one."""
+        return self._records.get(_key(record))
 
     def _make_room(self, public: bytes) -> None:
         """Before a device's record is added: its oldest goes if it has too many, else one of who has the most."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from zmesh.discovery.doubles import WAY_OUT
 from zmesh.discovery.observation import (
     Examined,
     Interface,
@@ -20,7 +21,6 @@ from zmesh.discovery.observation import (
     Standing,
 )
 from zmesh.discovery.reachability import BLOCKED, Cause, cause_of, reached_spot
-from zmesh.discovery.visits import PORT
 
 OK, WARNING, TROUBLE = "ok", "warning", "trouble"
 MAX_SKEW: Final = 60.0  # seconds; a code lives for ten minutes
@@ -59,9 +59,13 @@ def diagnose(seen: Observed) -> list[Finding]:
     findings += [Finding("home", TROUBLE, fault) for fault in seen.faults]
     if seen.standing is not None:
         findings += _standing(seen.standing, named=seen.named)
+    findings += [_namesakes(name, devices) for name, devices in seen.namesakes]
+    if seen.copies:
+        findings.append(_copy(seen.copies))
     findings += _peers(seen.peers)
-    findings += [_port(use, seen.peers) for use in seen.ports]
+    findings += [_port(use, seen) for use in seen.ports]
     findings += _descriptors(seen.descriptors)
+    findings += _sources(seen)
     findings += _network(seen)
     findings += _multicast(seen)
     nobody = any(finding.check == "nobody" for finding in findings)
@@ -92,6 +96,23 @@ def _standing(standing: Standing, *, named: bool) -> Iterator[Finding]:
         yield Finding("member", OK, f"this device is {standing.name}, in a mesh with {_some(standing.others)}")
 
 
+def _namesakes(name: str, devices: tuple[str, ...]) -> Finding:
+    what = f"{len(devices)} peers are called {name}, on {_some(devices)}: nothing is sent to a name that two answer to"
+    advice = (
+        "stop one of them, and start it again with another name (zmesh up --name NAME, or name in its config.toml). "
+        "The mail it has stays with the old name; until then AGENT@NAME~STORE says which is meant"
+    )
+    return Finding("names", WARNING, what, advice)
+
+
+def _copy(copies: tuple[str, ...]) -> Finding:
+    what = (
+        f"another machine, at {_some(copies)}, has this device's own key: one of the two is a copy (a cloned disk or "
+        "virtual machine). Where both run one peer, messages go astray, and others hear of a disk gone back in time"
+    )
+    return Finding("copy", TROUBLE, what, WAY_OUT)
+
+
 _BEGIN_ANEW: Final = (
     "that is for good. To begin anew with the agreement of a member: move device.key out of its ZMESH_HOME, have that "
     "member run zmesh invite, then run zmesh join --leave CODE"
@@ -113,8 +134,9 @@ def _peers(peers: tuple[OwnPeer, ...]) -> Iterator[Finding]:
         yield Finding("peer", WARNING, what, "zmesh up, or start the program that embeds one")
 
 
-def _port(use: PortUse, peers: tuple[OwnPeer, ...]) -> Finding:
-    whose = "the port of this machine's peer" if use.port == PORT else "the port of its door"
+def _port(use: PortUse, seen: Observed) -> Finding:
+    peers = seen.peers
+    whose = "the port of this machine's peer" if use.port == seen.port else "the port of its door"
     if not use.error:
         return Finding("port", OK, f"port {use.port}, {whose}, is free")
     if not use.taken:
@@ -137,6 +159,19 @@ def _descriptors(limit: int | None) -> Iterator[Finding]:
 
 
 # --- the network at large ---
+
+
+def _sources(seen: Observed) -> Iterator[Finding]:
+    """Say what was switched off here, by the configuration or by the environment of this very command."""
+    missing = [member for member in seen.members if member.device and reached_spot(member) is None]
+    if "mdns" not in seen.sources:
+        what = "multicast is not used here: discovery (config.toml or ZMESH_DISCOVERY) leaves mdns out"
+        advice = f"add it, or {_ADDRESSES}" if missing else ""
+        yield Finding("multicast", WARNING if missing else OK, what, advice)
+    if "static" not in seen.sources and (seen.named or missing):
+        what = "no door is visited: discovery (config.toml or ZMESH_DISCOVERY) leaves static out"
+        advice = "add it: without, named addresses are not used, and members do not tell each other where they are"
+        yield Finding("static", TROUBLE if seen.named else WARNING, what, advice)
 
 
 def _network(seen: Observed) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ it must never touch their stores, announce anything, or make others remember an 
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import sys
@@ -37,7 +38,7 @@ from zmesh.discovery.observation import (
 from zmesh.discovery.probes import dial, echoes, hear_oneself, interfaces, main_address, resolve
 from zmesh.discovery.rendezvous import look
 from zmesh.discovery.sighting import Sighting, parse_endpoint
-from zmesh.discovery.visits import DOOR, PORT, Named
+from zmesh.discovery.visits import PORT, Named
 from zmesh.errors import PairingError, TrustError
 from zmesh.protocol.ownership import NONCE_BYTES, store_of
 from zmesh.trust.entry import Revocation
@@ -47,6 +48,7 @@ from zmesh.trust.trust_store import TrustStore
 
 LONGEST: Final = 9.0  # seconds for all of it: a person waits
 LISTEN: Final = 3.0  # seconds for multicast, until all members are heard: three of zeroconf's questions
+LINGER: Final = 0.3  # seconds more, in which a copy of this machine is heard: answers come within 0.12
 NOBODY: Final = 1.0  # seconds when no member is to be heard
 VISIT: Final = 5.0  # seconds at one door: it takes a moment, and two seconds to find out that it cannot connect back
 AT_ONCE: Final = 64  # connections under way
@@ -63,7 +65,14 @@ class Examination:
     """One examination; to be run once."""
 
     def __init__(
-        self, store: TrustStore | None, rendezvous: Path, named: Iterable[Named] = (), only: Member | None = None
+        self,
+        store: TrustStore | None,
+        rendezvous: Path,
+        named: Iterable[Named] = (),
+        only: Member | None = None,
+        *,
+        port: int = PORT,
+        sources: tuple[str, ...] = ("rendezvous", "static", "mdns"),
     ) -> None:
         """Take what is to be examined.
 
@@ -72,13 +81,21 @@ class Examination:
             rendezvous: Where the peers of this home say that they run.
             named: Addresses of peers elsewhere, as the user has named them.
             only: Look for this member and for nobody else.
+            port: Where a peer of this machine is to listen; its door is at the next one.
+            sources: Where peers of this home look for addresses; without "mdns" there is no multicast.
         """
+        self._port, self._sources = port, sources
         self._store, self._rendezvous, self._named, self._only = store, rendezvous, tuple(named), only
         self._standing = standing(store) if store is not None else None
         self._wanted = {member.device: member for member in _others(store)}
         if only is not None:
             self._wanted = {only.device: only}
+        self._own = store.device.id if store is not None else ""
+        self._here: set[str] = set()  # where the peers of this home say that they are
+        self._copies: set[str] = set()
+        self._called: dict[str, dict[bytes, str]] = {}  # the devices of the peers that are there, by name and store
         self._interfaces: tuple[Interface, ...] = ()
+        self._blind = ""
         self._hearing = Hearing()
         self._heard: set[str] = set()
         self._strangers: set[bytes] = set()
@@ -97,11 +114,15 @@ class Examination:
         """Run all probes; what is not over in time is left out, and counted."""
         end = asyncio.get_running_loop().time() + LONGEST
         seen, trouble = look(self._rendezvous)
+        self._here = {endpoint for sighting in seen for endpoint in sighting.endpoints}
         peers, ports = await self._look_around(seen)
+        for sighting, peer in zip(seen, peers, strict=True):
+            if peer.answers:
+                self._call(sighting.name, sighting.store, sighting.device)
         listener = self._listener(seen, peers)
         try:
             await self._prepare()
-            for work in (self._listen(), self._hear_oneself(), *self._known(seen)):
+            for work in (*self._multicast(), *self._known(seen)):
                 self._start(work)
             unfinished = await self._finish(end)
         finally:
@@ -109,15 +130,19 @@ class Examination:
                 listener.close()
         return Observed(
             platform=sys.platform,
-            faults=(trouble,) if trouble else (),
+            faults=tuple(text for text in (trouble, self._blind) if text),
             standing=self._standing,
             peers=peers,
             ports=ports,
             interfaces=self._interfaces,
             main=main_address(),
-            hearing=replace(self._hearing, strangers=len(self._strangers)),
+            hearing=replace(self._hearing, strangers=len(self._strangers)) if "mdns" in self._sources else None,
             members=self._members(),
+            namesakes=self._namesakes(),
+            copies=tuple(sorted(self._copies)),
             named=bool(self._named),
+            port=self._port,
+            sources=self._sources,
             alone=self._only is not None,
             unfinished=unfinished + self._left_out,
         )
@@ -126,10 +151,13 @@ class Examination:
 
     async def _look_around(self, seen: list[Sighting]) -> tuple[tuple[OwnPeer, ...], tuple[PortUse, ...]]:
         loop = asyncio.get_running_loop()
-        self._interfaces = interfaces()
+        try:
+            self._interfaces = interfaces()
+        except OSError as error:
+            self._blind = f"the addresses of this machine cannot be read: {error.strerror or error}"
         peers = await asyncio.gather(*[_own_peer(sighting) for sighting in seen])
         own = {port for peer in peers if peer.answers for port in (peer.port, peer.door)}
-        free = [port for port in (PORT, DOOR) if port not in own]
+        free = [port for port in (self._port, self._port + 1) if port not in own]
         ports = await asyncio.gather(*[loop.run_in_executor(None, port_use, port) for port in free])
         return tuple(peers), tuple(ports)
 
@@ -144,9 +172,9 @@ class Examination:
             if peer.answers and not all(parse_endpoint(text).ip.is_loopback for text in sighting.endpoints)
         ]
         if far:
-            self._back = PORT if PORT in far else far[0]
+            self._back = self._port if self._port in far else far[0]
             return None
-        for port in (PORT, 0):
+        for port in (self._port, 0):
             try:
                 listener = listen(port)
             except OSError:
@@ -163,12 +191,19 @@ class Examination:
             return
         book = AddressBook(store, lambda *_: None)
         ident = store_of(me.device, bytes(NONCE_BYTES))
-        here = own_interfaces.endpoints(self._back or PORT, ipv6=False)
+        here: tuple[str, ...] = (f"tcp://127.0.0.1:{self._back or self._port}",)
+        with contextlib.suppress(OSError):  # it is asked quietly: nobody keeps what it says
+            here = own_interfaces.endpoints(self._back or self._port, ipv6=False)
         await book.start(Sighting(ident, me.name, me.device, here, "own"), self._learned.append)
         if book.record is not None:
             self._meetings = Meetings(store, book, lambda: None)
 
     # --- multicast ---
+
+    def _multicast(self) -> Iterable[Coroutine[Any, Any, None]]:
+        if "mdns" in self._sources:
+            yield self._listen()
+            yield self._hear_oneself()
 
     async def _listen(self) -> None:
         source = MdnsSource(lambda _: True)
@@ -180,6 +215,7 @@ class Examination:
         try:
             async with asyncio.timeout(LISTEN if self._wanted else NOBODY):
                 await self._all_heard.wait()
+                await asyncio.sleep(LINGER)
         except TimeoutError:
             pass
         finally:
@@ -190,6 +226,7 @@ class Examination:
             self._strangers.add(sighting.store)
         else:
             self._heard.add(sighting.device)
+            self._call(sighting.name, sighting.store, sighting.device)
             self._seek(sighting)
         if self._wanted and self._wanted.keys() <= self._heard:
             self._all_heard.set()
@@ -219,11 +256,16 @@ class Examination:
         await self._ask((host, 0, door), back=0)
 
     def _seek(self, sighting: Sighting) -> None:
-        if sighting.device in self._wanted:
+        if sighting.device in self._wanted or sighting.device == self._own:
             for text in sighting.endpoints:
                 endpoint = parse_endpoint(text)
-                if not endpoint.ip.is_loopback:
+                if not endpoint.ip.is_loopback and not (sighting.device == self._own and self._is_here(text)):
                     self._try(sighting.device, (str(endpoint.ip), endpoint.port, sighting.door))
+
+    def _is_here(self, endpoint: str) -> bool:
+        """Say whether an address in this device's name is of a peer of this home, or at least of this machine."""
+        host = str(parse_endpoint(endpoint).ip)
+        return endpoint in self._here or any(host == interface.address for interface in self._interfaces)
 
     async def _seek_named(self, named: Named, device: str) -> None:
         door = named.port + 1
@@ -253,6 +295,8 @@ class Examination:
         spot = Spot(host, port, door, peer, at_door, local, own, neighbour)
         if at_door is Reach.REACHED and self._meetings is not None:
             device, visit = await self._ask(address, self._back)
+            if who == device == self._own:
+                self._copies.add(host)
             spot, who = replace(spot, visit=visit), device or who
         self._keep(who, spot)
 
@@ -275,12 +319,22 @@ class Examination:
         except (PairingError, TrustError, ValueError) as error:
             return "", Visit(str(error))
         self._met.add(meeting.device)
+        self._call(meeting.name, meeting.store, meeting.device)
         learned, self._learned[:] = list(self._learned), []
         for sighting in learned:
-            if sighting.device not in self._met:
+            if sighting.device not in self._met or sighting.device == self._own:
                 self._seek(sighting)
         went = meeting.back if meeting.back in _BACKS else ""
         return meeting.device, Visit(skew=meeting.skew, back=went, seen=_numeric(meeting.seen))
+
+    def _call(self, name: str, store: bytes, device: str) -> None:
+        member = self._store.membership.by_device(device) if self._store is not None else None
+        self._called.setdefault(name, {})[store] = member.name if member is not None else device[:8]
+
+    def _namesakes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return tuple(
+            (name, tuple(sorted(stores.values()))) for name, stores in sorted(self._called.items()) if len(stores) > 1
+        )
 
     def _keep(self, who: str, spot: Spot) -> None:
         self._spots.setdefault(who, {})[spot.host, spot.port] = spot

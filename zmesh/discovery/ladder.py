@@ -19,15 +19,21 @@ _log = logging.getLogger("zmesh.discovery")
 class Discovery:
     """Runs sources and reports, per store, the union of what they say: the latest first, at most 16 endpoints."""
 
-    def __init__(self, sources: Sequence[Source], found: Callable[[Sighting], None]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        found: Callable[[Sighting], None],
+        double: Callable[[Sighting], None] = lambda _: None,
+    ) -> None:
         """Take the sources, the most trusted one first, and the callback.
 
         Args:
             sources: What to start; they are started and stopped in this order.
             found: Called in the loop with a merged sighting whenever one differs from what was last reported.
+            double: Called when the own store is said to be at addresses which are not those that are announced.
         """
         self._sources = tuple(sources)
-        self._found = found
+        self._found, self._double = found, double
         self._own: Sighting | None = None
         self._by_source: dict[bytes, dict[str, Sighting]] = {}
         self._reported: dict[bytes, Sighting] = {}
@@ -50,6 +56,17 @@ class Discovery:
                 await source.start(own, self._take)
             except Exception:  # noqa: BLE001 - one source must not keep the others from working
                 _log.exception("the discovery source %s failed to start; the others go on", type(source).__name__)
+
+    async def revive(self) -> None:
+        """Stop and start again the sources that have a trouble."""
+        for source in self._sources:
+            if source.trouble is None or self._own is None:
+                continue
+            try:
+                await source.stop()
+                await source.start(self._own, self._take)
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s could not be started again", type(source).__name__)
 
     async def update(self, own: Sighting) -> None:
         """Announce `own`, whose endpoints or name have changed, through every source."""
@@ -76,7 +93,10 @@ class Discovery:
 
     def _take(self, sighting: Sighting) -> None:
         """Merge one sighting; tell about it if the picture changed."""
-        if self._own is None or sighting.store == self._own.store:
+        if self._own is None:
+            return
+        if sighting.store == self._own.store:
+            self._take_own(sighting, self._own)
             return
         if sighting.store not in self._by_source and self._is_full(sighting.device):
             self._log_full()
@@ -90,6 +110,11 @@ class Discovery:
         if merged != self._reported.get(sighting.store):
             self._reported[sighting.store] = merged
             self._tell(merged)
+
+    def _take_own(self, sighting: Sighting, own: Sighting) -> None:
+        elsewhere = tuple(endpoint for endpoint in sighting.endpoints if endpoint not in own.endpoints)
+        if elsewhere:
+            self._double(replace(sighting, endpoints=elsewhere))
 
     def _is_full(self, device: str) -> bool:
         """Say whether there is no place for one more store of a device: anybody can announce stores in its name."""

@@ -60,7 +60,7 @@ class MdnsSource:
         there needs nobody's help.
         """
         self._own, self._found = own, found
-        before = interfaces.addresses()
+        before = _addresses()
         await self._try_open(own)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_interfaces(before))
 
@@ -74,7 +74,6 @@ class MdnsSource:
         try:
             await self._open(None)
         except Exception as error:  # RuntimeError and zeroconf's own
-            await self._close()
             if isinstance(error, OSError):
                 raise
             raise OSError(str(error) or type(error).__name__) from error
@@ -107,7 +106,6 @@ class MdnsSource:
             if trouble != self.trouble:
                 _log.warning("%s", trouble)
             self.trouble = trouble
-            await self._close()
         else:
             self.trouble = None
 
@@ -116,10 +114,14 @@ class MdnsSource:
 
         if not interfaces.addresses():
             raise OSError("no interface has an address")
-        self._zeroconf = open_sockets()
-        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
-        if own is not None:
-            self._keep(await self._zeroconf.async_register_service(_announcement(own), cooperating_responders=True))
+        try:
+            self._zeroconf = open_sockets()
+            self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+            if own is not None:
+                self._keep(await self._zeroconf.async_register_service(_announcement(own), cooperating_responders=True))
+        except BaseException:  # Ctrl-C too: what zeroconf has begun would complain when the loop ends
+            await self._close()
+            raise
 
     async def _close(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
@@ -161,7 +163,7 @@ class MdnsSource:
         own = self._own
         if state_change is Change.Removed or (own is None and not self._silent) or self._zeroconf is None:
             return
-        if service_type != SERVICE or _store_of(name) in {None, own.store if own else None}:
+        if service_type != SERVICE or _store_of(name) is None:
             return
         info = AsyncServiceInfo(service_type, name)
         if info.load_from_cache(zeroconf):
@@ -188,6 +190,9 @@ class MdnsSource:
         except ValueError as error:
             _log.debug("mDNS: %s is ignored: %s", info.name, error)
             return
+        own = self._own
+        if own is not None and sighting.store == own.store and set(sighting.endpoints) <= set(own.endpoints):
+            return  # what we have announced ourselves; anything else in our name is somebody else's
         if self._accept(sighting.device):
             self._found(sighting)
         elif len(self._foreign) < MAX_FOREIGN:
@@ -204,12 +209,12 @@ class MdnsSource:
 
     # --- interfaces ---
 
-    async def _watch_interfaces(self, before: frozenset[tuple[str, str]]) -> None:
+    async def _watch_interfaces(self, before: frozenset[tuple[str, str]] | None) -> None:
         """Join the interfaces that come (Wi-Fi, VPN, cable) and leave those that go."""
         while True:
             await asyncio.sleep(INTERFACE_INTERVAL)
-            now = interfaces.addresses()
-            if now == before or self._own is None:
+            now = _addresses()
+            if now in (before, None) or self._own is None:
                 continue
             before = now
             if self._zeroconf is None:
@@ -217,6 +222,14 @@ class MdnsSource:
             else:
                 with _logged("following a change of interfaces"):
                     await self._zeroconf.async_update_interfaces()
+
+
+def _addresses() -> frozenset[tuple[str, str]] | None:
+    """Return what `interfaces.addresses` does; None while the system does not tell."""
+    try:
+        return interfaces.addresses()
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ class Meeting:
         skew: Seconds its clock is ahead of ours, give or take the time of the visit.
         back: How a connection back to us went: "reached", "refused", "silence", or "" when none was asked for.
         seen: The address under which it saw us, numeric; empty when it did not say.
+        ourselves: True when it was our own door that was visited.
     """
 
     store: bytes
@@ -55,6 +56,7 @@ class Meeting:
     skew: float
     back: str
     seen: str
+    ourselves: bool = False
 
 
 class Meetings:
@@ -63,6 +65,7 @@ class Meetings:
     def __init__(self, store: TrustStore, book: AddressBook, news: Callable[[], None]) -> None:
         """Take the membership, the address book, and what to call when the membership has changed."""
         self._store, self._book, self._news = store, book, news
+        self._asking: dict[bytes, bool] = {}  # nonces of our visits under way: True once it came to our own door
 
     # --- at our own door ---
 
@@ -79,11 +82,14 @@ class Meetings:
         """
         guest, port, nonce, quiet = _read_question(question)
         self._check(guest)
+        if nonce in self._asking:
+            self._asking[nonce] = True
+        before = self._book.latest(guest)
         back = await _try(where, port) if port else ""
         own = self._check(guest)  # once more: that took its time
         if not quiet:
             self._book.take(guest)  # anybody can repeat somebody's question, so it is not newer for having come now
-        answer = self._answer(guest, own, (back, where, nonce))
+        answer = self._answer(guest, own, before, (back, where, nonce))
         return own.public + bytes(_box(self._store, guest.public).encrypt(answer))
 
     def _check(self, guest: AddressRecord) -> AddressRecord:
@@ -96,9 +102,15 @@ class Meetings:
             raise Refusal("revoked")
         return own
 
-    def _answer(self, guest: AddressRecord, own: AddressRecord, visit: tuple[str, str, bytes]) -> bytes:
+    def _answer(
+        self, guest: AddressRecord, own: AddressRecord, before: AddressRecord | None, visit: tuple[str, str, bytes]
+    ) -> bytes:
         known = self._book.records()
         others = [record for record in known if record is own or record.sighting.store != guest.sighting.store]
+        if before is not None and before.payload != guest.payload:
+            others.append(before)  # its own of earlier, or that of a copy: it can tell
+        if guest.public == own.public and self._book.elsewhere is not None:
+            others.append(self._book.elsewhere)  # a program of this device, which looks for copies of it
         entries = next(iter(pack_entries(self._store.lineage(own.public), MAX_LINEAGE)), b"")
         records = next(iter(pack_records(others, MAX_RECORDS)), b"")  # the own one is the first
         packed: bytes = msgpack.packb([_FORMAT, entries, records, time.time_ns() // 10**6, *visit])
@@ -127,11 +139,16 @@ class Meetings:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         question = msgpack.packb([_FORMAT, own.payload, own.signature, back, nonce, quiet])
         asked = time.time()
-        answer, address = await ask(host, door, self._store.lineage(own.public), question)
+        self._asking[nonce] = False
+        try:
+            answer, address = await ask(host, door, self._store.lineage(own.public), question)
+        finally:
+            ourselves = self._asking.pop(nonce)
         entries, records, now, tried, seen = self._open(answer, nonce)
         self._believe(entries)
         meeting = self._learn(answer[:32], records, address, dial)
-        return Meeting(*meeting, skew=now / 1000 - (asked + time.time()) / 2, back=tried, seen=seen)
+        skew = now / 1000 - (asked + time.time()) / 2
+        return Meeting(*meeting, skew=skew, back=tried, seen=seen, ourselves=ourselves)
 
     def _open(self, answer: bytes, nonce: bytes) -> tuple[bytes, bytes, int, str, str]:
         from nacl.exceptions import CryptoError  # noqa: PLC0415 - 30 ms that only those who meet need

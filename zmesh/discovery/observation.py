@@ -222,13 +222,17 @@ class Observed:
         faults: What is wrong with the files of this home, each text with its way out.
         standing: This device in its mesh; None when that cannot be read.
         peers: Of this home.
-        ports: The documented ones.
+        ports: `port` and the next one.
         descriptors: How many files a process may open; None for no limit.
         interfaces: Of this machine.
         main: The address by which it reaches elsewhere; empty when it has no default route.
         hearing: What multicast DNS brought; None when it was not listened to.
         members: All that were looked for.
+        namesakes: Names that more than one running peer has, each with the devices of those peers.
+        copies: Addresses of other machines that have shown this device's own key.
         named: True when the user has named addresses of peers elsewhere.
+        port: Where a peer of this machine listens that says nothing else; its door is at the next one.
+        sources: Where peers of this home look for addresses: some of "rendezvous", "static", "mdns".
         alone: True when only one member was to be looked for.
         unfinished: Addresses that were not tried to the end, for want of time.
     """
@@ -244,6 +248,10 @@ class Observed:
     main: str = ""
     hearing: Hearing | None = None
     members: tuple[Examined, ...] = ()
+    namesakes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    copies: tuple[str, ...] = ()
     named: bool = False
+    port: int = 7420
+    sources: tuple[str, ...] = ("rendezvous", "static", "mdns")
     alone: bool = False
     unfinished: int = 0

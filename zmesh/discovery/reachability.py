@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmesh.discovery.observation import Examined, Neighbour, Observed, Reach, Spot
-from zmesh.discovery.visits import PORT
 
 BLOCKED: Final = "local-network"
 _REFUSALS: Final = {"revoked": "revoked", "stranger": "stranger", "entries": "stranger"}
@@ -91,7 +90,7 @@ def _one_way(where: str, spot: Spot, seen: Observed) -> Cause:
     visit = spot.visit
     assert visit is not None
     own = {interface.address for interface in seen.interfaces}
-    port = next((peer.port for peer in seen.peers if peer.answers), PORT)
+    port = next((peer.port for peer in seen.peers if peer.answers), seen.port)
     if visit.seen and visit.seen not in own and not spot.own:
         what = (
             f"{where} is reached, and cannot connect back: it sees this machine as {visit.seen}, which is none of its "

@@ -222,6 +222,7 @@ class Agent:
         ttl: float | None,
         strict: bool,
         again: bool = False,
+        finish: bool = True,
     ) -> Message:
         """Ask as `ask` does, under an id of the caller's.
 
@@ -235,12 +236,13 @@ class Agent:
             strict: As in `ask`.
             again: The question may have been asked before, by a process that has ended: what is known of it counts,
                 its answer too.
+            finish: Finish the answer; else it is leased to this agent until it is done.
         """
         checked = checked_priority(priority)
         command = self.compose(to, body, ident=ident, type=type, priority=checked, ttl=ttl, strict=strict)
         self._attach()
         try:
-            return await self._questions.ask(command, self._store if again else None)
+            return await self._questions.ask(command, self._store if again else None, finish=finish)
         except UnknownAgent as error:
             raise _with_way_out(error, to, strict=strict) from None
 

@@ -164,6 +164,12 @@ DROP_OUTCOMES: Final = CommandView(
     "DELETE FROM outcome WHERE dest = NEW.dest AND number <= NEW.upto;",
 )
 PUT_MAILBOX: Final = _replace("mailbox", "name", "role", "capabilities", "project", "seen")
+MERGE_MAILBOX: Final = CommandView(
+    "merge_mailbox",
+    ("name", "into_name"),
+    """UPDATE inbox SET mailbox = NEW.into_name WHERE mailbox = NEW.name;
+        DELETE FROM mailbox WHERE name = NEW.name;""",
+)
 PUT_PEER: Final = _replace("peer", "store", "name", "device", "endpoints", "roster", "agents", "last_seen")
 DROP_PEER: Final = CommandView(
     "drop_peer",
@@ -183,7 +189,7 @@ PUT_AUDIT: Final = CommandView(
 
 COMMANDS: Final = (
     MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS,
-    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
+    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, MERGE_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
 )  # fmt: skip
 
 

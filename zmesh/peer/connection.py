@@ -2,11 +2,14 @@
 
 The store never sees a `sqlite3` or `apsw` exception: whatever implements `Connection` raises `StoreError` (`StoreFull`
 when the disk is full) made by `explain`, and nothing else for what goes wrong in the database. A connection must
-never be shared between two threads at once.
+never be shared between two threads at once, and no thread may be inside SQLite while the process forks: the child
+would inherit SQLite's own mutexes as they are, locked for ever if need be, and hang in whatever it does with SQLite.
 """
 
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,6 +19,7 @@ from zmesh.errors import StoreError, StoreFull
 
 CACHED_STATEMENTS: Final = 512  # every command has at most 9 sizes, see `op_writer`: all of them stay prepared
 LOCK_PATIENCE: Final = 1.0  # seconds to wait for another program that has just looked into the file
+FORK_PATIENCE: Final = 5.0  # seconds that a fork waits for statements under way; the disk hangs if they take longer
 OLDEST_SQLITE: Final = (3, 35, 0)  # 32,766 parameters, UPSERT in triggers
 
 # Result codes of SQLite (https://www.sqlite.org/rescode.html); the low byte of an extended code.
@@ -65,6 +69,19 @@ class Connection(Protocol):
 Connect = Callable[[Path], Connection]
 
 
+class _Abandoned:
+    """What a forked child finds in place of its parent's connection. It never enters SQLite."""
+
+    in_transaction = False
+    total_changes = 0
+
+    def execute(self, _sql: str, _params: Sequence[Any] = ()) -> sqlite3.Cursor:
+        raise sqlite3.ProgrammingError("it belongs to the process that this one was forked from")
+
+    def close(self) -> None:
+        """Leave it to the parent."""
+
+
 class SqliteConnection:
     """A `Connection` of Python's own sqlite3 module."""
 
@@ -75,18 +92,21 @@ class SqliteConnection:
             StoreError: It cannot be opened.
         """
         self._path = path
+        self._connection: sqlite3.Connection | _Abandoned = _Abandoned()
+        self.inside = threading.RLock()  # held by the thread that is inside SQLite, and by one that forks
+        _forks.add(self)
         try:
-            self._connection = sqlite3.connect(
-                path,
-                timeout=LOCK_PATIENCE,
-                isolation_level=None,
-                check_same_thread=False,  # opened by one thread, then handed to the writer's
-                cached_statements=CACHED_STATEMENTS,
-            )
+            with self.inside:
+                self._connection = sqlite3.connect(
+                    path,
+                    timeout=LOCK_PATIENCE,
+                    isolation_level=None,
+                    check_same_thread=False,  # opened by one thread, then handed to the writer's
+                    cached_statements=CACHED_STATEMENTS,
+                )
         except sqlite3.Error as error:
             raise self._explain(error) from error
-        self._execute = self._connection.execute
-        _inherited.add(self)
+        self._execute: Callable[[str, Sequence[Any]], sqlite3.Cursor] = self._connection.execute
 
     @property
     def in_transaction(self) -> bool:
@@ -100,14 +120,19 @@ class SqliteConnection:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         """As in `Connection`."""
+        if _forks.under_way:  # let it go first: a thread with many statements would keep it waiting
+            with _forks.gate:
+                pass
         try:
-            return self._execute(sql, params).fetchall()
+            with self.inside:
+                return self._execute(sql, params).fetchall()
         except sqlite3.Error as error:
             raise self._explain(error) from error
 
     def close(self) -> None:
         """As in `Connection`."""
-        self._connection.close()
+        with self.inside:
+            self._connection.close()
 
     def abandon(self) -> None:
         """Never close the connection, not even at the end of the process: it belongs to the parent.
@@ -118,23 +143,61 @@ class SqliteConnection:
         import ctypes  # noqa: PLC0415 - only a forked child needs it
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
-        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._connection = _Abandoned()
         self._execute = self._connection.execute
+        self.inside = threading.RLock()  # the thread that had the old one is not here
 
     def _explain(self, error: sqlite3.Error) -> StoreError:
         return explain(getattr(error, "sqlite_errorcode", 1), str(error), self._path)
 
 
-_inherited: WeakSet[SqliteConnection] = WeakSet()
+class _Forks:
+    """Sees to it that no thread is inside SQLite while the process forks, and that the child lets go of what it finds.
+
+    Attributes:
+        gate: Held by a thread that forks, and for an instant by one that opens a connection.
+        under_way: True while a thread forks, or waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.gate = threading.RLock()
+        self.under_way = False
+        self._connections: WeakSet[SqliteConnection] = WeakSet()
+        self._held: list[threading.RLock] = []
+
+    def add(self, connection: SqliteConnection) -> None:
+        with self.gate:
+            self._connections.add(connection)
+
+    def before(self) -> None:
+        self.gate.acquire()
+        self.under_way = True
+        end = time.monotonic() + FORK_PATIENCE
+        for connection in list(self._connections):
+            inside = connection.inside
+            if inside.acquire(timeout=max(0.0, end - time.monotonic())):
+                self._held.append(inside)
+
+    def after_in_parent(self) -> None:
+        while self._held:
+            self._held.pop().release()
+        self.under_way = False
+        self.gate.release()
+
+    def after_in_child(self) -> None:
+        for connection in list(self._connections):
+            connection.abandon()
+        self._held.clear()
+        self.under_way = False
+        self.gate = threading.RLock()  # as other threads may have waited for the old one
 
 
-def _abandon_inherited() -> None:
-    for connection in list(_inherited):
-        connection.abandon()
-
+_forks = _Forks()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_inherited)
+    os.register_at_fork(
+        before=_forks.before, after_in_parent=_forks.after_in_parent, after_in_child=_forks.after_in_child
+    )
 
 
 def sqlite_connect(path: Path) -> Connection:

@@ -6,14 +6,13 @@ of the second process. The file is never removed: a lock on a removed file would
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
 from zmesh.errors import PeerRunning, StoreError
+from zmesh.trust.holding import try_lock
 
-_FAR: Final = 1 << 30  # Windows locks bytes against reading too: one far behind the text leaves it readable
 _PID_BYTES: Final = 20
 
 
@@ -40,7 +39,7 @@ class LockFile:
         except OSError as error:
             raise _unusable(self._path, error) from error
         try:
-            locked = _try_lock(descriptor)
+            locked = try_lock(descriptor)
             pid = None if locked else _read_pid(descriptor)
             if locked:
                 _write_pid(descriptor)
@@ -74,30 +73,6 @@ def _release_inherited() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_release_inherited)
-
-
-if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def _write_pid(descriptor: int) -> None:

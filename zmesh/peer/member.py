@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from zmesh.discovery.address_book import AddressBook
+from zmesh.discovery.doubles import Doubles
 from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.meeting import Meeting, Meetings
@@ -36,6 +37,7 @@ class Member:
         book: Where members are, as they sign it.
         meetings: What its door answers, and what it asks at others.
         visits: When others' doors are visited.
+        doubles: Whether somebody else runs this very store.
     """
 
     def __init__(self, gate: Gate, driver: Driver, link: ZmqLink, named: Iterable[Named] = ()) -> None:
@@ -47,6 +49,7 @@ class Member:
         )
         self.meetings = Meetings(gate.store, self.book, gate.look)
         self.visits = Visits(self._visit, self._reached, named)
+        self.doubles = Doubles(self.meetings.visit, lambda: driver.core.node.store)
         self._mdns: list[MdnsSource] = []
         self._discovery: Discovery | None = None
         self._rebinding: asyncio.Task[None] | None = None
@@ -71,6 +74,7 @@ class Member:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        await self.doubles.close()
 
     def sighted(self, seen: Sighting) -> None:
         """A store was seen somewhere."""

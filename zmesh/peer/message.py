@@ -160,11 +160,13 @@ class Message:
         self.replies += 1
         return future
 
-    def nack(self, delay: float | None = None) -> Awaitable[None]:
+    def nack(self, delay: float | None = None, *, counted: bool = True) -> Awaitable[None]:
         """Give the message back; it is delivered again later.
 
         Args:
             delay: Seconds until then, 0 to a year; None for a delay that grows with each attempt.
+            counted: False when nobody has tried to handle it: then it is as if it had not been taken. A message that
+                was tried too often is dead.
 
         Returns:
             Awaitable (no coroutine); over once it is on disk. The request is carried out even when nobody awaits it.
@@ -178,7 +180,7 @@ class Message:
         delay = checked_delay(delay)
         driver = self._agent.driver
         ticket = driver.number()
-        future = driver.carry_out(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay))
+        future = driver.carry_out(ticket, Nack(ticket, self._delivery.holder, self._delivery.row, delay, bool(counted)))
         self.finished = True  # even if the commit fails: then it comes again, and only the attempt is not written down
         return future
 

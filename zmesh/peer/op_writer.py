@@ -19,6 +19,7 @@ from zmesh.peer.commands import (
     IN_STREAM,
     LOSE_OUT,
     LOST,
+    MERGE_MAILBOX,
     MOVE_OUT,
     NO_DEADLINE,
     OUT_STREAM,
@@ -45,6 +46,7 @@ from zmesh.protocol.journal import (
     FateOut,
     InStreamRow,
     LoseOut,
+    MergeMailbox,
     MoveOut,
     Op,
     OutStreamRow,
@@ -314,6 +316,12 @@ class OpWriter:
         values = (op.name, op.role, json.dumps(op.capabilities), op.project, op.seen)
         self._change(self._rest, PUT_MAILBOX, values, _EVERY_ROW)
 
+    def _merge_mailbox(self, op: MergeMailbox) -> None:
+        self._in.flush()  # what is in that mailbox must be there
+        self._rest.flush()
+        self._change(self._rest, MERGE_MAILBOX, (op.name, op.into), _EVERY_ROW)
+        self._rest.flush()  # and what comes into it later, if it is made anew, must not be moved
+
     def _put_peer(self, op: PutPeer) -> None:
         agents = json.dumps([(agent.name, *agent.lasting, agent.since_ms) for agent in op.agents])
         values = (op.store, op.name, op.device, json.dumps(op.endpoints), op.roster, agents, op.last_seen)
@@ -342,6 +350,7 @@ class OpWriter:
         OutStreamRow: _out_stream,
         InStreamRow: _in_stream,
         PutMailbox: _put_mailbox,
+        MergeMailbox: _merge_mailbox,
         PutPeer: _put_peer,
         DropPeer: _drop_peer,
         MoveOut: lambda self, op: self._change(

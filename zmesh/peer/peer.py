@@ -12,7 +12,6 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.discovery.visits import MAX_NAMED, Named, read_named
 from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import (
@@ -22,16 +21,16 @@ from zmesh.peer.arguments import (
     checked_id,
     checked_name,
     checked_role,
-    several,
 )
 from zmesh.peer.clock import StoreClock, machine_clocks, saved_clock
-from zmesh.peer.configuration import DISCOVERY, load_configuration
+from zmesh.peer.configuration import chosen_peers, chosen_sources, load_configuration
 from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
+from zmesh.peer.parts import DiscoveryPart, DoorPart, LinkPart, Part, StorePart
 from zmesh.peer.peer_info import PeerInfo, list_peers
 from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
@@ -39,7 +38,7 @@ from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.effects import OpenMailbox, Settled
+from zmesh.protocol.effects import MergeMailbox, OpenMailbox, Settled
 from zmesh.trust.device import Device
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
@@ -57,6 +56,7 @@ class Peer:
     Attributes:
         name: Its name.
         home: Where its state lies.
+        parts: What it is made of, for whoever looks after it; empty before it was started.
     """
 
     def __init__(
@@ -94,13 +94,15 @@ class Peer:
         self.home = home_directory(home)
         self._bind, self._lease_grace = bind, lease_grace
         configuration = load_configuration(self.home)
-        self._sources = _sources(discovery, configuration.discovery)
-        self._peers = _named(peers, configuration.peers)
+        self._sources = chosen_sources(discovery, configuration.discovery)
+        self._peers = chosen_peers(peers, configuration.peers)
         self._agents: dict[str, Agent] = {}
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
         self._store: SqliteStore | None = None
-        self._discovery: Discovery | None = None
+        self._member: Member | None = None
+        self._surroundings: Surroundings | None = None
+        self.parts: tuple[Part, ...] = ()
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -152,15 +154,16 @@ class Peer:
             sources = self._make_sources(gate, member)
             own = Sighting(snapshot.store, self.name, device.id, link.endpoints, "own")
             door = Door(gate.store, gate.look, meet=member.meetings.receive)
-            discovery = Discovery(sources, member.sighted)
+            discovery = Discovery(sources, member.sighted, member.doubles.hinted)
             surroundings = Surroundings(
                 own, bind=self._bind, link=link, door=door, discovery=discovery, moved=member.moved
             )
+            stack.push_async_callback(member.close)
             stack.push_async_callback(surroundings.stop)
             await surroundings.start()
             member.start(sources, discovery)
-            stack.push_async_callback(member.close)
-            self._driver, self._store, self._discovery = driver, store, discovery
+            self._driver, self._store, self._member, self._surroundings = driver, store, member, surroundings
+            self.parts = (StorePart(store), LinkPart(link), DoorPart(surroundings), DiscoveryPart(discovery))
             self._stack = stack.pop_all()
 
     async def close(self) -> None:
@@ -288,6 +291,26 @@ class Peer:
         ticket = driver.number()
         return driver.submit(ticket, OpenMailbox(ticket, name, *words))
 
+    async def merge(self, name: str, into: str) -> None:
+        """End a mailbox: what is in it goes into another one of this peer, ids and attempts kept.
+
+        Args:
+            name: Of the one that ends; nobody may be there to take its messages.
+            into: Of the other one.
+
+        Raises:
+            AddressError: There is no such mailbox.
+            ValueError: The two are one.
+            MailboxBusy: Somebody is there, or messages are just arriving: try again.
+            MeshFull: There is no room in the other one.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+            StoreError: It could not be written to disk; everything is where it was.
+        """
+        driver = self.driver
+        ticket = driver.number()
+        names = checked_name(name, "agent name"), checked_name(into, "agent name")
+        await driver.submit(ticket, MergeMailbox(ticket, *names))
+
     # --- looking around ---
 
     async def wait_for(self, address: str, timeout: float | str | None = None) -> str:  # noqa: ASYNC109 - as `stored`
@@ -396,9 +419,17 @@ class Peer:
         return list_agents(driver.core.node, driver.now())
 
     @property
+    def door(self) -> int:
+        """The port of this peer's door, at which members ask and machines are paired; 0 while there is none."""
+        return self._surroundings.own.door if self._surroundings is not None and self._driver is not None else 0
+
+    @property
     def troubles(self) -> tuple[str, ...]:
-        """What keeps discovery from working fully, in words."""
-        return self._discovery.troubles if self._discovery else ()
+        """What keeps this peer from being found or from being reached as it should, in words."""
+        if self._member is None or self._surroundings is None:
+            return ()
+        double = self._member.doubles.trouble
+        return self._surroundings.troubles + ((double,) if double else ())
 
 
 def _present(driver: Driver, address: Address) -> str | None:
@@ -407,24 +438,3 @@ def _present(driver: Driver, address: Address) -> str | None:
     except (UnknownAgent, AmbiguousAddress):
         return None
     return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None
-
-
-def _named(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[Named, ...]:
-    if asked is None:
-        listed = os.environ.get("ZMESH_PEERS")
-        asked = configured if listed is None else listed.replace(",", " ").split()
-    texts = several(asked, "peers", "['tcp://192.0.2.7:7420']")
-    if len(texts) > MAX_NAMED:
-        raise ValueError(f"{len(texts)} addresses of peers are named, more than {MAX_NAMED}: members tell the others")
-    return tuple([read_named(text) for text in texts])
-
-
-def _sources(asked: Iterable[str] | None, configured: tuple[str, ...]) -> tuple[str, ...]:
-    if asked is None:
-        listed = os.environ.get("ZMESH_DISCOVERY")
-        asked = configured if listed is None else [part.strip() for part in listed.split(",") if part.strip()]
-    chosen = several(asked, "discovery", "['rendezvous']")
-    for name in chosen:
-        if name not in DISCOVERY:
-            raise ValueError(f"{brief(name)} is no source of addresses: choose among {', '.join(DISCOVERY)}")
-    return tuple(name for name in DISCOVERY if name in chosen)

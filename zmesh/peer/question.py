@@ -50,12 +50,13 @@ class Questions:
         answer.set_result(delivery)
         return True
 
-    async def ask(self, command: Send, known: "SqliteStore | None" = None) -> Message:
-        """Send a question and return its answer, finished; its ttl is how long to wait. Errors as in `Agent.ask`.
+    async def ask(self, command: Send, known: "SqliteStore | None" = None, *, finish: bool = True) -> Message:
+        """Send a question and return its answer; its ttl is how long to wait. Errors as in `Agent.ask`.
 
         Args:
             command: The question.
             known: The store, if it may have been asked already, and have got its answer.
+            finish: Finish the answer.
         """
         driver = self._driver
         answer: asyncio.Future[Delivery] = driver.promise()
@@ -63,14 +64,14 @@ class Questions:
         self._open[command.id] = receipt, answer
         message: Message | None = None
         try:
+            if known is not None and (row := await asyncio.wrap_future(known.receipt(command.id))) is not None:
+                receipt.recall(row)  # first: an answer that is here already is compared with who was asked
             early = reply_id(driver.core.node.store, command.id, 0) if known is not None else b""
             driver.tell(Expect(self._holder, command.id, early))
-            settled = await driver.submit(command.ticket, command)
-            if known is not None and (row := await asyncio.wrap_future(known.receipt(command.id))) is not None:
-                receipt.recall(row)
-            receipt.settle(settled)
+            receipt.settle(await driver.submit(command.ticket, command))
             message = Message(self._agent, await self._wait(answer, receipt, command.ttl))
-            await message.done()
+            if finish:
+                await message.done()
         except BaseException:
             if answer.done() and not answer.exception() and (message is None or not message.finished):
                 self._hand_over(answer.result())  # it came, and nobody has seen it

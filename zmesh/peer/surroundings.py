@@ -59,10 +59,21 @@ class Surroundings:
         self._failing = ""  # why the last look came to nothing
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def port(self) -> int:
+        """Where the door is."""
+        return self._door.port
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What keeps this peer from being found, in words."""
+        blind = self._link.blind
+        unseen = f"the addresses of this host cannot be read ({blind}): until they can, others may not find it"
+        return self._discovery.troubles + ((self.trouble,) if self.trouble else ()) + ((unseen,) if blind else ())
+
     async def start(self) -> None:
         """Open the door, announce, and follow from now on."""
-        if not await self._open(self._wanted) and self._wanted:
-            await self._open(0)
+        await self.reopen()
         self.own = replace(self.own, door=self._door.port)
         await self._discovery.start(self.own)
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -75,6 +86,11 @@ class Surroundings:
             await asyncio.gather(task, return_exceptions=True)
         await self._discovery.stop()
         await self._door.close()
+
+    async def reopen(self) -> None:
+        """Open the door anew, where it should be, or else elsewhere."""
+        if not await self._open(self._wanted) and self._wanted:
+            await self._open(0)
 
     async def _open(self, port: int) -> bool:
         try:
@@ -113,6 +129,8 @@ class Surroundings:
             if await self._open(self._wanted):
                 _log.info("the door is open at port %d now, no more at %d", self._wanted, before)
         endpoints = self._link.endpoints
+        if self._link.blind is not None:
+            raise OSError(self._link.blind)
         if not endpoints:
             return  # it is being bound anew
         now = replace(self.own, endpoints=endpoints, door=self._door.port)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 import zmq
@@ -67,6 +67,7 @@ _TROUBLES: Final[dict[int, str]] = {
     "does not know this device",
 }
 _NO_ANSWER: Final = "nothing answers at {}: the peer is down, or a firewall or another network lies between"
+_LOOPBACK: Final = IPv4Address("127.0.0.1")
 _WATCHED: Final = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | sum(_TROUBLES)
 _log = logging.getLogger("zmesh.link")
 
@@ -113,7 +114,11 @@ class _Failure:
 
 
 class ZmqLink:
-    """See the module. Callbacks run in the loop; what they raise is logged."""
+    """See the module. Callbacks run in the loop; what they raise is logged.
+
+    Attributes:
+        blind: Why the addresses of this host cannot be read, as of the last look at `endpoints`; None when they can.
+    """
 
     def __init__(
         self,
@@ -150,6 +155,8 @@ class ZmqLink:
         self._zap: ZapHandler | None = None
         self._router: Socket | None = None
         self._reader: Reader | None = None
+        self._addresses: tuple[str, ...] = ()  # as they were last seen
+        self.blind: str | None = None
 
     # --- listening ---
 
@@ -214,7 +221,10 @@ class ZmqLink:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """What others may dial, at most 16: this host's loopback first, then the addresses of present interfaces."""
+        """What others may dial, at most 16: this host's loopback first, then the addresses of present interfaces.
+
+        Where the system does not tell them, those it told last, or else the loopback: see `blind`.
+        """
         if self._router is None:
             return ()
         host, _, port = self._router.get_string(zmq.LAST_ENDPOINT).removeprefix("tcp://").rpartition(":")
@@ -222,7 +232,12 @@ class ZmqLink:
         if isinstance(ip, IPv6Address):
             ip = ip.ipv4_mapped or ip  # what a dual-stack socket calls an IPv4 address
         if ip.is_unspecified:
-            return interfaces.endpoints(int(port), ipv6=isinstance(ip, IPv6Address))
+            try:
+                self._addresses = interfaces.endpoints(int(port), ipv6=isinstance(ip, IPv6Address))
+                self.blind = None
+            except OSError as error:
+                self.blind = error.strerror or str(error)
+            return self._addresses or (str(Endpoint(_LOOPBACK, int(port))),)
         return (str(Endpoint(ip, int(port))),)
 
     def pause(self) -> None:

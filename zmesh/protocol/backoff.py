@@ -1,4 +1,6 @@
-"""Delays that double, with jitter, so that many peers never try in step."""
+"""Delays that double, with jitter, so that many peers never try in step; and those of a message that came back."""
+
+from zmesh.protocol.bounds import REDELIVERY_FIRST, REDELIVERY_MAX
 
 _DOUBLINGS = 32  # beyond this every delay has met its bound; keeps the power small
 
@@ -35,3 +37,16 @@ class Backoff:
 def delay_of(tries: int, first: float, most: float) -> float:
     """Return the nominal delay after `tries` earlier ones, in seconds."""
     return float(min(most, first * 2 ** min(tries, _DOUBLINGS)))
+
+
+def redelivery_delay(attempts: int) -> float:
+    """Return the delay after so many deliveries of a message, in seconds."""
+    return delay_of(max(0, attempts - 1), REDELIVERY_FIRST, REDELIVERY_MAX)
+
+
+def return_delay(attempts: int) -> float:
+    """Return the delay when a holder went away, in seconds.
+
+    The first time there is none: most of what it had leased ahead it never looked at, and that keeps its order so.
+    """
+    return redelivery_delay(attempts - 1) if attempts > 1 else 0.0

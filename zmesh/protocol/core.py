@@ -17,7 +17,7 @@ state is reported only when it was observed. It must never import a socket, a da
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from zmesh.errors import MeshFull
+from zmesh.errors import MailboxBusy, MeshFull
 from zmesh.protocol.bounds import RESET_INTERVAL
 from zmesh.protocol.codec import decode, encode
 from zmesh.protocol.deadlines import LONG_AGO, NEVER
@@ -32,6 +32,7 @@ from zmesh.protocol.effects import (
     Effect,
     Exclude,
     Expect,
+    MergeMailbox,
     Moved,
     Nack,
     OpenMailbox,
@@ -54,6 +55,7 @@ from zmesh.protocol.greeting import on_hello
 from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
+from zmesh.protocol.merging import merge
 from zmesh.protocol.node import Node
 from zmesh.protocol.ownership import owns
 from zmesh.protocol.pump import Pump
@@ -286,6 +288,15 @@ class Core:
         self.node.changed()
         self.node.placing.land_all(command.name)
 
+    def _merge(self, command: MergeMailbox) -> None:
+        node = self.node
+        if node.placing.waits_here(command.name):
+            message = f"messages are on their way into mailbox {command.name!r}: try again"
+            raise MailboxBusy(message)
+        merge(node.inbox, node.turn, command)
+        node.changed()
+        node.turn.then(None, lambda _: node.changed())
+
     def _attach(self, command: Attach) -> None:
         self.node.inbox.attach(command)
         self.node.changed()
@@ -378,6 +389,7 @@ class Core:
     _RULES: ClassVar[dict[type[Any], Callable[["Core", Any], None]]] = {
         Send: _send,
         OpenMailbox: _open,
+        MergeMailbox: _merge,
         Attach: _attach,
         Detach: _detach,
         SetStatus: lambda core, command: core.node.inbox.set_status(command),

@@ -61,6 +61,18 @@ class OpenMailbox:
 
 
 @record
+class MergeMailbox:
+    """Everything in the mailbox `name` goes into the mailbox `into`, ids kept, and `name` is no more.
+
+    Answered by `Settled(ticket)`.
+    """
+
+    ticket: int
+    name: str
+    into: str
+
+
+@record
 class Attach:
     """A holder (a process, an agent object) is there for the mailbox; the leases it held before are its own again.
 
@@ -217,6 +229,7 @@ class Close:
 Command = (
     Send
     | OpenMailbox
+    | MergeMailbox
     | Attach
     | Detach
     | Reclaim

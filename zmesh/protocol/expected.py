@@ -38,6 +38,11 @@ class Expected:
         if question in self._askers:
             self._askers[question] = holder
 
+    @property
+    def found(self) -> tuple[int, ...]:
+        """Rows of answers that were there before they were expected."""
+        return tuple(self._found)
+
     def find(self, row: int, question: bytes) -> None:
         """The message of that row answers the question; it was there already."""
         self._found[row] = question

@@ -101,7 +101,7 @@ class Inbox:
             AddressError: There is no such mailbox.
             ValueError: How it is reached is no word.
         """
-        mailbox = self._opened(command.mailbox)
+        mailbox = self.opened(command.mailbox)
         if not is_word(command.reach):
             message = f"how an agent is reached is a word of at most {MAX_WORD} letters, not {command.reach!r}"
             raise ValueError(message)
@@ -125,7 +125,7 @@ class Inbox:
             AddressError: There is no such mailbox.
             ValueError: The status is none.
         """
-        mailbox = self._opened(command.mailbox)
+        mailbox = self.opened(command.mailbox)
         if command.status not in ("", IDLE, BUSY, AWAY):
             message = f"a status is {IDLE!r}, {BUSY!r} or {AWAY!r}, not {command.status!r}"
             raise ValueError(message)
@@ -138,7 +138,23 @@ class Inbox:
             if mailbox.attached:
                 self._turn.persist(mailbox.row(self._turn.now))
 
-    def _opened(self, name: str) -> Mailbox:
+    def remove(self, mailbox: Mailbox) -> None:
+        """A mailbox is no more; nothing is in it."""
+        del self.mailboxes[mailbox.name]
+        self._unsaved.pop(mailbox.name, None)
+        self.roster.forget(mailbox.name)
+
+    def put_back(self, mailbox: Mailbox) -> None:
+        """It is there after all: its end could not be written down."""
+        self.mailboxes[mailbox.name] = mailbox
+        self.roster.note(mailbox)
+
+    def opened(self, name: str) -> Mailbox:
+        """Return a mailbox.
+
+        Raises:
+            AddressError: There is none of that name.
+        """
         mailbox = self.mailboxes.get(name)
         if mailbox is None:
             message = f"there is no mailbox {name!r} here: open it first"

@@ -212,6 +212,14 @@ class PutMailbox:
 
 
 @record
+class MergeMailbox:
+    """All messages of the mailbox `name`, ended ones too, are the mailbox `into`'s from now on; `name` is no more."""
+
+    name: str
+    into: str
+
+
+@record
 class PutPeer:
     """Insert or replace what is known of another store.
 
@@ -247,7 +255,7 @@ class PutAudit:
 
 Op = (
     PutOut | MoveOut | EndOut | FateOut | LoseOut | OutStreamRow | PutIn | SetIn | InStreamRow | PutEnding | DropEndings
-    | PutOutcome | DropOutcomes | PutMailbox | PutPeer | DropPeer | PutAudit
+    | PutOutcome | DropOutcomes | PutMailbox | MergeMailbox | PutPeer | DropPeer | PutAudit
 )  # fmt: skip
 
 

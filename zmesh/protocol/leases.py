@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from zmesh.errors import LeaseLost, UnknownMessage
-from zmesh.protocol.backoff import delay_of
+from zmesh.protocol.backoff import redelivery_delay, return_delay
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS, MAX_TTL, REDELIVERY_FIRST, REDELIVERY_MAX
 from zmesh.protocol.deadlines import NEVER, SLACK, Deadlines
 from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, Settled
@@ -90,10 +90,9 @@ class Leases:
         if not answer or holder is None:
             return
         for message in self._messages.by_row.values():
-            here = message.id == answer and message.mailbox == holder.mailbox.name
-            if here and message.committed and message.state is Received.STORED:
+            if message.id == answer and message.mailbox == holder.mailbox.name:
                 self._expected.find(message.row, question)
-                self._put_back(message, self._turn.now)  # to the head of its queue
+                self.dispatch(holder.mailbox)
                 return
 
     def unexpect(self, question: bytes) -> None:
@@ -154,7 +153,7 @@ class Leases:
 
         What was leased then waits `grace` seconds for `reclaim`.
         """
-        delay = _return_delay(message.attempts)
+        delay = return_delay(message.attempts)
         if message.suspect and message.due == 0.0:
             self._left.add(message.row)
             delay = max(delay, grace)
@@ -197,15 +196,15 @@ class Leases:
     def dispatch(self, mailbox: Mailbox) -> None:
         """Lease what is ready to those who wait."""
         by_row = self._messages.by_row
+        self._answer(mailbox)
         while not mailbox.fetching:
             message = mailbox.head()
-            asker = self._holders.get(self._expected.finder(message.row)) if message is not None else None
-            holder = asker or (mailbox.taker(alone=self._alone(message)) if message is not None else None)
+            holder = mailbox.taker(alone=self._alone(message)) if message is not None else None
             if message is None or holder is None:
                 return
             gone = by_row.get(message.row) is not message or message.holder != 0
             if not gone and message.body is None:
-                self._fetch(mailbox)
+                self._fetch(mailbox, [each for queue in mailbox.ready for each in islice(queue, _FETCH)])
                 return
             mailbox.ready[message.klass].popleft()
             if gone:
@@ -213,11 +212,26 @@ class Leases:
             if self._messages.expired(message):
                 self._messages.expire(message)
                 continue
-            message.claim = ASKED if asker is not None else 0
-            self._lease(holder, message)
-            # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
-            self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
-            self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
+            message.claim = 0
+            self._lease_and_deliver(holder, message)
+
+    def _answer(self, mailbox: Mailbox) -> None:
+        """Lease answers that were there before they were expected, past the queue."""
+        for row in self._expected.found:
+            message, holder = self._messages.by_row.get(row), self._holders.get(self._expected.finder(row))
+            if message is None or holder is None or holder.mailbox is not mailbox or not message.committed:
+                continue
+            if message.body is None and not mailbox.fetching:
+                self._fetch(mailbox, [message])
+            elif message.body is not None and message.state is Received.STORED:
+                message.claim = ASKED
+                self._lease_and_deliver(holder, message)
+
+    def _lease_and_deliver(self, holder: Holder, message: InMessage) -> None:
+        self._lease(holder, message)
+        # A lease is persisted before the delivery: an attempt that kills its process must have been counted.
+        self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, 0.0))
+        self._turn.then(self._deliverer(holder, message), self._unleaser(holder, message))
 
     def _deliverer(self, holder: Holder, message: InMessage) -> Callable[[], None]:
         return lambda: self.deliver(holder, message)
@@ -257,9 +271,8 @@ class Leases:
         )  # fmt: skip
         self._turn.emit(delivery)
 
-    def _fetch(self, mailbox: Mailbox) -> None:
-        heads = [message for queue in mailbox.ready for message in islice(queue, _FETCH) if message.body is None]
-        rows = tuple([message.row for message in heads[:_FETCH]])
+    def _fetch(self, mailbox: Mailbox, messages: list[InMessage]) -> None:
+        rows = tuple([message.row for message in messages if message.body is None][:_FETCH])
         mailbox.fetching = True
         self._fetches.append((mailbox, rows))
         self._turn.emit(FetchIn(rows))
@@ -334,7 +347,7 @@ class Leases:
         message.state = step(RECEIVER, message.state, event)
         message.suspect = event == "holder gone"
         if delay is None:
-            delay = _return_delay(message.attempts) if message.suspect else _redelivery(message.attempts)
+            delay = return_delay(message.attempts) if message.suspect else redelivery_delay(message.attempts)
         due = self._turn.now + delay
         if persist:
             self._turn.persist(SetIn(message.row, Received.STORED, message.attempts, due))
@@ -407,7 +420,8 @@ class Leases:
         while self._patience and self._patience[0][0] <= now:
             names[heappop(self._patience)[1]] = None
         for name in names:
-            self.dispatch(mailboxes[name])
+            if name in mailboxes:  # it may be no more: then what was in it is in another one
+                self.dispatch(mailboxes[name])
 
     def _come_back(self, now: float) -> list[InMessage]:
         """Return what is to be delivered again now; end what has been delivered often enough, or has expired."""
@@ -427,16 +441,3 @@ class Leases:
             else:
                 back.append(message)
         return back
-
-
-def _redelivery(attempts: int) -> float:
-    """Return the delay after so many deliveries, in seconds."""
-    return delay_of(max(0, attempts - 1), REDELIVERY_FIRST, REDELIVERY_MAX)
-
-
-def _return_delay(attempts: int) -> float:
-    """Return the delay when a holder went away, in seconds.
-
-    The first time there is none: most of what it had leased ahead it never looked at, and that keeps its order so.
-    """
-    return _redelivery(attempts - 1) if attempts > 1 else 0.0

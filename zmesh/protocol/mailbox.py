@@ -84,9 +84,9 @@ class Mailbox:
         """True when something is ready, or will be once it is on disk."""
         return self.arriving > 0 or any(self.ready)
 
-    def full(self, size: int) -> bool:
-        """Say whether `size` more bytes would exceed the quota."""
-        return self.count >= MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
+    def full(self, size: int, count: int = 1) -> bool:
+        """Say whether `count` more messages of `size` bytes in all would exceed the quota."""
+        return self.count + count > MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
 
     def head(self) -> InMessage | None:
         """Return the next message to deliver."""

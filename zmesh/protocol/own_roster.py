@@ -41,6 +41,7 @@ class OwnRoster:
         self._told: dict[str, _Told] = {}  # what changed last comes last
         self._noted: dict[str, Mailbox] = {}
         self._open_at = turn.now  # no version before that
+        self._whole_from = 1  # who has an older version is told everything: something is no more
 
     def note(self, mailbox: Mailbox) -> None:
         """A mailbox has changed: it is new, is described differently, or somebody came, went or has set a status."""
@@ -53,12 +54,19 @@ class OwnRoster:
         if self.due == NEVER:
             self.due = self._turn.now + STATUS_LASTS
 
+    def forget(self, name: str) -> None:
+        """A mailbox is no more."""
+        self._noted.pop(name, None)
+        if self._told.pop(name, None) is not None:
+            self._whole_from = self.version + 1
+            self.due = min(self.due, max(self._turn.now, self._open_at))
+
     def renew(self) -> bool:
         """Look at what was noted; return True when that makes a new version."""
         noted, self._noted = self._noted, {}
         self.due = NEVER
         news = [mailbox for mailbox in noted.values() if self._is_news(mailbox)]
-        if not news:
+        if not news and self._whole_from <= self.version:
             return False
         self.version += 1
         self._open_at = self._turn.now + ROSTER_GAP
@@ -78,7 +86,7 @@ class OwnRoster:
             known: The version that is there, 0 for none.
         """
         changed = list(takewhile(lambda told: told.version > known, reversed(self._told.values())))
-        if known and len(changed) <= AGENTS_PER_PAGE:
+        if known >= self._whole_from and len(changed) <= AGENTS_PER_PAGE:
             return [Changes(self.version, known, self._records(changed))]
         told = list(self._told.values())
         pages = max(1, -(-len(told) // AGENTS_PER_PAGE))

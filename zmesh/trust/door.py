@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from zmesh.errors import PairingError, TrustError
+from zmesh.trust.entry import Entry
 from zmesh.trust.frames import DONE, MAX_KNOCK, MEET, PAIR, PATIENCE, REFUSED, SHOW, receive, send, unpack_entries
-from zmesh.trust.pairing import Inviter, nameplate_of
+from zmesh.trust.invitation import Secret
+from zmesh.trust.pairing import Candidate, Inviter, nameplate_of
 from zmesh.trust.refusal import Refusal
 from zmesh.trust.trust_store import TrustStore
 
@@ -108,7 +110,7 @@ class Door:
         assert task is not None
         self._make_room()
         self._guests[task] = False
-        where = str((writer.get_extra_info("peername") or ["?"])[0])
+        where = _plain((writer.get_extra_info("peername") or ["?"])[0])
         try:
             async with asyncio.timeout(VISIT * self._patience):
                 await self._serve(task, reader, writer, where)
@@ -161,7 +163,7 @@ class Door:
         secret = self._store.invitations.attempt(nameplate_of(hello))
         if task in self._guests:
             self._guests[task] = True
-        paired = False
+        proven = False
         try:
             run = await loop.run_in_executor(None, Inviter, secret, self._store.device, self._store.mesh)
             await send(writer, PAIR, await loop.run_in_executor(None, run.answer, hello), self._patience)
@@ -169,15 +171,28 @@ class Door:
             if kind != PAIR:
                 raise PairingError("the other machine broke off")
             candidate = run.candidate(proof)
-            entries = self._store.admit(secret, candidate)
-            paired = True
+            proven = True
         finally:
-            if not paired:
+            if not proven:
                 self._store.invitations.fail(secret)
                 _log.warning("somebody at %s tried to pair and failed", where)  # as often as there are attempts
+        entries = self._admit(secret, candidate, where)
         _log.info("%s (%s) at %s is a member now", candidate.name, candidate.device, where)
         self._news()
         await send(writer, PAIR, run.accept(entries), self._patience)
+
+    def _admit(self, secret: Secret, candidate: Candidate, where: str) -> list[Entry]:
+        try:
+            return self._store.admit(secret, candidate)
+        except Refusal as error:
+            self._store.invitations.give_back(secret)
+            _log.info(
+                "%s (%s) at %s knows the code, and is refused: %s", candidate.name, candidate.device, where, error
+            )
+            raise
+        except TrustError:
+            self._store.invitations.fail(secret)
+            raise
 
     async def _be_shown(
         self,
@@ -211,6 +226,11 @@ class Door:
             raise Refusal("entries") from error
         if new:
             self._news()
+
+
+def _plain(address: object) -> str:
+    """Write an address as people know it: a socket of both families puts a prefix before those of IPv4."""
+    return str(address).removeprefix("::ffff:")
 
 
 def _listen(host: str | None, port: int) -> socket.socket:

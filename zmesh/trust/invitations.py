@@ -1,6 +1,7 @@
 """The invitations that this device has open, on disk: how often each was tried, and who used it.
 
-They are counted where a crash does not reset them. This module must never give out a secret without having used up an
+They are counted where a crash does not reset them. One that is held ends with the process that made it, however that
+ends. This module must never give out a secret without having used up an
 attempt of it first, and never let two machines in by one secret.
 """
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmesh.errors import PairingError
+from zmesh.trust.holding import Holding, clear, was_let_go
 from zmesh.trust.invitation import CODE_ATTEMPTS, TOKEN_ATTEMPTS, Secret, new_code, new_token, read_secret
 from zmesh.trust.refusal import Refusal
 from zmesh.trust.trust_file import TrustFile
@@ -43,16 +45,26 @@ class Invitations:
     def __init__(self, file: TrustFile) -> None:
         """Take the file that it is in."""
         self._file = file
+        self._directory = file.path.parent / "invitations"
+        self._held: dict[str, Holding] = {}
 
-    def open(self, life: float, *, token: bool = False) -> Secret:
+    def open(self, life: float, *, token: bool = False, held: bool = False) -> Secret:
         """Make an invitation; its nameplate is no other's that is open, or one's attempts would count for the other.
+
+        Args:
+            life: Seconds until it is over.
+            token: Make a token in place of a code.
+            held: It is over with this process, however that ends.
 
         Raises:
             PairingError: There are too many already.
+            TrustError: It cannot be held.
         """
         with self._file.write():
             now = time.time()
             self._file.change("DELETE FROM invitation WHERE expires < ?", (now - MEMORY,))
+            for nameplate in clear(self._directory):
+                self._file.change("DELETE FROM invitation WHERE nameplate = ? AND used = ''", (nameplate,))
             taken = set(self.nameplates())
             if len(taken) >= MAX_OPEN:
                 raise PairingError(f"{MAX_OPEN} invitations are open: wait until one is used, or end one with Ctrl-C")
@@ -61,6 +73,8 @@ class Invitations:
                 secret = new_code()
             attempts = TOKEN_ATTEMPTS if token else CODE_ATTEMPTS
             row = (secret.text, secret.nameplate, now + life, attempts)
+            if held:  # before it is open, and while nobody can ask
+                self._held[secret.text] = Holding(self._directory / secret.nameplate)
             self._file.change("INSERT INTO invitation VALUES (?, ?, ?, ?, 0, '')", row)
         return secret
 
@@ -68,7 +82,8 @@ class Invitations:
         """Return the secret of an invitation, with one attempt of it used up, on disk.
 
         Raises:
-            Refusal: There is none under this nameplate, or it has expired, was used, or was tried too often.
+            Refusal: There is none under this nameplate, or it has expired, was used, was tried too often, or its
+                process has gone.
         """
         sql = "SELECT secret, attempts FROM invitation WHERE nameplate = ? AND expires > ? AND used = ''"
         if not self._file.rows(sql, (nameplate, time.time())):
@@ -77,6 +92,8 @@ class Invitations:
             rows = self._file.rows(sql, (nameplate, time.time()))
             if not rows:
                 raise Refusal("over")
+            if was_let_go(self._directory / nameplate):
+                raise Refusal("gone")
             text, attempts = rows[0]
             if attempts <= 0:
                 raise Refusal("tries")
@@ -87,6 +104,11 @@ class Invitations:
         """Note that an attempt has ended without success."""
         with self._file.write():
             self._file.change("UPDATE invitation SET failed = failed + 1 WHERE secret = ?", (secret.text,))
+
+    def give_back(self, secret: Secret) -> None:
+        """Give an attempt back: whoever made it has shown that it knows the secret, so it was no guess."""
+        with self._file.write():
+            self._file.change("UPDATE invitation SET attempts = attempts + 1 WHERE secret = ?", (secret.text,))
 
     def use(self, secret: Secret, device: str) -> None:
         """Use an invitation up.
@@ -111,6 +133,9 @@ class Invitations:
         """Take an invitation back, unless it was used."""
         with self._file.write():
             self._file.change("DELETE FROM invitation WHERE secret = ? AND used = ''", (secret.text,))
+            held = self._held.pop(secret.text, None)
+            if held is not None:
+                held.release()
 
     def nameplates(self) -> list[str]:
         """Return the nameplates under which this device is to be found."""

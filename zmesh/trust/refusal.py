@@ -9,7 +9,9 @@ from typing import Final
 from zmesh.errors import PairingError
 
 REASONS: Final = {
-    "over": "that machine has no such invitation: it has expired, was used or withdrawn. Ask for a new one there",
+    "over": "that machine has no such invitation: it has expired, was used or withdrawn. Ask for a new one there; "
+    "if this machine used it and was interrupted, joining again is safe",
+    "gone": "the command that made this invitation has ended there, so it is over. Ask for a new one there",
     "tries": "that code was tried too often with wrong words, and is void. Ask for a new one there",
     "code": "the code is not the right one, or somebody sits between the two machines and guesses. Look at the code "
     "again; if it is right, ask for a new one",

@@ -164,15 +164,15 @@ class TrustStore:
 
     # --- inviting ---
 
-    def invite(self, life: float, *, token: bool = False) -> Secret:
-        """Let one machine in that knows the secret which this returns, for `life` seconds.
+    def invite(self, life: float, *, token: bool = False, held: bool = False) -> Secret:
+        """Let one machine in that knows the secret which this returns, for `life` seconds; see `Invitations.open`.
 
         Raises:
             TrustError: This device is no member, so nobody would believe it, or too many invitations are open.
         """
         with self._write():
             self._check_membership()
-            return self.invitations.open(life, token=token)
+            return self.invitations.open(life, token=token, held=held)
 
     def admit(self, secret: Secret, candidate: Candidate) -> list[Entry]:
         """Use an invitation up: certify who proved to know its secret.

@@ -1,0 +1,200 @@
+"""One program of the storm: it sends through the daemon, or takes what comes to the mailbox that all receivers share.
+
+What it was promised and given it writes into its outside log, with the time. The order `drain` ends the sending, `quit`
+the program; it ends at once when nobody is there to tell it anything.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import zmesh
+from tests.storm.journal import DONE, GOT, LIFE, QUIET, SENT, Journal
+
+MAILBOX = "sink"
+PEER = "laptop"
+TO = f"{MAILBOX}@{PEER}"
+NUMBERS = 10_000_000  # a life's numbers begin at its own multiple
+TASKS = 4  # of an async program
+IN_FLIGHT = 32  # every so many messages one is waited for until it is handled
+ASKED = 10  # every so many messages one is a question
+REPLIED = 7  # every so many messages one gets an answer beside its end
+ANSWERED = "A"  # an answer came: ANSWERED number answer
+REPLY = "P"  # an answer came to the mailbox: REPLY id question
+LEASE_LOST = "X"  # done() said that another one has it: LEASE_LOST id
+PRIORITIES = ("critical", "high", "normal", "low", "bulk")
+PAUSE = 0.02  # seconds at most that a message is held
+SHORT = 0.05  # seconds at most after which an async receiver gives a poll up
+_log = logging.getLogger("storm")
+
+
+class Orders:
+    """What this process is told to do."""
+
+    def __init__(self, handle: int) -> None:
+        self.drain = threading.Event()
+        self.quit = threading.Event()
+        threading.Thread(target=self._read, args=(handle,), daemon=True).start()
+
+    def _read(self, handle: int) -> None:
+        while text := os.read(handle, 4096).decode():
+            for word in text.split():
+                getattr(self, word).set()
+        os._exit(3)
+
+
+class Sending:
+    """The numbers of one program's messages, and its log."""
+
+    def __init__(self, journal: Journal, life: int) -> None:
+        self.journal = journal
+        self.number = life * NUMBERS
+        self.random = random.Random(life)
+
+    def next(self) -> tuple[int, dict[str, Any]]:
+        self.number += 1
+        return self.number, {"n": self.number, "pad": bytes(self.random.randrange(400))}
+
+    def priority(self) -> str:
+        return self.random.choice(PRIORITIES)
+
+    def answered(self, number: int, answer: zmesh.Client | Any) -> None:
+        self.journal.write(SENT, answer.reply_to.hex(), "ask", number)
+        self.journal.write(ANSWERED, number, answer.body["n"])
+
+
+def received(journal: Journal, message: Any) -> int:
+    """Write down what was given; return its number."""
+    number: int = message.body["n"]
+    journal.write(GOT, message.id.hex(), message.attempt, number, time.monotonic_ns())
+    return number
+
+
+# --- blocking ---
+
+
+def send(client: zmesh.Client, orders: Orders, sending: Sending) -> None:
+    """Send until it is time to drain."""
+    while not orders.drain.is_set():
+        number, body = sending.next()
+        if number % ASKED == 0:
+            with contextlib.suppress(zmesh.MessageDead):  # its receivers were killed so often
+                sending.answered(number, client.ask(TO, body, timeout=120, priority="high"))
+            continue
+        priority = sending.priority()
+        receipt = client.send(TO, body, priority=priority, ttl=None)
+        sending.journal.write(SENT, receipt.id.hex(), priority, number)
+        if number % IN_FLIGHT == 0:
+            with contextlib.suppress(zmesh.MessageDead):
+                receipt.handled()
+            for message in client.poll(100):
+                sending.journal.write(REPLY, message.id.hex(), message.reply_to.hex())
+    sending.journal.write(QUIET)
+    orders.quit.wait()
+
+
+def receive(client: zmesh.Client, orders: Orders, journal: Journal, chance: random.Random) -> None:
+    """Take and finish messages until told to quit."""
+    while not orders.quit.is_set():
+        for message in client.take(4, 0.2):
+            number = received(journal, message)
+            try:
+                if number % REPLIED == 0 and message.type != "ask":
+                    message.reply({"n": number})
+                if chance.random() < 0.1:
+                    time.sleep(chance.random() * PAUSE)  # kills shall hit who holds something
+                message.done({"n": -number} if message.type == "ask" else None)
+            except zmesh.LeaseLost:
+                journal.write(LEASE_LOST, message.id.hex())
+                continue
+            journal.write(DONE, message.id.hex(), time.monotonic_ns())
+
+
+# --- async ---
+
+
+async def send_async(client: zmesh.AsyncClient, orders: Orders, sending: Sending) -> None:
+    """As `send`, in several tasks."""
+
+    async def one() -> None:
+        while not orders.drain.is_set():
+            number, body = sending.next()
+            if number % ASKED == 0:
+                with contextlib.suppress(zmesh.MessageDead):
+                    sending.answered(number, await client.ask(TO, body, timeout=120, priority="high"))
+                continue
+            receipt = await client.send(TO, body, priority=sending.priority(), ttl=None)
+            sending.journal.write(SENT, receipt.id.hex(), "any", number)
+            if number % IN_FLIGHT == 0:
+                with contextlib.suppress(zmesh.MessageDead):
+                    await receipt.handled()
+                for message in await client.take(100):
+                    sending.journal.write(REPLY, message.id.hex(), message.reply_to.hex())
+                    with contextlib.suppress(zmesh.LeaseLost):
+                        await message.done()
+
+    await asyncio.gather(*(one() for _ in range(TASKS)))
+    sending.journal.write(QUIET)
+    await asyncio.to_thread(orders.quit.wait)
+
+
+async def receive_async(client: zmesh.AsyncClient, orders: Orders, journal: Journal, chance: random.Random) -> None:
+    """As `receive`, in several tasks that give their polls up now and then."""
+
+    async def finish(message: Any) -> None:
+        number = received(journal, message)
+        try:
+            if number % REPLIED == 0 and message.type != "ask":
+                await message.reply({"n": number})
+            await asyncio.sleep(chance.random() * PAUSE if chance.random() < 0.1 else 0)
+            await message.done({"n": -number} if message.type == "ask" else None)
+        except zmesh.LeaseLost:
+            journal.write(LEASE_LOST, message.id.hex())
+        else:
+            journal.write(DONE, message.id.hex(), time.monotonic_ns())
+
+    async def one() -> None:
+        while not orders.quit.is_set():
+            messages = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(chance.random() * SHORT):
+                    messages = await client.take(2, 1.0)
+            for message in messages:
+                await finish(message)
+
+    await asyncio.gather(*(one() for _ in range(TASKS)))
+
+
+async def play_async(role: str, name: str, home: str, orders: Orders, journal: Journal, life: int) -> None:  # noqa: PLR0917
+    """Be an async sender or receiver."""
+    async with zmesh.connect_async(name if role == "send" else MAILBOX, home=home) as client:
+        if role == "send":
+            await send_async(client, orders, Sending(journal, life))
+        else:
+            await receive_async(client, orders, journal, random.Random(life))
+
+
+def main(kind: str, role: str, name: str, life: str, home: str, log: str, handle: int) -> None:  # noqa: PLR0917
+    """Be a worker for the rest of this process's life."""
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name}.{life} %(levelname)s %(message)s")
+    orders = Orders(handle)
+    journal = Journal(Path(log))
+    journal.write(LIFE, life)
+    try:
+        if kind == "async":
+            asyncio.run(play_async(role, name, home, orders, journal, int(life)))
+            return
+        with zmesh.connect(name if role == "send" else MAILBOX, home=home) as client:
+            if role == "send":
+                send(client, orders, Sending(journal, int(life)))
+            else:
+                receive(client, orders, journal, random.Random(int(life)))
+    except BaseException:
+        _log.exception("it failed")
+        os._exit(4)
