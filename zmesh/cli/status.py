@@ -1,5 +1,6 @@
 """`zmesh status` and `zmesh down`: the daemon as it is, and its end. Neither must ever start one."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -7,6 +8,7 @@ import click
 from zmesh.cli.options import json_option, own_place
 from zmesh.cli.printing import duration, harmless, print_json
 from zmesh.daemon.errand import ask_daemon, wait_until_gone
+from zmesh.errors import MeshError
 
 ENDING: Final = 60.0  # seconds for a daemon to write down what it has and say goodbye; it takes well below one
 SHOWN: Final = 10  # clients or mailboxes that are named; the others are counted
@@ -21,7 +23,9 @@ def status(*, as_json: bool) -> None:
     """
     try:
         _, place = own_place()
-        told = ask_daemon(place, "daemon.status") | ask_daemon(place, "daemon.health")
+        told = ask_daemon(place, "daemon.status")
+        with suppress(MeshError):  # one of an older version tells less
+            told |= ask_daemon(place, "daemon.health")
     except OSError:
         if as_json:
             print_json({"running": False})
