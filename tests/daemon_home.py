@@ -2,9 +2,7 @@
 
 import os
 import signal
-import socket
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,9 @@ import pytest
 from zmesh.daemon.place import LOCK, place_of
 from zmesh.errors import PeerRunning
 from zmesh.peer.lock_file import LockFile
+
+PORT = 17_420 + 2 * (os.getpid() % 1000)
+"""Where the daemons of this process's tests listen, one at a time; those of other processes listen elsewhere."""
 
 
 def daemon_pid(home: Path) -> int:
@@ -44,28 +45,10 @@ def _wait_until_gone(home: Path, pid: int) -> None:
         time.sleep(0.005)
 
 
-def free_port() -> int:
-    """A port that nobody listens at, nor at the next one, where a door would be."""
-    while True:
-        with socket.create_server(("", 0)) as one:
-            port: int = one.getsockname()[1]
-            try:
-                socket.create_server(("", port + 1)).close()
-            except OSError:
-                continue
-            return port
-
-
-def configured_port(home: Path) -> int:
-    """The port at which the daemon of a home listens."""
-    port: int = tomllib.loads((home / "config.toml").read_text())["port"]
-    return port
-
-
 @pytest.fixture
 def daemon_home(home: Path) -> Iterator[Path]:
     """A home whose daemon finds nobody outside, at a port of its own choice."""
     home.mkdir()
-    (home / "config.toml").write_text(f'name = "laptop"\ndiscovery = ["rendezvous"]\nport = {free_port()}\n')
+    (home / "config.toml").write_text(f'name = "laptop"\ndiscovery = ["rendezvous"]\nport = {PORT}\n')
     yield home
     kill_daemon(home)

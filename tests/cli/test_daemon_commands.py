@@ -14,8 +14,11 @@ import pytest
 
 import zmesh
 from tests.cli.commands import Machine, until
-from tests.daemon_home import configured_port, daemon_pid, free_port, kill_daemon
+from tests.daemon_home import PORT, daemon_pid, kill_daemon
 from zmesh.daemon.place import place_of
+
+OTHER_PORT = PORT + 2_000
+"""Where daemons of these tests listen that are told where."""
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def test_it_is_brought_up_looked_at_and_ended(laptop: Machine) -> None:
     assert up.returncode == 0, up.stderr
     pid = daemon_pid(laptop.home)
     assert up.stdout.splitlines()[0].startswith(f"laptop is up: process {pid}, zmesh {zmesh.__version__}, for ")
-    assert f":{configured_port(laptop.home)}\n" in up.stdout
+    assert f":{PORT}" in up.stdout
     again = laptop.run("up")
     assert (again.returncode, daemon_pid(laptop.home)) == (0, pid)
     assert f"laptop is up already: process {pid}" in again.stdout
@@ -56,15 +59,17 @@ def test_it_is_brought_up_looked_at_and_ended(laptop: Machine) -> None:
 def test_all_of_them_speak_json(laptop: Machine) -> None:
     told = laptop.json("up", "--name", "tower")
     running = {
-        "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "door", "health", "clients",
-        "linked", "outgoing", "mailboxes", "troubles",
+        "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "door", "clients", "health",
+        "linked", "outgoing", "mailboxes", "parts", "troubles",
     }  # fmt: skip
     assert set(told) == running | {"started"}
     assert (told["started"], told["name"]) == (True, "tower")
+    assert (told["health"], {part["part"]: part["state"] for part in told["parts"]}) == (
+        "healthy", {"store": "healthy", "link": "healthy", "door": "healthy", "discovery": "healthy"},
+    )  # fmt: skip
     assert laptop.json("up")["started"] is False
     found = laptop.json("status")
-    assert set(found) == running | {"parts"}
-    assert {part["state"] for part in found["parts"]} == {found["health"]} == {"healthy"}
+    assert set(found) == running
     assert (found["pid"], found["clients"], found["linked"], found["mailboxes"]) == (told["pid"], [], [], {})
     assert laptop.json("down") == {"ended": told["pid"]}
     assert laptop.json("down") == {"ended": None}
@@ -106,20 +111,19 @@ def test_one_that_runs_stays_as_it_is_and_that_is_said(laptop: Machine) -> None:
     for words in (("--name", "tower"), ("--port", "17555"), ("--peer", "192.0.2.7")):
         said = laptop.fails(1, "up", *words)
         assert f"`zmesh down`, then `zmesh up {' '.join(words)}`" in said
-    assert laptop.run("up", "--name", "Laptop", "--port", str(configured_port(laptop.home))).returncode == 0
+    assert laptop.run("up", "--name", "Laptop", "--port", str(PORT)).returncode == 0
     assert daemon_pid(laptop.home) == pid
 
 
 def test_what_was_said_when_it_came_up_holds_until_it_is_told_to_end(laptop: Machine) -> None:
-    port = free_port()
-    told = laptop.json("up", "--name", "tower", "--port", str(port), "--peer", "192.0.2.7")
-    assert any(endpoint.endswith(f":{port}") for endpoint in told["endpoints"])
+    told = laptop.json("up", "--name", "tower", "--port", str(OTHER_PORT), "--peer", "192.0.2.7")
+    assert any(endpoint.endswith(f":{OTHER_PORT}") for endpoint in told["endpoints"])
     laptop.run("send", "--as", "ann", "code@tower", "x")
     kill_daemon(laptop.home)
     assert "code@tower" in laptop.run("send", "--as", "ann", "code@tower", "y").stdout
     back = laptop.json("status")
     assert back["name"] == "tower"
-    assert any(endpoint.endswith(f":{port}") for endpoint in back["endpoints"])
+    assert any(endpoint.endswith(f":{OTHER_PORT}") for endpoint in back["endpoints"])
     laptop.run("down")
     assert laptop.json("up")["name"] == "laptop"
 
@@ -137,12 +141,11 @@ def test_wrong_words_are_told_before_anything_is_started(laptop: Machine) -> Non
 def test_a_port_that_is_taken_is_told(laptop: Machine) -> None:
     import socket  # noqa: PLC0415
 
-    port = configured_port(laptop.home)
-    with socket.create_server(("", port)):
+    with socket.create_server(("", PORT)):
         up = laptop.run("up")
     assert up.returncode == 0
     assert "TROUBLE    " in up.stdout
-    assert str(port) in up.stdout.split("TROUBLE")[1]
+    assert str(PORT) in up.stdout.split("TROUBLE")[1]
 
 
 def test_its_environment_has_nothing_of_an_agent_or_a_token(laptop: Machine) -> None:

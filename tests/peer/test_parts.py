@@ -1,14 +1,17 @@
 """The parts of a real peer: what a look sees, and what a restart mends."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+import zmq
 
 import zmesh
 from tests.conftest import new_peer
+from tests.waiting import until
 from zmesh.errors import StoreFull
 from zmesh.peer import parts as module
 from zmesh.peer.parts import Part
@@ -28,6 +31,50 @@ def test_all_parts_of_a_running_peer_work(home: Path) -> None:
         assert [await part.look() for part in parts.values()] == [None] * 4
 
     with_parts(home, test)
+
+
+def test_a_socket_that_others_cannot_reach_is_seen_and_bound_again_where_it_was(home: Path) -> None:
+    async def test(peer: zmesh.Peer, parts: dict[str, Part]) -> None:
+        link, endpoints = parts["link"], peer.endpoints
+        router = peer.driver.link._router  # noqa: SLF001 - as if it had broken
+        assert router is not None
+        router.unbind(router.get_string(zmq.LAST_ENDPOINT))
+        await until(lambda: _refused(peer.driver.link._bound))  # noqa: SLF001 - libzmq closes it in its own time
+        assert "does not answer" in (await link.look() or "")
+        assert await link.restart() is True
+        assert await link.look() is None
+        assert peer.endpoints == endpoints
+
+    with_parts(home, test)
+
+
+def test_a_socket_that_could_not_be_bound_again_can_be_later(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmesh.peer.zmq_link.REBIND_PATIENCE", 0.0)
+
+    async def test(peer: zmesh.Peer, parts: dict[str, Part]) -> None:
+        link = parts["link"]
+
+        def refuse(_: str) -> None:
+            raise zmq.ZMQError(zmq.EADDRINUSE)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(peer.driver.link, "_listen", refuse)
+            with pytest.raises(zmesh.TransportError, match="again"):
+                await link.restart()
+        assert "nothing listens" in (await link.look() or "")
+        assert await link.restart() is True
+        assert await link.look() is None
+
+    with_parts(home, test)
+
+
+def _refused(endpoint: str) -> bool:
+    port = int(endpoint.rpartition(":")[2])
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return True
+    return False
 
 
 def test_a_door_that_was_shut_is_seen_and_opened_again(home: Path) -> None:

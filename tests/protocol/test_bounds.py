@@ -45,6 +45,8 @@ def test_the_versions_are_a_range_of_one_octet() -> None:
         ("REDELIVERY_FIRST", "REDELIVERY_MAX"),
         ("HELLO_FIRST", "HELLO_MAX"),
         ("HELLO_MAX", "DIAL_PATIENCE"),
+        ("ANSWER_AFTER", "GREET_PATIENCE"),
+        ("GREET_PATIENCE", "DIAL_PATIENCE"),
         ("REDIAL_FIRST", "REDIAL_MAX"),
         ("REDIAL_MAX", "ABSENT_REDIAL"),
         ("ABSENT_REDIAL", "ABSENT_AFTER"),

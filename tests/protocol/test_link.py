@@ -16,6 +16,7 @@ from zmesh.protocol.bounds import (
     ANSWER_AFTER,
     BYE_REDIAL,
     DIAL_PATIENCE,
+    GREET_PATIENCE,
     HELLO_FIRST,
     HELLO_MAX,
     IDLE_PING,
@@ -836,6 +837,43 @@ def test_a_connection_that_brings_no_echo_is_left_for_theirs() -> None:
     link.hear(hangup, PATH)
     assert link.wake(hangup) == HELLO
     assert link.via == PATH
+
+
+def test_who_hears_greetings_and_gets_no_echo_soon_takes_their_way() -> None:
+    """Ours is stuck, in a TCP that waits ever longer, and theirs is not."""
+    link = greeting()
+    link.greeted(THEIRS, b"", NOW, up=False, path=PATH)
+    link.greeted(THEIRS, b"", NOW + 0.2, up=False, path=PATH)
+    hangup = next(at for at, act in acts(link, NOW + DIAL_PATIENCE) if act.hangup)
+    assert hangup <= NOW + JITTER * GREET_PATIENCE
+    assert link.wake(hangup) == HELLO
+    assert link.via == PATH
+
+
+def test_who_hears_nothing_gives_its_own_connection_all_its_time() -> None:
+    link = greeting()
+    link.greeted(THEIRS, b"", NOW, up=False)
+    assert all(not act.hangup for _, act in acts(link, NOW + IMPATIENT - 0.01))
+
+
+def test_over_a_long_way_the_echo_is_waited_for_longer_each_time() -> None:
+    """There the other side's greeting always comes before its echo, and nothing is stuck."""
+    link, waits = dialling(), []
+    for attempt in range(6):
+        now = NOW + 10 * attempt
+        link.ready(now)
+        link.greeted(THEIRS, b"", now, up=False, path=PATH)
+        waits.append(next(at for at, act in acts(link, now + DIAL_PATIENCE) if act.hangup) - now)
+        while link.state is not Link.DIALING:
+            link.wake(link.timer())
+    assert waits[0] <= JITTER * GREET_PATIENCE
+    assert waits[-1] >= IMPATIENT
+    link.ready(NOW + 100)
+    link.greeted(THEIRS, link.id, NOW + 100, up=True, path=PATH)
+    link.reset(link.id, NOW + 101)
+    link.greeted(THEIRS, b"", NOW + 101, up=False, path=PATH)
+    hangup = next(at for at, act in acts(link, NOW + 101 + DIAL_PATIENCE) if act.hangup)
+    assert hangup <= NOW + 101 + JITTER * GREET_PATIENCE, "an echo has come since"
 
 
 def test_what_is_being_dialled_meanwhile_replaces_it_when_it_is_ready() -> None:

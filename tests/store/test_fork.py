@@ -19,6 +19,7 @@ from zmesh.peer.lock_file import LockFile
 
 FORKING = """
 import os, signal, sys
+os.register_at_fork(after_in_child=lambda: signal.alarm(60))  # none is left behind, wherever it hangs
 from pathlib import Path
 from tests.store.support import DEVICE, Driven, put_out
 from zmesh.peer.sqlite_store import SqliteStore
@@ -27,7 +28,6 @@ it = Driven(SqliteStore(Path(sys.argv[1]), DEVICE))
 it.commit(put_out(1))
 child = os.fork()
 if child == 0:
-    signal.alarm(60)  # none is left behind, whatever goes wrong
     if sys.argv[2] == "close":
         it.store.close()
     if sys.argv[2] == "close the connection":
@@ -84,6 +84,7 @@ def test_what_is_committed_beside_a_forked_child_is_there_after_a_kill(tmp_path:
 # children. Statements that are prepared anew keep it there nearly all the time.
 BUSY = """
 import os, signal, sqlite3, sys
+os.register_at_fork(after_in_child=lambda: signal.alarm(60))
 from pathlib import Path
 from tests.store.support import DEVICE, Driven
 from zmesh.peer.sqlite_store import SqliteStore
@@ -101,7 +102,6 @@ done = it.store.query(work)
 for _ in range(150):
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
         sqlite3.connect(sys.argv[2]).execute("PRAGMA user_version")  # as a store of its own would begin
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

@@ -1,6 +1,5 @@
 """`zmesh status` and `zmesh down`: the daemon as it is, and its end. Neither must ever start one."""
 
-from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -8,7 +7,6 @@ import click
 from zmesh.cli.options import json_option, own_place
 from zmesh.cli.printing import duration, harmless, print_json
 from zmesh.daemon.errand import ask_daemon, wait_until_gone
-from zmesh.errors import MeshError
 
 ENDING: Final = 60.0  # seconds for a daemon to write down what it has and say goodbye; it takes well below one
 SHOWN: Final = 10  # clients or mailboxes that are named; the others are counted
@@ -22,10 +20,7 @@ def status(*, as_json: bool) -> None:
     Exit code 1 when none runs; it is not started.
     """
     try:
-        _, place = own_place()
-        told = ask_daemon(place, "daemon.status")
-        with suppress(MeshError):  # one of an older version tells less
-            told |= ask_daemon(place, "daemon.health")
+        told = ask_daemon(own_place()[1], "daemon.status")
     except OSError:
         if as_json:
             print_json({"running": False})
@@ -70,10 +65,8 @@ def describe(told: dict[str, Any]) -> list[str]:
         f"to send    {_count(told['outgoing'])}",
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
-    ]
-    parts = [part for part in told.get("parts", ()) if part["state"] != "healthy"]
-    lines += [
-        f"{part['state'].upper():<9}  {part['part']}, for {duration(part['for'])}: {part['trouble']}" for part in parts
+        f"health     {told['health']}",
+        *(f"           {part['part']} {part['state']}: {part['trouble']}" for part in told["parts"] if part["trouble"]),
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
 

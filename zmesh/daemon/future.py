@@ -35,7 +35,7 @@ class Future(Generic[_Value]):
         return self._value
 
     def exception(self) -> BaseException | None:
-        """Wait, and return the error that came in place of the value; None when the value came."""
+        """Wait for the value, and return the error that came in its place, or None."""
         self._set.wait()
         return self._error
 

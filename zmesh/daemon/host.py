@@ -106,7 +106,7 @@ class Daemon:
             await peer.start()
             here = peer.endpoints[0].rpartition(":")[2]
             self.notice = f"{error}. This time it listens at port {here}, which is free"
-            _log.warning("%s", self.notice)
+            _log.info("%s", self.notice)
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
@@ -142,7 +142,9 @@ class Daemon:
         answer = rule(self, **arguments)
         return await answer if inspect.isawaitable(answer) else answer
 
-    def _status(self) -> Values:
+    async def _status(self) -> Values:
+        """Look at every part now, and tell what was seen."""
+        await self._supervisor.look()
         peer, node = self.peer, self.peer.driver.core.node
         return {
             "name": peer.name,
@@ -159,16 +161,12 @@ class Daemon:
                 if session.pid  # who asks this without a mailbox is no client
             ],
             "health": self._supervisor.health.value,
+            "parts": self._supervisor.report(),
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
             "troubles": [*peer.troubles, *namesakes(peer), *([self.notice] if self.notice else [])],
         }
-
-    async def _health(self) -> Values:
-        """Look at every part now, and tell what was seen."""
-        await self._supervisor.look()
-        return {"health": self._supervisor.health.value, "parts": self._supervisor.report()}
 
     def _down(self) -> Values:
         _log.info("told to end")
@@ -179,7 +177,6 @@ class Daemon:
 
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
         "daemon.status": _status,
-        "daemon.health": _health,
         "daemon.down": _down,
     }
 

@@ -128,7 +128,7 @@ def place_of(home: Path) -> Place:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
-    from hashlib import blake2b  # noqa: PLC0415 - takes 4 ms to load, and few homes have so long a name
+    from hashlib import blake2b  # noqa: PLC0415 - takes 5 ms to load, and few homes have so long a name
 
     short = SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
     short.mkdir(mode=0o700, exist_ok=True)

@@ -13,23 +13,22 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from zmesh.discovery import interfaces
 from zmesh.discovery.sighting import Endpoint, parse_endpoint
 from zmesh.errors import TransportError
 from zmesh.peer import descriptors
+from zmesh.peer.race import MAX_RIVALS, Places, Race
 from zmesh.peer.sealing import SEAL_OVERHEAD
 from zmesh.peer.zap import Admit, ZapHandler
+from zmesh.peer.zmq_dealer import MAX_PARTS, Dealer
 from zmesh.peer.zmq_reader import Intake, Reader
 from zmesh.protocol.bounds import MAX_FRAME, MAX_PEERS
 from zmesh.trust.device import Device
 
 ZAP_DOMAIN: Final = b"zmesh"
 TROUBLE_AFTER: Final = 3.0  # seconds without a first success before a DEALER is watched: one handshake timeout and more
-MAX_PARTS: Final = 2  # header and body
 FAREWELL: Final = 100  # ms that a BYE may take to leave: a peer that is told need not find out by silence
-QUICK: Final = 300  # ms for TCP to connect in those first seconds: a lost SYN costs so much and not 1 s
 KEY_BYTES: Final = 32  # a Curve25519 public key
 REBIND_PATIENCE: Final = 2.0  # seconds for libzmq to close the old ROUTER; it takes some milliseconds
 REBIND_PAUSE: Final = 0.01
@@ -48,9 +47,13 @@ OPTIONS: Final[dict[int, int]] = {
 }
 DEALER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
     zmq.IMMEDIATE: 1,  # not writable before the handshake is done: nothing is queued for the absent
-    zmq.CONNECT_TIMEOUT: 1000,  # ms; after 60 s of silent loss traffic resumed in 2 s, by default in 25 s. See QUICK
+    zmq.CONNECT_TIMEOUT: 1000,  # ms; after 60 s of silent loss traffic resumed in 2 s, by default in 25 s
     zmq.RECONNECT_IVL: 100,  # ms
     zmq.RECONNECT_IVL_MAX: 1000,  # ms; by default there is no back-off
+}
+RIVAL_OPTIONS: Final[dict[int, int]] = DEALER_OPTIONS | {
+    zmq.CONNECT_TIMEOUT: 300,  # ms; a lost SYN costs so much and not 1 s; who is farther away is left to the first one
+    zmq.RECONNECT_IVL: 200,  # ms; where nobody listens, so many at once need not ask so often
 }
 ROUTER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
     zmq.ROUTER_MANDATORY: 1,  # an answer to a connection that is gone is an error, not silence
@@ -60,15 +63,7 @@ ROUTER_OPTIONS: Final[dict[int, int]] = OPTIONS | {
 }
 # Left out on purpose: routing ids and ROUTER_HANDOVER, by which an admitted peer takes over another one's answers.
 
-_TROUBLES: Final[dict[int, str]] = {
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer at {} refuses this device for good: it was revoked there",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what answers at {} is not a zmesh peer",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake with {} fails: another device or program answers there, or it "
-    "does not know this device",
-}
-_NO_ANSWER: Final = "nothing answers at {}: the peer is down, or a firewall or another network lies between"
 _LOOPBACK: Final = IPv4Address("127.0.0.1")
-_WATCHED: Final = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | sum(_TROUBLES)
 _log = logging.getLogger("zmesh.link")
 
 Socket = zmq.Socket[bytes]
@@ -85,24 +80,6 @@ class Origin:
 
     device: str
     path: bytes
-
-
-@dataclass(slots=True)
-class _Dealer:
-    """One outgoing connection."""
-
-    store: bytes
-    endpoint: str
-    server_key: bytes
-    socket: Socket
-    intake: Intake
-    reader: Reader
-    writable: bool = False
-    monitor: Socket | None = None
-    monitor_reader: Reader | None = None
-    connected: bool = False  # TCP, since the last retry; known only while there is a monitor
-    suspect: asyncio.TimerHandle | None = None
-    linger: int = 0  # ms
 
 
 @dataclass(slots=True)
@@ -149,12 +126,15 @@ class ZmqLink:
         self._on_ready = on_ready
         self._bind = bind
         self._max_frame = max_frame
-        self._dealers: dict[bytes, _Dealer] = {}
+        self._races: dict[bytes, Race] = {}
+        self._places = Places()
         self._failures: dict[bytes, _Failure] = {}
         self._context: zmq.Context[Socket] | None = None
         self._zap: ZapHandler | None = None
         self._router: Socket | None = None
         self._reader: Reader | None = None
+        self._bound = ""  # where it listens, or did until it was to listen anew
+        self._binding = False
         self._addresses: tuple[str, ...] = ()  # as they were last seen
         self.blind: str | None = None
 
@@ -168,7 +148,7 @@ class ZmqLink:
         """
         descriptors.raise_limit()
         self._context = zmq.Context()
-        self._context.max_sockets = 2 * MAX_PEERS + 16  # a DEALER and perhaps a monitor per peer; a few of our own
+        self._context.max_sockets = 2 * MAX_PEERS + MAX_RIVALS + 16  # a DEALER and perhaps a monitor per peer; our own
         try:
             self._zap = ZapHandler(self._context, self._admit, ZAP_DOMAIN)
             self._listen(self._bind)
@@ -188,7 +168,7 @@ class ZmqLink:
             router.close(0)
             raise
         intake = Intake(router, 1 + MAX_PARTS)
-        self._router = router
+        self._router, self._bound = router, router.get_string(zmq.LAST_ENDPOINT)
         self._reader = Reader(asyncio.get_running_loop(), router, lambda: self._take_inbound(intake))
         self._reader.start()
 
@@ -201,12 +181,19 @@ class ZmqLink:
             TransportError: Another program has taken the port meanwhile.
         """
         router, reader = self._router, self._reader
-        if router is None or reader is None:
+        if self._binding or not self._bound:
             return
-        endpoint = router.get_string(zmq.LAST_ENDPOINT)
-        reader.stop()
         self._router = self._reader = None
-        router.close(0)
+        if router is not None and reader is not None:  # else the last attempt has failed
+            reader.stop()
+            router.close(0)
+        self._binding = True
+        try:
+            await self._listen_again(self._bound)
+        finally:
+            self._binding = False
+
+    async def _listen_again(self, endpoint: str) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + REBIND_PATIENCE
         while self._context is not None:
@@ -285,104 +272,48 @@ class ZmqLink:
         if self._context is None:
             raise TransportError("the link is not open")
         self.close(store)
-        descriptors.check_left(f"a connection to {endpoint}")
         now = asyncio.get_running_loop().time()
         failure = self._failures.pop(store, None) or _Failure(now)
         self._failures[store] = failure  # the latest dialled is the last
         if len(self._failures) > MAX_PEERS:
             self._failures.pop(next(iter(self._failures)))
         try:
-            self._connect(store, endpoint, server_key, failure.since + TROUBLE_AFTER - now)
+            race = self._races[store] = Race(
+                lambda ready, rival: self._dealer(store, endpoint, server_key, ready, rival=rival),
+                lambda: self._ready(store),
+                lambda trouble: self._note(store, trouble),
+                self._places,
+            )
+            race.start(failure.since + TROUBLE_AFTER - now)
         except zmq.ZMQError as error:
             self.close(store)
             raise TransportError(f"cannot dial {endpoint}: {error.strerror}") from error
 
     def close(self, store: bytes) -> None:
         """Close the connection to `store`, if there is one; what is in it is lost."""
-        dealer = self._dealers.pop(store, None)
-        if dealer is None:
-            return
-        if dealer.suspect is not None:
-            dealer.suspect.cancel()
-        dealer.reader.stop()
-        _close_monitor(dealer)
-        dealer.socket.close(dealer.linger)
+        race = self._races.pop(store, None)
+        if race is not None:
+            race.close()
 
     def trouble(self, store: bytes) -> str | None:
         """Say why the connection to `store` does not come about, once it has not for 3 s; None when it is well."""
         return self._failures[store].trouble if store in self._failures else None
 
-    def _connect(self, store: bytes, endpoint: str, server_key: bytes, patience: float) -> None:
-        """Make the DEALER, watched by a monitor if `patience` (seconds) is used up.
-
-        A monitor must be there before `connect`: a refusal for good (ZAP 400) is told once and never again. Only
-        DEALERs that fail get one, because a monitor that nobody reads can hang the I/O thread (libzmq #3575).
-        """
-        loop = asyncio.get_running_loop()
-        socket = self._new_socket(zmq.DEALER, DEALER_OPTIONS)
+    def _dealer(
+        self, store: bytes, endpoint: str, server_key: bytes, ready: Callable[[Dealer], None], *, rival: bool
+    ) -> Dealer:
+        descriptors.check_left(f"a connection to {endpoint}")
+        socket = self._new_socket(zmq.DEALER, RIVAL_OPTIONS if rival else DEALER_OPTIONS)
         socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
-        intake = Intake(socket, MAX_PARTS)
-        dealer = _Dealer(store, endpoint, server_key, socket, intake, Reader(loop, socket, lambda: self._turn(dealer)))
-        self._dealers[store] = dealer
-        if patience > 0:
-            socket.setsockopt(zmq.CONNECT_TIMEOUT, QUICK)
-            dealer.suspect = loop.call_later(patience, self._suspect, dealer)
-        else:
-            monitor = dealer.monitor = socket.get_monitor_socket(_WATCHED)
-            monitor.setsockopt(zmq.LINGER, 0)
-            dealer.monitor_reader = Reader(loop, monitor, lambda: self._take_event(dealer, monitor))
-            dealer.monitor_reader.start()
-        socket.connect(endpoint)
-        dealer.reader.start()
+        return Dealer(socket, endpoint, on_ready=ready, on_answer=lambda parts: self._on_answer(store, parts))
 
-    def _suspect(self, dealer: _Dealer) -> None:
-        """Replace a DEALER that does not get ready by one that is watched."""
-        dealer.suspect = None
-        if self._failures.get(dealer.store) is None:
-            return
-        self.close(dealer.store)
-        try:
-            descriptors.check_left(f"a connection to {dealer.endpoint}")
-            self._connect(dealer.store, dealer.endpoint, dealer.server_key, 0)
-        except (TransportError, zmq.ZMQError) as error:
-            self._note(dealer, str(error))
-
-    def _turn(self, dealer: _Dealer) -> None:
-        """Read one answer; with none left, see whether the connection has come or gone."""
-        events = int(dealer.socket.getsockopt(zmq.EVENTS))
-        writable = bool(events & zmq.POLLOUT)
-        if writable != dealer.writable:
-            dealer.writable = writable
-            if writable:
-                self._settle(dealer)
-                self._on_ready(dealer.store)
-            return
-        if not events & zmq.POLLIN:
-            raise zmq.Again
-        if (frames := dealer.intake.read()) is not None:
-            self._on_answer(dealer.store, [frame.bytes for frame in frames])
-
-    def _settle(self, dealer: _Dealer) -> None:
+    def _ready(self, store: bytes) -> None:
         """The connection has come about: forget that it was in trouble."""
-        self._failures.pop(dealer.store, None)
-        if dealer.suspect is not None:
-            dealer.suspect.cancel()
-            dealer.suspect = None
-        _close_monitor(dealer)
+        self._failures.pop(store, None)
+        self._on_ready(store)
 
-    def _take_event(self, dealer: _Dealer, monitor: Socket) -> None:
-        event = int(parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))["event"])
-        if event == zmq.EVENT_CONNECTED:
-            dealer.connected = True
-        elif event in _TROUBLES:
-            self._note(dealer, _TROUBLES[event].format(dealer.endpoint))
-        elif event == zmq.EVENT_CONNECT_RETRIED:
-            if not dealer.connected:
-                self._note(dealer, _NO_ANSWER.format(dealer.endpoint))
-            dealer.connected = False
-
-    def _note(self, dealer: _Dealer, trouble: str) -> None:
-        failure = self._failures.get(dealer.store)
+    def _note(self, store: bytes, trouble: str) -> None:
+        failure = self._failures.get(store)
         if failure is not None and failure.trouble != trouble:
             failure.trouble = trouble
             _log.info("%s", trouble)
@@ -391,11 +322,11 @@ class ZmqLink:
 
     def send(self, store: bytes, parts: Sequence[bytes]) -> bool:
         """Hand a message to the connection to `store`; False when it is not connected or is full."""
-        dealer = self._dealers.get(store)
-        if dealer is None:
+        race = self._races.get(store)
+        if race is None:
             return False
-        sent = _send(dealer.socket, parts)
-        dealer.reader.poke()
+        sent = _send(race.leader.socket, parts)
+        race.leader.poke()
         return sent
 
     def answer(self, path: bytes, parts: Sequence[bytes]) -> bool:
@@ -413,10 +344,9 @@ class ZmqLink:
 
         What is in the sockets otherwise is lost; callbacks may call this.
         """
-        for dealer in self._dealers.values():
-            dealer.linger = FAREWELL if dealer.writable else 0
-        for store in list(self._dealers):
-            self.close(store)
+        for race in self._races.values():
+            race.close(FAREWELL if race.leader.writable else 0)
+        self._races.clear()
         if self._reader is not None:
             self._reader.stop()
         if self._router is not None:
@@ -451,15 +381,3 @@ def _send(socket: Socket, parts: Sequence[bytes]) -> bool:
             raise
         return False
     return True
-
-
-def _close_monitor(dealer: _Dealer) -> None:
-    """Close a monitor before its socket, in this order: else it can hang (pyzmq #1554)."""
-    monitor, dealer.monitor = dealer.monitor, None
-    if monitor is None:
-        return
-    if dealer.monitor_reader is not None:
-        dealer.monitor_reader.stop()
-        dealer.monitor_reader = None
-    dealer.socket.disable_monitor()
-    monitor.close(0)

@@ -85,8 +85,10 @@ REDELIVERY_MAX: Final = 60.0
 HELLO_FIRST: Final = 0.1  # first repetition of an unanswered HELLO; doubles
 HELLO_MAX: Final = 1.0
 DIAL_PATIENCE: Final = 3.0  # a socket that brought no answer for so long is replaced: TCP may sit in a long back-off
-ANSWER_AFTER: Final = 0.2  # who calls and is not reached is answered on its own connection: on a network that loses
-#                            packets the first connection serves both, and on others dialling takes 0.1 s
+ANSWER_AFTER: Final = 0.1  # who calls and is not reached is answered on its own connection: on a network that loses
+#                            packets the first connection serves both, and on others dialling takes 0.03 s
+GREET_PATIENCE: Final = 0.5  # more than a round trip: they greet, and do not echo what our own connection carries. It
+#                              is stuck, and theirs is taken. Doubles with each time, for who is far away
 ONE_WAY_MEMORY: Final = 60.0  # so long it is remembered that who calls was not reached: over two of its rare probes
 REDIAL_FIRST: Final = 0.1
 REDIAL_MAX: Final = 2.0  # traffic resumes within 3 s of a healed network

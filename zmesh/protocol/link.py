@@ -19,6 +19,7 @@ from zmesh.protocol.bounds import (
     ABSENT_REDIAL,
     BYE_REDIAL,
     DIAL_PATIENCE,
+    GREET_PATIENCE,
     HELLO_FIRST,
     HELLO_MAX,
     IDLE_PING,
@@ -95,6 +96,8 @@ class LinkMachine:
         self._give_up_at = NEVER
         self._hello = Backoff(HELLO_FIRST, HELLO_MAX)
         self._hello_at = NEVER
+        self._unheard = Backoff(GREET_PATIENCE, DIAL_PATIENCE)
+        self._unheard_for = NEVER  # seconds that they may greet and not know our link, until we take their way
         self._said_hello = LONG_AGO
         self._ping = Backoff(PING_FIRST, PING_MAX)
         self._ping_at = NEVER
@@ -198,6 +201,8 @@ class LinkMachine:
             return self._greet(now)
         if self.state is Link.GREETING and echo == self.id:
             self._come_up(now)
+        if self.state is Link.GREETING and path and not self.via:
+            self._give_up_at = min(self._give_up_at, now + self._unheard_for)
         if self.state is Link.UP:
             # They greet and greet: our answers get lost on the way, maybe in a connection that is stuck.
             self._give_up_at = NEVER if up else min(self._give_up_at, now + DIAL_PATIENCE)
@@ -372,6 +377,7 @@ class LinkMachine:
             self._tried, self._wish = {}, ""
             self._way.forget()
             self._probe.reset()
+            self._unheard.reset()
         self._learn(())
         self._redial.reset()
         self._ping.reset()
@@ -404,6 +410,7 @@ class LinkMachine:
         self._hello.reset()
         self._ping_at = NEVER
         self._give_up_at = self._patience(now)
+        self._unheard_for = self._unheard.next(self._entropy.fraction())
         return self._say_hello(now)
 
     def _say_hello(self, now: float) -> Act:
