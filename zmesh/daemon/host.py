@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
@@ -105,10 +106,11 @@ class Daemon:
         try:
             await peer.start()
         except TransportError as error:
-            self.notice = f"{error}. This time it listens at a port that is free"
-            _log.info("%s", self.notice)
             peer = described("tcp://*:*")
             await peer.start()
+            here = peer.endpoints[0].rpartition(":")[2]
+            self.notice = f"{error}. This time it listens at port {here}, which is free"
+            _log.info("%s", self.notice)
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
@@ -173,6 +175,7 @@ class Daemon:
             "since": self._since,
             "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
+            "door": peer.door,
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
@@ -183,7 +186,7 @@ class Daemon:
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
-            "troubles": [*peer.troubles, *(text for text in (self.notice, self._stale) if text)],
+            "troubles": [*peer.troubles, *namesakes(peer), *(text for text in (self.notice, self._stale) if text)],
         }
 
     def _down(self) -> Values:
