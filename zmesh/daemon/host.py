@@ -24,6 +24,7 @@ from zmesh.daemon.server import LEASE_GRACE, LocalServer
 from zmesh.daemon.supervisor import Supervisor
 from zmesh.daemon.wishes import forget
 from zmesh.errors import DaemonError, MeshError, PeerRunning, TransportError
+from zmesh.peer.arguments import brief
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
@@ -159,7 +160,9 @@ class Daemon:
     async def _control(self, verb: str, arguments: Values) -> Any:
         rule = self._VERBS.get(verb)
         if rule is None:
-            raise DaemonError(f"the daemon, zmesh {__version__}, does not know {verb!r}: update it, then `zmesh down`")
+            raise DaemonError(
+                f"the daemon, zmesh {__version__}, does not know {brief(verb)}: update it, then `zmesh down`"
+            )
         answer = rule(self, **arguments)
         return await answer if inspect.isawaitable(answer) else answer
 

@@ -200,12 +200,22 @@ class Session:
 
     async def _done(self, *, lease: int, turn: int = 0, reply: list[Any] | None = None, type: str = "reply") -> None:  # noqa: A002
         message = self._leased(lease, turn)
-        await message.done(None if reply is None else packed(reply), type=type)
-        self._held.pop(lease, None)
+        await self._end(message, message.done(None if reply is None else packed(reply), type=type))
 
     async def _nack(self, *, lease: int, delay: float | None = None, counted: bool = True) -> None:
-        await self._leased(lease, 0).nack(delay, counted=counted)
-        self._held.pop(lease, None)
+        message = self._leased(lease, 0)
+        await self._end(message, message.nack(delay, counted=counted))
+
+    async def _end(self, message: Message, ending: Awaitable[None]) -> None:
+        """See a lease to its end. From now on the same row may be leased to this client anew."""
+        row = message.delivery.row
+        del self._held[row]
+        try:
+            await ending
+        except MeshError:
+            if not message.finished:
+                self._held.setdefault(row, message)
+            raise
 
     async def _reply(self, *, lease: int, turn: int, body: list[Any], type: str = "reply") -> Values:  # noqa: A002
         return standing(await self._leased(lease, turn).reply(packed(body), type=type))
