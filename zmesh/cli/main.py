@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ask": ("zmesh.cli.send:ask", "Send a question, and print its answer."),
     "inbox": ("zmesh.cli.inbox:inbox", "Take messages and print them."),
     "wait": ("zmesh.cli.send:wait", "Wait until a message is stored, or handled."),
+    "trace": ("zmesh.cli.trace:trace", "Draw a message's life, as far as it is known here."),
     "agents": ("zmesh.cli.roster:agents", "List all agents, here and elsewhere."),
     "peers": ("zmesh.cli.roster:peers", "List the other peers."),
     "up": ("zmesh.cli.up:up", "Bring this machine's daemon up."),
@@ -41,7 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Messages": ("send", "ask", "inbox", "wait"),
+    "Messages": ("send", "ask", "inbox", "wait", "trace"),
     "Who is there": ("agents", "peers"),
     "This machine": ("up", "status", "down", "doctor", "completion"),
     "Other machines": ("invite", "join", "trust", "grant"),
