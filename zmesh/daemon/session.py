@@ -44,7 +44,7 @@ class Session:
     """
 
     def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives) -> None:
-        """Take the peer, who carries out what concerns the daemon, who has a mailbox for itself, and who notes times."""
+        """Take the peer, who carries out what concerns the daemon, who has a mailbox for itself, who notes times."""
         self.pid = 0
         self.parting = False
         self._peer, self._control, self._own_mailboxes, self._lives = peer, control, own, lives
