@@ -16,8 +16,8 @@ from zmesh.errors import AddressError, MeshError, WaitTimeout
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-MISUSED, TIMED_OUT, INTERRUPTED = 2, 3, 130
-"""Exit codes: wrong usage, a wait that ended without what it waited for, Ctrl-C; 1 is a refusal or failure."""
+FAILED, MISUSED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes: a refusal or failure, wrong usage, a wait that ended without what it waited for, Ctrl-C."""
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "send": ("zmesh.cli.send:send", "Send a message to an agent."),
@@ -88,19 +88,24 @@ class LazyGroup(click.Group):
         names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of the mesh becomes its text and an exit code, never a traceback."""
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; what cannot be printed is a line and an exit code, too."""
+        if sys.stdout is None:  # it was closed: nobody wants to read
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - until the process ends
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for
         try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of the mesh becomes its text and an exit code, never a traceback."""
+        try:
             return super().invoke(ctx)
         except MeshError as error:
-            raise _told(error) from error
-        except BrokenPipeError:
-            raise  # whoever read it has gone, and click ends quietly
-        except OSError as error:
-            _give_up_on_output()
             raise _told(error) from error
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
@@ -116,14 +121,6 @@ def _told(error: Exception) -> click.ClickException:
     if isinstance(error, AddressError | ValueError | TypeError):
         return _Misuse(text)
     return click.ClickException(text)
-
-
-def _give_up_on_output() -> None:
-    """What could not be written would be tried again at the end of the process, with a complaint."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
