@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -39,6 +40,16 @@ def test_help_shows_every_command_and_a_first_example(laptop: Machine) -> None:
         assert f"  {name:<10}  {text}" in shown
     assert '    zmesh send --as ann bob "hello"\n' in shown
     assert daemon_pid(laptop.home) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_help_that_cannot_be_printed_is_a_line(laptop: Machine) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "zmesh", "--help"], env=laptop.environment({}), stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "Error: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize(
