@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
+    "service": ("zmesh.cli.service:service", "Have this system start the daemon at login."),
     "up": ("zmesh.cli.up:up", "Host this machine's peer."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
     "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),

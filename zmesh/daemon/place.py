@@ -117,10 +117,16 @@ def place_of(home: Path) -> Place:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
-    short = Path(tempfile.gettempdir()) / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
+    short = short_directory(home)
     short.mkdir(mode=0o700, exist_ok=True)
     _check(short)
     return Place(directory, short / SOCKET)
+
+
+def short_directory(home: Path) -> Path:
+    """Return where the socket lies of a home whose own path is too long for one; nothing is made."""
+    mark = blake2b(os.fsencode(home), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"zmesh-{os.getuid()}-{mark}"
 
 
 def is_token(given: bytes, token: bytes) -> bool:

@@ -4,9 +4,12 @@ What it has to say goes to a log that is rotated. It must never print what could
 """
 
 import argparse
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from typing import Final
 
@@ -14,7 +17,7 @@ from zmesh.daemon.host import Daemon, run_until_signal
 from zmesh.daemon.naming import own_name
 from zmesh.daemon.place import place_of
 from zmesh.daemon.process import LOG, started
-from zmesh.errors import MeshError
+from zmesh.errors import MeshError, PeerRunning
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.home import home_directory
 
@@ -28,8 +31,10 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--name")
     parser.add_argument("--port", type=int)
     parser.add_argument("--peer", action="append", dest="peers")
+    parser.add_argument("--home", help="instead of ZMESH_HOME, where a service cannot be given that")
+    parser.add_argument("--service", action="store_true", help="the system has started it, and looks after it")
     given = parser.parse_args(words)
-    home = home_directory(None)
+    home = home_directory(given.home)
     handler = RotatingFileHandler(
         place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
     )
@@ -44,11 +49,15 @@ def run(words: Sequence[str]) -> int:
         peers = tuple(given.peers) if given.peers else None
         run_until_signal(
             lambda: Daemon(home, name, port=port, peers=peers),
-            _up,
+            _up_as_service if given.service else _up,
         )
+    except PeerRunning as error:
+        log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
+        _say(error)
+        return 0 if given.service else 1  # another one does the work: nothing has failed, nothing is to be tried again
     except (MeshError, ValueError) as error:
         log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
-        sys.stderr.write(f"{error}\n")
+        _say(error)
         return 1
     except BaseException:
         log.exception("the daemon ends")
@@ -60,3 +69,15 @@ def run(words: Sequence[str]) -> int:
 def _up(daemon: Daemon) -> None:
     logging.getLogger("zmesh.daemon").info("%s is up at %s", daemon.peer.name, ", ".join(daemon.peer.endpoints))
     started()
+
+
+def _up_as_service(daemon: Daemon) -> None:
+    """Take SIGTERM, by which a service is stopped, as being told to end: clients do not start it again at once."""
+    _up(daemon)
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.end)
+
+
+def _say(error: Exception) -> None:
+    with suppress(AttributeError):  # on Windows there may be no stderr
+        sys.stderr.write(f"{error}\n")

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,13 @@ def home_directory(home: Path | str | None = None) -> Path:
         return _make(Path(chosen).expanduser().absolute())
     except RuntimeError as error:  # '~' of a user that there is not
         raise StoreError(f"cannot make {chosen}: {error}. Set ZMESH_HOME to another place") from error
+
+
+def is_usual(home: Path) -> bool:
+    """Say whether a home is the one that a process of this user finds whose environment says nothing about it."""
+    if os.name == "posix" and sys.platform != "darwin":
+        return home == Path.home() / ".local/share/zmesh"  # whatever XDG_DATA_HOME is here
+    return home == Path(platformdirs.user_data_dir("zmesh", appauthor=False))
 
 
 def peer_directory(home: Path, name: str) -> Path:
