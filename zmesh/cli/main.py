@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
     "service": ("zmesh.cli.service:service", "Have this system start the daemon at login."),
+    "uninstall": ("zmesh.cli.uninstall:uninstall", "Remove what zmesh has made on this machine."),
     "up": ("zmesh.cli.up:up", "Host this machine's peer."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
     "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),

@@ -11,7 +11,7 @@ from zmesh.daemon import installing
 from zmesh.daemon.ending import running
 from zmesh.daemon.service import service_of
 from zmesh.errors import ServiceError
-from zmesh.peer.home import home_directory
+from zmesh.peer.home import home_directory, home_path
 
 
 @click.group()
@@ -50,7 +50,7 @@ def install(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def uninstall(*, as_json: bool) -> None:
     """Take the service out: the daemon that it runs ends, its file is removed. Mail and keys stay."""
-    gone = installing.uninstall(home_directory(None))
+    gone = installing.uninstall(home_path())
     if as_json:
         said = {"kind": gone.service.kind, "name": gone.service.name, "file": str(gone.service.file)}
         click.echo(json.dumps(said | {"removed": gone.file, "ended": gone.ended, "trouble": gone.trouble}))
@@ -71,7 +71,7 @@ def status(*, as_json: bool) -> None:
 
     Exit code 0 when it is installed and started at login, as far as can be known, 1 otherwise.
     """
-    home = home_directory(None)
+    home = home_path()
     unit = service_of(home)
     standing, pid = unit.standing(), running(home)
     current = unit.installed and unit.check_own() == unit.text()

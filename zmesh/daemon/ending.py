@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from zmesh.daemon.belongings import is_lock
 from zmesh.daemon.connection import Connection
 from zmesh.daemon.place import Place, place_of
 from zmesh.daemon.process import PATIENCE, STARTING, listens
@@ -31,7 +32,7 @@ def running(home: Path) -> int | None:
     Raises:
         DaemonError, StoreError: Its directory is somebody else's.
     """
-    if not (home / "daemon" / LOCK).is_file():
+    if not is_lock(home / "daemon" / LOCK):
         return None
     place = place_of(home)
     if listens(place):  # asking the lock takes it for a moment, in which a daemon that starts would be refused

@@ -35,11 +35,16 @@ def home_directory(home: Path | str | None = None) -> Path:
         TypeError: It is no path.
         StoreError: It cannot be made.
     """
+    return _make(home_path(home))
+
+
+def home_path(home: Path | str | None = None) -> Path:
+    """Return where the home is, as `home_directory`; nothing is made."""
     if home is not None and not isinstance(home, Path | str):
         raise TypeError(f"home is a path, not {brief(home)}")
     chosen = home or os.environ.get("ZMESH_HOME") or platformdirs.user_data_dir("zmesh", appauthor=False)
     try:
-        return _make(Path(chosen).expanduser().absolute())
+        return Path(chosen).expanduser().absolute()
     except RuntimeError as error:  # '~' of a user that there is not
         raise StoreError(f"cannot make {chosen}: {error}. Set ZMESH_HOME to another place") from error
 
