@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 RUNTIME = "/run/user/0"
 SYSTEMD = Path("/lib/systemd/systemd")
 SCRIPT = f"""
@@ -25,7 +26,7 @@ def systemd(home: Path) -> Iterator[tuple[str, ...]]:
     tools = ("unshare", "nsenter", "systemctl")
     if sys.platform != "linux" or os.geteuid() != 0 or not SYSTEMD.exists() or not all(map(shutil.which, tools)):
         pytest.skip("needs root and systemd")
-    environment = {"HOME": str(home), "XDG_RUNTIME_DIR": RUNTIME, "PATH": os.environ["PATH"]}
+    environment = {"HOME": str(home), "XDG_RUNTIME_DIR": RUNTIME, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", SCRIPT],
         env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

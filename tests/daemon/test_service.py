@@ -117,6 +117,17 @@ def test_ending_says_whom_it_has_ended_and_makes_nothing_where_there_is_none(dae
     assert daemon_pid(daemon_home) == 0
 
 
+def test_who_was_connected_does_not_start_again_what_was_ended(
+    daemon_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zmesh.daemon.connection.PATIENCE", 0.5)
+    with zmesh.connect("code") as code:
+        assert end(daemon_home)
+        with pytest.raises(DaemonUnreachable, match="was ended"):
+            code.poll(timeout=60)
+    assert running(daemon_home) is None
+
+
 def test_while_nobody_starts_it_clients_wait(daemon_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched, nobody_starts(daemon_home) as place:
         patched.setattr("zmesh.daemon.process.PATIENCE", 0.3)
