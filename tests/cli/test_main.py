@@ -79,7 +79,7 @@ def completed(laptop: Machine, *words: str) -> list[str]:
 
 
 def test_commands_options_agents_and_mailboxes_are_completed(laptop: Machine) -> None:
-    assert completed(laptop, "s") == ["send", "status"]
+    assert completed(laptop, "s") == ["send", "status", "service"]
     assert completed(laptop, "send", "--pri") == ["--priority"]
     assert completed(laptop, "send", "--priority", "cri") == ["critical"]
     assert completed(laptop, "send", "c") == []

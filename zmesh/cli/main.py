@@ -34,6 +34,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "completion": ("zmesh.cli.completion:completion", "Print what makes the shell complete zmesh's words."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
+    "service": ("zmesh.cli.service:service", "Have this system start the daemon at login."),
+    "uninstall": ("zmesh.cli.uninstall:uninstall", "Remove what zmesh has made on this machine."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
     "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
     "demo": ("zmesh.cli.demo:demo", "Run a small mesh on this machine and show what it does."),
@@ -44,7 +46,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Messages": ("send", "ask", "inbox", "wait", "trace"),
     "Who is there": ("agents", "peers"),
-    "This machine": ("up", "status", "down", "doctor", "completion"),
+    "This machine": ("up", "status", "down", "service", "doctor", "completion", "uninstall"),
     "Other machines": ("invite", "join", "trust", "grant"),
     "Try it out": ("demo", "bench"),
 }

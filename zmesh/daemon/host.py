@@ -192,11 +192,15 @@ class Daemon:
             "troubles": [*peer.troubles, *namesakes(peer), *(text for text in (self.notice, self._stale) if text)],
         }
 
-    def _down(self) -> Values:
+    def end(self) -> None:
+        """Have it end, and clients that are connected not start it again."""
         _log.info("told to end")
         self._place.ended.touch()
         forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
+
+    def _down(self) -> Values:
+        self.end()
         return {"pid": os.getpid()}
 
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
