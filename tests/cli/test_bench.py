@@ -55,7 +55,7 @@ def figures(report: dict[str, Any], name: str) -> dict[str, float]:
 
 def test_everything_is_measured(tmp_path: Path) -> None:
     report = quick(tmp_path)
-    assert set(report["measurements"]) == {"throughput", "latency", "floor", "raw", "memory", "drain"}
+    assert set(report["measurements"]) == {"throughput", "latency", "floor", "raw", "memory", "drain", "agents"}
     throughput = figures(report, "throughput")
     assert throughput["handled_per_s"] <= throughput["stored_per_s"]
     assert figures(report, "raw")["received_per_s"] > throughput["stored_per_s"]
@@ -66,13 +66,34 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     assert set(figures(report, "memory")) == {"idle_mib", "queued_mib"}
     assert 5 < figures(report, "memory")["idle_mib"] < 500
     assert set(figures(report, "drain")) == {"queue_per_s", "drain_s"}
+    agents = figures(report, "agents")
+    assert set(agents) == {"agents", "connect_s", "delivered_per_s", "idle_mb", "peak_mb"}
+    assert 5 < agents["idle_mb"] < 500
     assert report["machine"]["cores"] >= 1
     assert [line["what"] for line in report["lines"] if line["goal"]] == [
         "stored / NATS acknowledged",
         "send() to inbox, p50 / floor",
         "draining after its return",
+        "the daemon's memory, at most",
     ]
     assert {line["passed"] for line in report["lines"]} == {None}  # a quick run judges nothing
+
+
+def test_so_many_agents_on_one_daemon_and_nothing_else_can_be_measured(tmp_path: Path) -> None:
+    report = quick(tmp_path, "--agents", "9")
+    assert set(report["measurements"]) == {"agents"}
+    assert figures(report, "agents")["agents"] == 9
+    assert report["sizes"]["agents"] == 9
+    ended = zmesh("bench", "--agents", "1")
+    assert ended.returncode == 2
+    assert "--agents" in ended.stderr
+
+
+@pytest.mark.parametrize(("agents", "peak", "passed"), [(1000, 149.0, True), (1000, 151.0, False), (999, 1.0, None)])
+def test_the_memory_of_a_daemon_is_judged_with_a_thousand_agents(agents: int, peak: float, passed: object) -> None:
+    run = {"agents": agents, "connect_s": 1.0, "delivered_per_s": 1.0, "idle_mb": 1.0, "peak_mb": peak}
+    (line,) = (line for line in lines({"agents": [run]}, judge=True) if line.goal)
+    assert line.passed is passed
 
 
 @pytest.mark.skipif(NATS is None, reason="nats-server is not installed: ./.ci/setup nats-server")

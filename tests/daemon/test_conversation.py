@@ -216,6 +216,19 @@ def test_ends_of_what_was_finished_or_taken_meanwhile_are_answered_at_the_welcom
     assert held(talk) == [5]
 
 
+def test_a_row_that_is_leased_anew_before_its_end_is_answered_is_held() -> None:
+    talk = ready()
+    poll, _ = talk.request("poll", {}, 0.0)
+    heard(talk, [poll, OK, [message(1)]])
+    nack, _ = talk.request("nack", {"lease": 1}, 0.0)
+    poll, _ = talk.request("poll", {}, 0.0)
+    heard(talk, [poll, OK, [message(1)]], [nack, OK, None])
+    assert held(talk) == [1]
+    done, _ = talk.request("done", {"lease": 1}, 0.0)
+    heard(talk, [done, OK, None])
+    assert held(talk) == []
+
+
 def test_the_next_daemon_is_told_the_status_again() -> None:
     talk = ready()
     number, _ = talk.request("status", {"status": "busy"}, 0.0)
@@ -259,81 +272,85 @@ class Daemon:
         return [number, OK, None] if verb != "forget" else None
 
 
-@given(st.data())
-def test_whenever_the_daemon_is_ended_everything_is_sent_and_done_once(data: st.DataObject) -> None:
-    """Each request or answer on its way may be lost with the connection."""
-    talk, daemon = Conversation(), Daemon(count=6)
-    on_their_way: list[list[Any]] = []
-    answers: dict[int, Answer] = {}
-    polls: set[int] = set()
-    held_here: list[int] = []
-    ends: dict[int, int] = {}
-    sends: set[int] = set()
+class Weather:
+    """A conversation and its daemon, with a connection between them that may be lost at any point."""
 
-    def say(sent: bytes) -> None:
-        on_their_way.extend(read(sent))
+    def __init__(self) -> None:
+        self.talk, self.daemon = Conversation(), Daemon(count=6)
+        self.on_their_way: list[list[Any]] = []
+        self.answers: dict[int, Answer] = {}
+        self.polls: set[int] = set()
+        self.held: list[int] = []
+        self.ends: set[int] = set()
+        self.sends: set[int] = set()
+        self.say(self.talk.connected())
 
-    def hear(frame: list[Any]) -> None:
-        for each in talk.received(pack(frame), 0.0):
+    def say(self, sent: bytes) -> None:
+        self.on_their_way += read(sent)
+
+    def hear(self, frame: list[Any]) -> None:
+        for each in self.talk.received(pack(frame), 0.0):
             if isinstance(each, bytes):
-                say(each)
+                self.say(each)
                 continue
-            answers[each.number] = each
-            if each.number in polls:
-                held_here.extend(told["lease"] for told in each.value)
+            self.answers[each.number] = each
+            if each.number in self.polls:
+                self.held += [told["lease"] for told in each.value]
 
-    def reconnect() -> None:
-        talk.lost()
-        on_their_way.clear()
-        say(talk.connected())
+    def kill(self) -> None:
+        self.talk.lost()
+        self.on_their_way.clear()
+        self.say(self.talk.connected())
 
-    def finish() -> None:
-        lease = held_here.pop()
-        number, sent = talk.request("done", {"lease": lease}, 0.0)
-        ends[number] = lease
-        say(sent)
+    def ask(self, verb: str, asked: set[int], **arguments: Any) -> None:
+        number, sent = self.talk.request(verb, arguments, 0.0)
+        asked.add(number)
+        self.say(sent)
 
-    def step() -> None:
-        frame = on_their_way.pop(0)
-        answer = daemon.serve(frame)
-        lost = data.draw(st.booleans(), "the answer is lost")
-        if lost:
-            reconnect()
-        elif answer is not None:
-            hear(answer)
+    def poll(self) -> None:
+        self.ask("poll", self.polls, most=2)
 
-    say(talk.connected())
-    for _ in range(data.draw(st.integers(5, 40))):
-        what = data.draw(st.sampled_from(["poll", "send", "done", "forget", "step", "step", "kill"]))
-        if what == "poll":
-            number, sent = talk.request("poll", {"most": 2}, 0.0)
-            polls.add(number)
-            say(sent)
-        elif what == "send":
-            number, sent = talk.request("send", {"ident": bytes([len(sends)])}, 0.0)
-            sends.add(number)
-            say(sent)
-        elif what == "done" and held_here:
-            finish()
-        elif what == "forget" and polls - set(answers):
-            number = min(polls - set(answers))
-            polls.discard(number)
-            say(talk.forget(number))
-        elif what == "step" and on_their_way:
-            step()
-        elif what == "kill":
-            reconnect()
-    for _ in range(300):  # the storm is over
-        while on_their_way:
-            if (answer := daemon.serve(on_their_way.pop(0))) is not None:
-                hear(answer)
-        if held_here:
-            finish()
-        elif daemon.unread:
-            number, sent = talk.request("poll", {"most": 9}, 0.0)
-            polls.add(number)
-            say(sent)
-    assert sorted(daemon.done) == [1, 2, 3, 4, 5, 6]
-    assert daemon.leased == set()
-    assert len(daemon.sent) == len(sends)
-    assert all(answers[number].error is None for number in (*ends, *sends))
+    def send(self) -> None:
+        self.ask("send", self.sends, ident=bytes([len(self.sends)]))
+
+    def done(self) -> None:
+        if self.held:
+            self.ask("done", self.ends, lease=self.held.pop())
+
+    def forget(self) -> None:
+        waiting = self.polls - set(self.answers)
+        if waiting:
+            self.polls.discard(min(waiting))
+            self.say(self.talk.forget(min(waiting)))
+
+    def step(self, *, lost: bool = False) -> None:
+        if self.on_their_way:
+            answer = self.daemon.serve(self.on_their_way.pop(0))
+            if lost:
+                self.kill()
+            elif answer is not None:
+                self.hear(answer)
+
+    def lose(self) -> None:
+        self.step(lost=True)
+
+    def clear_up(self) -> None:
+        while self.on_their_way or self.held or self.daemon.unread:
+            while self.on_their_way:
+                self.step()
+            self.done()
+            if self.daemon.unread:
+                self.poll()
+
+
+@given(st.lists(st.sampled_from(["poll", "send", "done", "forget", "step", "step", "lose", "kill"]), max_size=50))
+def test_whenever_the_daemon_is_ended_everything_is_sent_and_done_once(events: list[str]) -> None:
+    """Each request or answer on its way may be lost with the connection."""
+    weather = Weather()
+    for event in events:
+        getattr(weather, event)()
+    weather.clear_up()
+    assert sorted(weather.daemon.done) == [1, 2, 3, 4, 5, 6]
+    assert weather.daemon.leased == set()
+    assert len(weather.daemon.sent) == len(weather.sends)
+    assert all(weather.answers[number].error is None for number in weather.ends | weather.sends)

@@ -799,3 +799,31 @@ def test_a_message_that_waited_alone_may_be_in_another_mailbox_by_then() -> None
     world.run(60.0)
     node.listen("in", 2)
     assert node.bodies == [b"suspect", b"suspect"]
+
+
+def test_an_answer_that_is_on_its_way_to_the_disk_when_it_is_expected_goes_to_its_asker() -> None:
+    _, node = one()
+    question = b"q" * 16
+    node.holding = True
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    node.commit_held()
+    node.commit_held()
+    assert [(delivery.holder, delivery.asked) for delivery in node.deliveries] == [(2, True)]
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_an_answer_that_is_there_already_is_not_stuck_behind_what_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch, *, fetched: bool
+) -> None:
+    world, node = one()
+    if fetched:
+        monkeypatch.setattr("zmesh.protocol.incoming.CACHED_BODY_BYTES", 0)
+    question = b"q" * 16
+    node.send("in@a", b"urgent", priority=Priority.CRITICAL)
+    answer = node.send("in@a", b"answer", reply_to=question)
+    node.command(Attach("in", 2))
+    node.command(Expect(2, question, answer))
+    world.run(1.0)
+    assert node.bodies == [b"answer"]

@@ -15,7 +15,7 @@ from zmesh.daemon import verbs
 from zmesh.daemon.async_connection import AsyncConnection
 from zmesh.daemon.mailbox import ClientMailbox
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError
+from zmesh.errors import MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -180,8 +180,14 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
     async def inbox(self) -> AsyncGenerator[AsyncMessage, None]:
         """Take messages one by one, each leased until it is done; it ends when the client is closed."""
         while not self._connection.closed:
-            for message in await self.take(1, LISTEN):
+            for message in await self._next(LISTEN):
                 yield message
+
+    async def _next(self, seconds: float) -> list[AsyncMessage]:
+        try:
+            return await self.take(1, seconds)
+        except PeerClosed:  # another task has closed it
+            return []
 
     async def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered: functions, or coroutine functions.
@@ -200,7 +206,7 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
             left = LISTEN if end is None else min(LISTEN, end - loop.time())
             if left <= 0:
                 return
-            for message in await self.take(1, left):
+            for message in await self._next(left):
                 await self._handle(message)
 
     async def _handle(self, message: AsyncMessage) -> None:

@@ -14,7 +14,7 @@ from zmesh.daemon import verbs
 from zmesh.daemon.connection import Connection
 from zmesh.daemon.mailbox import ClientMailbox
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError
+from zmesh.errors import MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -165,7 +165,13 @@ class Client(ClientMailbox[ClientMessage]):
     def inbox(self) -> Iterator[ClientMessage]:
         """Take messages one by one, each leased until it is done; it ends when the client is closed."""
         while not self._connection.closed:
-            yield from self.take(1, LISTEN)
+            yield from self._next(LISTEN)
+
+    def _next(self, seconds: float) -> list[ClientMessage]:
+        try:
+            return self.take(1, seconds)
+        except PeerClosed:  # another thread has closed it
+            return []
 
     def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered.
@@ -183,7 +189,7 @@ class Client(ClientMailbox[ClientMessage]):
             left = LISTEN if end is None else min(LISTEN, end - time.monotonic())
             if left <= 0:
                 return
-            for message in self.take(1, left):
+            for message in self._next(left):
                 self._handle(message)
 
     def _handle(self, message: ClientMessage) -> None:

@@ -41,6 +41,7 @@ class _Request:
     verb: str
     arguments: Values
     until: float | None  # when it has waited long enough, on the caller's clock
+    ends: Values | None = None  # what was held, if it ends a lease: the same row may be leased again before the answer
     wanted: bool = True  # somebody waits for the answer
     asked: bool = False  # it was sent, to this daemon or one before
 
@@ -82,7 +83,8 @@ class Conversation:
         data = pack([self._number, verb, arguments])
         timeout = arguments.get("timeout")
         until = now + timeout if isinstance(timeout, int | float) else None
-        request = self._pending[self._number] = _Request(verb, arguments, until)
+        ends = self._held.get(arguments.get("lease", 0)) if verb in _ENDINGS else None
+        request = self._pending[self._number] = _Request(verb, arguments, until, ends)
         if not self.ready or not self._may_go(self._number, request):
             return self._number, b""
         return self._number, data
@@ -208,18 +210,25 @@ class Conversation:
     def _answered(self, number: int, request: _Request, status: int, rest: list[Any]) -> Answer:
         if status == FAILED:
             error = read_error(rest)
-            if isinstance(error, LeaseLost):
-                self._held.pop(request.arguments.get("lease", 0), None)
+            if isinstance(error, LeaseLost) and "lease" in request.arguments:
+                self._drop(request)
             return Answer(number, error=error)
         value = rest[0]
         if request.verb in {"poll", "ask"}:
             for message in value if request.verb == "poll" else [value]:
                 self._held[message["lease"]] = {name: of for name, of in message.items() if name != "body"}
         elif request.verb in _ENDINGS:
-            self._held.pop(request.arguments["lease"], None)
+            self._drop(request)
         elif request.verb == "status":  # the next daemon hears of it, too
             self._said["status"] = request.arguments["status"]
         return Answer(number, value)
+
+    def _drop(self, request: _Request) -> None:
+        """The lease of a request is over."""
+        row = request.arguments["lease"]
+        held = self._held.get(row)
+        if held is not None and (held is request.ends or request.verb not in _ENDINGS):
+            del self._held[row]
 
 
 def _again(request: _Request, now: float) -> Values:

@@ -21,6 +21,7 @@ TOKEN_FILE: Final = "address.json"  # noqa: S105 - where it lies
 MAX_PATH: Final = 100  # bytes of a socket's path: 104 on macOS, 108 on Linux, the last one is zero
 TOKEN_BYTES: Final = 32
 MAX_FILE: Final = 1024
+UNIX: Final = hasattr(socket, "AF_UNIX")
 LOOK_EVERY: Final = 0.02  # seconds
 SHORT: Final = Path("/tmp")  # noqa: S108 - the same for all programs, whatever their TMPDIR is; what is made there is checked
 _LOOPBACK: Final = "127.0.0.1"
@@ -113,8 +114,9 @@ class Place:
 
         try:
             content = json.loads((self.directory / TOKEN_FILE).read_bytes()[:MAX_FILE])
-            return int(content["port"]), bytes.fromhex(content["token"])
-        except (ValueError, KeyError, TypeError) as error:
+            port = int(content["port"]).to_bytes(2, "big")
+            return int.from_bytes(port, "big"), bytes.fromhex(content["token"])
+        except (OverflowError, ValueError, KeyError, TypeError) as error:
             raise ConnectionRefusedError(f"{self.directory / TOKEN_FILE} is damaged: {error}") from error
 
 
@@ -123,7 +125,7 @@ def place_of(home: Path) -> Place:
     directory = home / "daemon"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check(directory)
-    if not hasattr(socket, "AF_UNIX"):
+    if not UNIX:
         return Place(directory, None)
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:

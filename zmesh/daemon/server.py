@@ -89,8 +89,11 @@ class LocalServer:
             pass  # the daemon closes; asyncio's server would log it otherwise
         finally:
             self.sessions.pop(session, None)
-            writer.close()
-            asyncio.get_running_loop().call_later(LINGER, writer.transport.abort)
+            if self._server is None:
+                writer.transport.abort()
+            else:
+                writer.close()
+                asyncio.get_running_loop().call_later(LINGER, writer.transport.abort)
 
     async def _knows(self, reader: asyncio.StreamReader) -> bool:
         if not self._token:

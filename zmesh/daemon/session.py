@@ -205,15 +205,24 @@ class Session:
         message = self._leased(lease, turn)
         if reply is not None:
             self._lives.began(reply_id(message.store, message.id, message.replies), "given")
-        await message.done(None if reply is None else packed(reply), type=type)
+        await self._end(message, message.done(None if reply is None else packed(reply), type=type))
         self._lives.began(message.id, "done")
-        self._held.pop(lease, None)
 
     async def _nack(self, *, lease: int, delay: float | None = None, counted: bool = True) -> None:
         message = self._leased(lease, 0)
-        await message.nack(delay, counted=counted)
+        await self._end(message, message.nack(delay, counted=counted))
         self._lives.began(message.id, "given back")
-        self._held.pop(lease, None)
+
+    async def _end(self, message: Message, ending: Awaitable[None]) -> None:
+        """See a lease to its end. From now on the same row may be leased to this client anew."""
+        row = message.delivery.row
+        del self._held[row]
+        try:
+            await ending
+        except MeshError:
+            if not message.finished:
+                self._held.setdefault(row, message)
+            raise
 
     async def _reply(self, *, lease: int, turn: int, body: list[Any], type: str = "reply") -> Values:  # noqa: A002
         message = self._leased(lease, turn)
@@ -245,11 +254,11 @@ class Session:
         self, *, ident: bytes, to: str, body: list[Any], priority: str, ttl: float | str | None, thread: bytes | None,
         reply_to: bytes | None, **rest: Any,
     ) -> Values:  # fmt: skip
-        self._lives.began(ident, "given")
+        self._lives.began(checked_id(ident, "ident"), "given")
         receipt = await self._own.post(
             to,
             packed(body),
-            ident=checked_id(ident, "ident"),
+            ident=ident,
             priority=checked_priority(priority),
             ttl=parse_ttl(ttl),
             thread=checked_id_or_none(thread, "thread"),
@@ -267,10 +276,10 @@ class Session:
         timeout: float | None,  # noqa: ASYNC109 - as in `Agent.ask`
         **properties: Any,
     ) -> Values:
-        self._lives.began(ident, "given")
+        self._lives.began(checked_id(ident, "ident"), "given")
         seconds = parse_timeout(timeout)
         ttl = None if seconds is None else parse_ttl(max(seconds, 0.001), "timeout")
-        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, finish=False, **properties)
+        asked = self._own.ask_as(ident, to, packed(body), ttl=ttl, finish=False, **properties)
         return self._lent(await asked)
 
     async def _receipt(self, *, ident: bytes) -> Values:

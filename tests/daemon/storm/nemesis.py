@@ -80,6 +80,12 @@ class Program:
         self.watch.look()
         return self.watch.sent + self.watch.done
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it has nothing left to send."""
+        self.watch.look()
+        return self.watch.quiet
+
 
 class Storm:
     """Kills for so many seconds.
@@ -127,10 +133,9 @@ class Storm:
         hasty = self._random.random() < 0.25  # a daemon that is just being started, a client that comes back to it
         lull = self._random.random() * (0.1 if hasty else LULL)
         if not hasty:
-            for program in self._programs:
-                before = program.moved
-                self._await(lambda program=program, before=before: program.moved > before or program.role == "receive",
-                            f"{program.name} is at work")  # fmt: skip
+            senders = [program for program in self._programs if program.role == "send"]
+            before = {program.name: program.moved for program in senders}
+            self._await(lambda: all(program.moved > before[program.name] for program in senders), "all are at work")
         time.sleep(lull)  # the moment is a part of the storm: nothing is waited for
         if what in {"daemon", "both"}:
             self._hit(signal.SIGKILL)
@@ -157,8 +162,7 @@ class Storm:
         senders = [program for program in self._programs if program.role == "send"]
         for program in senders:
             program.process.tell("drain")
-        self._await(lambda: [p.watch.look() for p in senders] and all(p.watch.quiet for p in senders),
-                    "the senders are quiet", DRAIN)  # fmt: skip
+        self._await(lambda: all(program.quiet for program in senders), "the senders are quiet", DRAIN)
         with connected(self._home) as looking:
             open_ids = promised([program.log for program in self._programs])
 

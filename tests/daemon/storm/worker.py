@@ -64,7 +64,7 @@ class Sending:
     def priority(self) -> str:
         return self.random.choice(PRIORITIES)
 
-    def answered(self, number: int, answer: zmesh.Client | Any) -> None:
+    def answered(self, number: int, answer: Any) -> None:
         self.journal.write(SENT, answer.reply_to.hex(), "ask", number)
         self.journal.write(ANSWERED, number, answer.body["n"])
 
@@ -195,6 +195,6 @@ def main(kind: str, role: str, name: str, life: str, home: str, log: str, handle
                 send(client, orders, Sending(journal, int(life)))
             else:
                 receive(client, orders, journal, random.Random(int(life)))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whoever runs it will show why
         _log.exception("it failed")
         os._exit(4)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,9 +27,10 @@ from zmesh.cli.bench.measurements import Figures
 from zmesh.cli.bench.rival import ALWAYS, Nats
 from zmesh.cli.bench.scale import FULL, MAX_ROUNDS, QUICK, Sizes
 from zmesh.cli.bench.summary import Line, Runs, lines, medians
+from zmesh.protocol.bounds import MAX_AGENTS
 
 Run = Callable[[Path, Sizes], Figures]
-NAMES: Final = ("throughput", "latency", "raw", "memory", "drain")
+NAMES: Final = ("throughput", "latency", "raw", "memory", "drain", "agents")
 _TOO_OLD: Final = "this nats-server does not know sync_interval (2.10 and later do): its strict figures are missing"
 _FLOOR: Final = (
     "the lines of the floor are measured one after the other: where other work uses the disk, they can contradict "
@@ -47,13 +48,23 @@ _IN_MEMORY: Final = frozenset(("tmpfs", "ramfs"))
 @click.option("--quick", is_flag=True, help="One round with small counts: shows that it works, not how fast it is.")
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure this; may be repeated.")
 @click.option(
+    "--agents", type=click.IntRange(2, MAX_AGENTS), help="Measure one daemon with so many agents, and nothing else."
+)
+@click.option(
     "--dir",
     "directory",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     help="On the disk to measure; by default the temporary directory, or the home if that is in memory.",
 )
 def bench(
-    *, as_json: bool, compare: str | None, rounds: int, quick: bool, only: Sequence[str], directory: Path | None
+    *,
+    as_json: bool,
+    compare: str | None,
+    rounds: int,
+    quick: bool,
+    only: Sequence[str],
+    agents: int | None,
+    directory: Path | None,
 ) -> None:
     """Measure this machine's mesh between real processes, alone or beside NATS JetStream.
 
@@ -63,6 +74,8 @@ def bench(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is cleaned up
     rival = Nats.find() if compare else None
     sizes = QUICK if quick else FULL
+    if agents is not None:
+        sizes, only = replace(sizes, agents=agents), [*only, "agents"]
     with tempfile.TemporaryDirectory(prefix="zmesh-bench-", dir=disk(directory)) as made:
         place = Path(made)
         machine = facts(place, rival)

@@ -4,6 +4,7 @@ A run starts from nothing, in a directory of its own, and leaves nothing behind.
 be (messages missing, twice or out of order) are an error, a slow figure is a figure.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from zmesh.cli.bench.workers import BenchError, Worker, together
 Figures = dict[str, float]
 _SENDER, _RECEIVER = "bench-a", "bench-b"
 _TO = f"sink@{_RECEIVER}"
+_PROCESSES = 4  # over which agents are spread
 
 
 def throughput(place: Path, sizes: Sizes) -> Figures:
@@ -87,6 +89,34 @@ def drain(place: Path, sizes: Sizes) -> Figures:
     return {
         "queue_per_s": sizes.backlog / queued["queue_s"],
         "drain_s": (drained["at"] - back["at"]) / 1e9,
+    }
+
+
+def agents(place: Path, sizes: Sizes) -> Figures:
+    """Agents on one daemon, each with a connection of its own, that send to each other; the daemon's memory."""
+    shares = [range(sizes.agents)[start::_PROCESSES] for start in range(_PROCESSES)]
+    firsts = [sum(map(len, shares[:number])) for number in range(_PROCESSES)]
+    with ExitStack() as stack:
+        daemon = stack.enter_context(Worker("daemon", place))
+        daemon.start("open")
+        crews = [stack.enter_context(Worker("agents", place)) for _ in shares]
+        for crew, first, share in zip(crews, firsts, shares, strict=True):
+            crew.ask("open", first=first, count=len(share))
+        connected = max(answer["connect_s"] for answer in together(*crews))
+        idle = daemon.call("memory")
+        for crew in crews:
+            crew.ask("exchange", agents=sizes.agents, each=sizes.each)
+        answers = together(*crews)
+        memory = daemon.call("memory")
+    count = sum(answer["received"] for answer in answers)
+    if count != sizes.agents * sizes.each:
+        raise BenchError(f"{sizes.agents * sizes.each} messages were sent, and {count} came: please report this")
+    return {
+        "agents": sizes.agents,
+        "connect_s": connected,
+        "delivered_per_s": count / max(answer["seconds"] for answer in answers),
+        "idle_mb": idle["rss_mb"],
+        "peak_mb": memory["peak_mb"],
     }
 
 

@@ -20,6 +20,8 @@ from zmesh.cli.bench.scale import STOP_SECONDS
 
 ROLES: Final = {
     "peer": "zmesh.cli.bench.peer_part:PeerPart",
+    "agents": "zmesh.cli.bench.agents_part:AgentsPart",
+    "daemon": "zmesh.cli.bench.agents_part:DaemonPart",
     "floor": "zmesh.cli.bench.floor_part:FloorPart",
     "nats": "zmesh.cli.bench.nats_part:ClientPart",
     "nats-server": "zmesh.cli.bench.nats_part:ServerPart",

@@ -32,6 +32,8 @@ class Sizes:
         queued: Messages queued for the memory figure.
         backlog: Messages queued for a peer that is away, then drained.
         mailboxes: Over how many mailboxes the backlog is spread: one holds at most 20,000.
+        agents: Agents on one daemon, each with a connection of its own.
+        each: Messages that each of them sends, and receives.
     """
 
     warm_up: int
@@ -41,10 +43,17 @@ class Sizes:
     queued: int
     backlog: int
     mailboxes: int
+    agents: int
+    each: int
 
 
-FULL: Final = Sizes(warm_up=2000, burst=20_000, paced=250, raw=200_000, queued=10_000, backlog=100_000, mailboxes=10)
-QUICK: Final = Sizes(warm_up=50, burst=400, paced=15, raw=2000, queued=500, backlog=2000, mailboxes=2)
+FULL: Final = Sizes(
+    warm_up=2000, burst=20_000, paced=250, raw=200_000, queued=10_000, backlog=100_000, mailboxes=10, agents=1000,
+    each=20,
+)  # fmt: skip
+QUICK: Final = Sizes(
+    warm_up=50, burst=400, paced=15, raw=2000, queued=500, backlog=2000, mailboxes=2, agents=20, each=5
+)
 
 
 def now() -> int:

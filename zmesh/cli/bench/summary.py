@@ -16,6 +16,8 @@ Runs = Mapping[str, Sequence[Figures]]
 TIMES_NATS: Final = 2.0
 TIMES_FLOOR: Final = 2.0
 DRAIN_SECONDS: Final = 10.0
+AGENTS: Final = 1000
+AGENTS_MB: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ _FIGURES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("memory", "queued_mib", "peer's memory, with a queue", "MiB"),
     ("drain", "queue_per_s", "queueing for an absent peer", "msg/s"),
     ("drain", "drain_s", "draining after its return", "s"),
+    ("agents", "agents", "agents on one daemon", ""),
+    ("agents", "connect_s", "all of them connected after", "s"),
+    ("agents", "delivered_per_s", "messages among them, each once", "msg/s"),
+    ("agents", "idle_mb", "the daemon's memory, idle", "MB"),
+    ("agents", "peak_mb", "the daemon's memory, at most", "MB"),
 )
 """Measurement, figure, what the table calls it, unit."""
 
@@ -95,6 +102,12 @@ def lines(runs: Runs, *, judge: bool) -> list[Line]:
             line = Line(
                 measurement, what, line.figure, unit, line.spread,
                 goal=f"at most {DRAIN_SECONDS:.0f} s", passed=middle[measurement][name] <= DRAIN_SECONDS,
+            )  # fmt: skip
+        if name == "peak_mb":
+            enough = middle[measurement]["agents"] >= AGENTS
+            line = Line(
+                measurement, what, line.figure, unit, line.spread, goal=f"under {AGENTS_MB:.0f} MB, {AGENTS:,} agents",
+                passed=middle[measurement][name] < AGENTS_MB if enough else None,
             )  # fmt: skip
         table.append(line)
     return table if judge else [_unjudged(line) for line in table]
