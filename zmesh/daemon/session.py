@@ -254,11 +254,11 @@ class Session:
         self, *, ident: bytes, to: str, body: list[Any], priority: str, ttl: float | str | None, thread: bytes | None,
         reply_to: bytes | None, **rest: Any,
     ) -> Values:  # fmt: skip
-        self._lives.began(ident, "given")
+        self._lives.began(checked_id(ident, "ident"), "given")
         receipt = await self._own.post(
             to,
             packed(body),
-            ident=checked_id(ident, "ident"),
+            ident=ident,
             priority=checked_priority(priority),
             ttl=parse_ttl(ttl),
             thread=checked_id_or_none(thread, "thread"),
@@ -276,10 +276,10 @@ class Session:
         timeout: float | None,  # noqa: ASYNC109 - as in `Agent.ask`
         **properties: Any,
     ) -> Values:
-        self._lives.began(ident, "given")
+        self._lives.began(checked_id(ident, "ident"), "given")
         seconds = parse_timeout(timeout)
         ttl = None if seconds is None else parse_ttl(max(seconds, 0.001), "timeout")
-        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, finish=False, **properties)
+        asked = self._own.ask_as(ident, to, packed(body), ttl=ttl, finish=False, **properties)
         return self._lent(await asked)
 
     async def _receipt(self, *, ident: bytes) -> Values:
