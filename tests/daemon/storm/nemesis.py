@@ -112,6 +112,7 @@ class Storm:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 self._strike()
+            self._at_work()
             say(f"{self.verdict.totals['kills']} kills; now everything is handled")
             self._drain()
             self._end()
@@ -133,9 +134,7 @@ class Storm:
         hasty = self._random.random() < 0.25  # a daemon that is just being started, a client that comes back to it
         lull = self._random.random() * (0.1 if hasty else LULL)
         if not hasty:
-            senders = [program for program in self._programs if program.role == "send"]
-            before = {program.name: program.moved for program in senders}
-            self._await(lambda: all(program.moved > before[program.name] for program in senders), "all are at work")
+            self._at_work()
         time.sleep(lull)  # the moment is a part of the storm: nothing is waited for
         if what in {"daemon", "both"}:
             self._hit(signal.SIGKILL)
@@ -148,6 +147,11 @@ class Storm:
             victim.start()
         self.verdict.totals["kills"] += 1
         self.verdict.totals[f"kills of {what}"] += 1
+
+    def _at_work(self) -> None:
+        senders = [program for program in self._programs if program.role == "send"]
+        before = {program.name: program.moved for program in senders}
+        self._await(lambda: all(program.moved > before[program.name] for program in senders), "all are at work")
 
     def _hit(self, how: signal.Signals) -> None:
         for pid in daemons(self._home):
