@@ -126,7 +126,6 @@ def test_its_commands_do_what_it_says_of_them(daemon_home: Path, tmp_path: Path)
     program_file.parent.mkdir()
     program_file.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m zmesh "$@"\n')
     program_file.chmod(0o755)
-    (daemon_home / "config.toml").write_text('name = "laptop"\ndiscovery = ["rendezvous"]\nport = 17430\n')
     environment = os.environ | {"PATH": f"{program_file.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     up, follow, *others = commands("From the command line")
     assert (up, follow) == ("zmesh up", "zmesh inbox --as bob --follow")

@@ -116,6 +116,10 @@ class DaemonUnreachable(DaemonError):  # noqa: N818 - names the state
     """The daemon of this machine cannot be started, or does not answer; the message says where its log is."""
 
 
+class ServiceError(MeshError):
+    """The daemon cannot be made a service of this system, or not be taken out; the message says why."""
+
+
 class WrongLoop(MeshError, RuntimeError):  # noqa: N818 - names the mistake; asyncio raises RuntimeError for it
     """A peer was used from outside the event loop it was started in: another loop, another thread, a forked process."""
 

@@ -59,8 +59,8 @@ def test_it_is_brought_up_looked_at_and_ended(laptop: Machine) -> None:
 def test_all_of_them_speak_json(laptop: Machine) -> None:
     told = laptop.json("up", "--name", "tower")
     running = {
-        "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "clients", "health", "linked",
-        "outgoing", "mailboxes", "parts", "troubles",
+        "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "door", "clients", "health",
+        "linked", "outgoing", "mailboxes", "parts", "troubles",
     }  # fmt: skip
     assert set(told) == running | {"started"}
     assert (told["started"], told["name"]) == (True, "tower")

@@ -128,6 +128,20 @@ def test_what_could_not_be_printed_comes_again(laptop: Machine) -> None:
     assert (told["body"], told["attempt"]) == ("lost?", 2)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="closes it in a Unix shell")
+def test_nothing_is_taken_when_there_is_nowhere_to_print_it(laptop: Machine) -> None:
+    send("lost?")
+    for words, code in ((("inbox", "--as", "code"), 2), (("agents",), 0), (("send", "code@laptop", "x"), 0)):
+        ended = subprocess.run(  # noqa: S602
+            " ".join(laptop.shell(*words)) + " >&-", shell=True, env=laptop.environment({}), capture_output=True,
+            text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert ended.returncode == code, ended.stderr
+        assert "Traceback" not in ended.stderr
+    taken = laptop.run("inbox", "--as", "code", "--timeout", "20s", "--raw").stdout
+    assert taken.splitlines() == ["lost?", "x"]
+
+
 def test_whoever_reads_it_may_go_away(laptop: Machine) -> None:
     ids = send(*["x" * 10_000] * 20)
     with laptop.start("inbox", "--as", "code", "--json") as printing:

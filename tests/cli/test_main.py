@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -41,6 +42,16 @@ def test_help_shows_every_command_and_a_first_example(laptop: Machine) -> None:
     assert daemon_pid(laptop.home) == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_help_that_cannot_be_printed_is_a_line(laptop: Machine) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "zmesh", "--help"], env=laptop.environment({}), stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "Error: [Errno 28] No space left on device\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [("--help",), ("send", "--help"), ("status",), ("send", "code@laptop", "x"), ("inbox",), ("agents", "--json")],
@@ -68,7 +79,7 @@ def completed(laptop: Machine, *words: str) -> list[str]:
 
 
 def test_commands_options_agents_and_mailboxes_are_completed(laptop: Machine) -> None:
-    assert completed(laptop, "s") == ["send", "status"]
+    assert completed(laptop, "s") == ["send", "status", "service"]
     assert completed(laptop, "send", "--pri") == ["--priority"]
     assert completed(laptop, "send", "--priority", "cri") == ["critical"]
     assert completed(laptop, "send", "c") == []

@@ -31,6 +31,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "receipt": {"ident": ID},
     "wait": {"ident": ID, "until": "stored", "timeout": 0.0},
     "cancel": {"ident": ID},
+    "trace": {"ident": ID},
     "peers": {},
     "agents": {},
     "find": {"address": "code", "timeout": 0.0},

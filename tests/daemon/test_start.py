@@ -1,6 +1,7 @@
 """Starting the daemon: by many at once, under the name it had, and not when something is wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 
 import zmesh
 from tests.daemon_home import daemon_pid, kill_daemon
-from zmesh.daemon.errand import ask_daemon
-from zmesh.daemon.place import place_of
+from zmesh.daemon.errand import ask_daemon, wait_until_gone
+from zmesh.daemon.place import LOCK, place_of
+from zmesh.daemon.process import STARTING
 from zmesh.daemon.wishes import FILE, Wishes, forget, wishes
+from zmesh.peer.lock_file import LockFile
 
 CLIENTS = 20
 ASKER = """
@@ -85,3 +88,21 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for_for_ever(daemon_home: P
     listener, _ = place.listen()
     with listener, pytest.raises(zmesh.DaemonUnreachable, match=r"within 0\.1 s"):
         ask_daemon(place, "daemon.status", 0.1)
+
+
+def test_a_daemon_is_gone_when_it_has_given_its_lock_back_and_nobody_starts_another(daemon_home: Path) -> None:
+    place = place_of(daemon_home)
+    lock, starter = LockFile(place.directory / LOCK), LockFile(place.directory / STARTING)
+    mine = os.getpid()
+    lock.acquire()
+    with pytest.raises(zmesh.WaitTimeout, match=rf"process {mine}, has not ended after 0\.05 s"):
+        wait_until_gone(place, mine, 0.05)
+    wait_until_gone(place, mine + 1, 0.0)  # another one is there by now
+    lock.release()
+    starter.acquire()
+    with pytest.raises(zmesh.WaitTimeout):
+        wait_until_gone(place, mine, 0.05)
+    starter.release()
+    wait_until_gone(place, mine, 0.0)
+    lock.acquire()  # looking has not kept it
+    lock.release()

@@ -158,6 +158,26 @@ def test_a_named_address_is_visited_until_its_peer_is_linked_and_again_when_it_i
     run(test)
 
 
+def test_addresses_named_anew_take_the_place_of_those_before() -> None:
+    tower = Named("tower", 7420)
+
+    async def test() -> None:
+        doors = Doors(STUDIO)
+        doors.answer = doors.hanging
+        await doors.visits.start(OWN, lambda _: None)
+        await until(lambda: doors.inside == 1)
+        doors.visits.name_anew([tower, tower])
+        await until(lambda: "tower" in doors.hosts() and doors.inside == 1, what="the visit to the first has ended")
+        assert list(doors.visits._places) == [tower]  # noqa: SLF001
+        doors.visits.name_anew([])
+        await until(lambda: doors.inside == 0)
+        await doors.visits.stop()
+        doors.visits.name_anew([STUDIO])
+        assert doors.hosts() == ["studio", "tower"], "nobody is visited that has not started"
+
+    run(test)
+
+
 def test_an_address_that_turns_out_to_be_our_own_is_left_alone() -> None:
     async def test() -> None:
         doors = Doors(STUDIO)

@@ -372,7 +372,7 @@ def test_a_receiver_that_does_not_read_blocks_nobody() -> None:
         one.ready.clear()
         deaf.link.resume()
         await until(lambda: len(deaf.inbound) == sent, seconds=30, what="all that was accepted")
-        # It turns writable once: if that was before `clear`, when the system's buffers took a last message, it is still.
+        # It turns writable once: if that was before `clear`, when the system took a last message, it is still.
         await until(lambda: b"deaf" in one.ready or one.link.send(b"deaf", [b"h", b"more"]), what="writable again")
         deaf.link.shutdown()
 

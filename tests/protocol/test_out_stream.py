@@ -329,6 +329,17 @@ def test_a_rewind_beyond_what_was_sent_changes_nothing(number: int) -> None:
     assert (stream.sent, stream.flying) == (4, 4 * (10 + ITEM_OVERHEAD))
 
 
+def test_a_message_larger_than_a_batch_travels_alone_beside_what_flies_if_there_is_room() -> None:
+    stream = stream_of(1)
+    stream.take(PLENTY, NOW)
+    add(stream, message(2, BATCH_BYTES + 1), message(3, 10))
+    save(stream)
+    assert stream.flying
+    (alone,) = stream.take(4 * BATCH_BYTES, NOW).items
+    assert alone.id == ident(2)
+    assert [item.id for item in stream.take(4 * BATCH_BYTES, NOW).items] == [ident(3)]
+
+
 def test_a_rewind_stops_at_the_floor() -> None:
     stream = stream_of(4)
     stream.take(PLENTY, NOW)
@@ -483,7 +494,8 @@ class OutStreamLaw(RuleBasedStateMachine):
         assert count <= BATCH_MESSAGES
         assert stream.flying == flying + batch.size
         whole = sum(1 for item in batch.items if item.envelope)
-        assert batch.size <= max(0, min(room, BATCH_BYTES)) or (flying == 0 and whole == 1)
+        # One that is larger than a batch travels alone; one that is larger than the room, too, if nothing flies.
+        assert batch.size <= max(0, min(room, BATCH_BYTES)) or (whole == 1 and (flying == 0 or batch.size <= room))
         assert not batch.missing or not count
         for number, item in enumerate(batch.items, batch.first):
             one = stream.entries.get(number)

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
@@ -15,6 +14,7 @@ from zmesh.cli.invite import open_store, peer_name
 from zmesh.cli.join import pair_with
 from zmesh.cli.printing import harmless
 from zmesh.daemon.host import Daemon, run_until_signal
+from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.program import daemon_of
 from zmesh.errors import MeshError
 from zmesh.peer.configuration import load_configuration
@@ -22,8 +22,6 @@ from zmesh.peer.home import home_directory
 from zmesh.peer.peer import Peer
 from zmesh.trust.device import readable
 from zmesh.trust.invitation import take_token
-
-SHORT: Final = 8  # characters of a store's id that tell namesakes apart, as everywhere
 
 
 def join_by_token(name: str | None) -> None:
@@ -63,14 +61,8 @@ def host(words: Sequence[str], *, as_json: bool) -> None:
         peer = daemon.peer
         if daemon.notice:
             click.echo(harmless(daemon.notice), err=True)
-        where = ", ".join(peer.endpoints)
-        say(
-            f"{peer.name} is up at {where}, its door at port {peer.door}",
-            event="up",
-            name=peer.name,
-            endpoints=list(peer.endpoints),
-            door=peer.door,
-        )
+        text = f"{peer.name} is up at {', '.join(peer.endpoints)}, its door at port {peer.door}"
+        say(text, event="up", name=peer.name, endpoints=list(peer.endpoints), door=peer.door)
         watching.append(asyncio.get_running_loop().create_task(_watch(peer, say)))
 
     daemon = None
@@ -85,21 +77,6 @@ def host(words: Sequence[str], *, as_json: bool) -> None:
         say(f"{daemon.peer.name} is down", event="down", name=daemon.peer.name)
 
 
-def namesakes(peer: Peer) -> list[str]:
-    """Return a line about each name that more than one of those has that are there, this peer included."""
-    called: dict[str, list[str]] = {peer.name: [f"{peer.name}~{peer.id[:SHORT]} (this one)"]}
-    for info in peer.peers():
-        if info.linked:
-            called.setdefault(info.name, []).append(f"{info.name}~{info.store[:SHORT]}")
-    return [
-        f"{len(those)} peers are called {name}: {', '.join(those)}. Nothing is sent to a name that two answer to: stop "
-        "one of them, and start it again with another (zmesh up --name NAME, or name in its config.toml). The mail it "
-        "has stays with the old name"
-        for name, those in sorted(called.items())
-        if len(those) > 1
-    ]
-
-
 async def _watch(peer: Peer, say: "_Teller") -> None:
     """Say who comes and goes, and who cannot be told apart, until the peer ends."""
     before: set[str] = set()
@@ -108,7 +85,7 @@ async def _watch(peer: Peer, say: "_Teller") -> None:
         same = namesakes(peer)
         for line in same:
             if line not in told:
-                click.echo(line, err=True)
+                click.echo(harmless(line), err=True)
         told = same
         now = {info.name for info in peer.peers() if info.linked}
         for name in sorted(now - before):

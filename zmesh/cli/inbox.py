@@ -45,6 +45,8 @@ def inbox(
     """
     if raw and as_json:
         raise click.UsageError("--raw and --json contradict each other")
+    if sys.__stdout__ is None:  # what would be printed to nowhere would be lost
+        raise click.UsageError("standard output is closed: there is nowhere to print messages to")
     show: Callable[[ClientMessage], None] = _show
     if raw:
         show = _show_raw

@@ -16,14 +16,15 @@ from zmesh.errors import AddressError, MeshError, WaitTimeout
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-MISUSED, TIMED_OUT, INTERRUPTED = 2, 3, 130
-"""Exit codes: wrong usage, a wait that ended without what it waited for, Ctrl-C; 1 is a refusal or failure."""
+FAILED, MISUSED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes: a refusal or failure, wrong usage, a wait that ended without what it waited for, Ctrl-C."""
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "send": ("zmesh.cli.send:send", "Send a message to an agent."),
     "ask": ("zmesh.cli.send:ask", "Send a question, and print its answer."),
     "inbox": ("zmesh.cli.inbox:inbox", "Take messages and print them."),
     "wait": ("zmesh.cli.send:wait", "Wait until a message is stored, or handled."),
+    "trace": ("zmesh.cli.trace:trace", "Draw a message's life, as far as it is known here."),
     "agents": ("zmesh.cli.roster:agents", "List all agents, here and elsewhere."),
     "peers": ("zmesh.cli.roster:peers", "List the other peers."),
     "up": ("zmesh.cli.up:up", "Bring this machine's daemon up."),
@@ -33,6 +34,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "completion": ("zmesh.cli.completion:completion", "Print what makes the shell complete zmesh's words."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
     "join": ("zmesh.cli.join:join", "Join the mesh of a machine that shows a code."),
+    "service": ("zmesh.cli.service:service", "Have this system start the daemon at login."),
+    "uninstall": ("zmesh.cli.uninstall:uninstall", "Remove what zmesh has made on this machine."),
     "trust": ("zmesh.cli.trust:trust", "Show and change who is trusted."),
     "grant": ("zmesh.cli.grant:grant", "Show and change what other machines may do here."),
     "demo": ("zmesh.cli.demo:demo", "Run a small mesh on this machine and show what it does."),
@@ -41,9 +44,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Messages": ("send", "ask", "inbox", "wait"),
+    "Messages": ("send", "ask", "inbox", "wait", "trace"),
     "Who is there": ("agents", "peers"),
-    "This machine": ("up", "status", "down", "doctor", "completion"),
+    "This machine": ("up", "status", "down", "service", "doctor", "completion", "uninstall"),
     "Other machines": ("invite", "join", "trust", "grant"),
     "Try it out": ("demo", "bench"),
 }
@@ -87,19 +90,24 @@ class LazyGroup(click.Group):
         names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of the mesh becomes its text and an exit code, never a traceback."""
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; what cannot be printed is a line and an exit code, too."""
+        if sys.stdout is None:  # it was closed: nobody wants to read
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - until the process ends
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for
         try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of the mesh becomes its text and an exit code, never a traceback."""
+        try:
             return super().invoke(ctx)
         except MeshError as error:
-            raise _told(error) from error
-        except BrokenPipeError:
-            raise  # whoever read it has gone, and click ends quietly
-        except OSError as error:
-            _give_up_on_output()
             raise _told(error) from error
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
@@ -115,14 +123,6 @@ def _told(error: Exception) -> click.ClickException:
     if isinstance(error, AddressError | ValueError | TypeError):
         return _Misuse(text)
     return click.ClickException(text)
-
-
-def _give_up_on_output() -> None:
-    """What could not be written would be tried again at the end of the process, with a complaint."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -59,6 +59,7 @@ def describe(told: dict[str, Any]) -> list[str]:
     lines = [
         f"{told['name']} is up: process {told['pid']}, zmesh {told['version']}, for {duration(told['uptime'])}",
         *(f"address    {endpoint}" for endpoint in told["endpoints"]),
+        f"door       port {told['door']}",
         f"linked     {', '.join(told['linked']) or 'nobody yet'}",
         f"clients    {_named(_client(client) for client in told['clients']) if told['clients'] else 'none'}",
         f"to send    {_count(told['outgoing'])}",

@@ -84,7 +84,7 @@ def _join(name: str | None) -> None:
 
 def _tell(told: dict[str, Any], *, before: bool) -> None:
     for line in describe(told):
-        if before or line.startswith((told["name"], "address", "TROUBLE")):
+        if before or line.startswith((told["name"], "address", "door", "TROUBLE")):
             click.echo(harmless(line.replace(" is up: ", " is up already: ", 1) if before else line))
 
 

@@ -5,7 +5,6 @@ for the daemon: what it returns, the daemon has said. Nor may a thread that asks
 """
 
 import contextlib
-import logging
 import os
 import selectors
 import socket
@@ -22,7 +21,6 @@ from zmesh.daemon.road import CLOSED, READ, Road
 from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
 
 _FORKED = "this is a forked process, to which nothing of the client belongs: connect here, too"
-_log = logging.getLogger("zmesh.daemon")
 Request = tuple[str, dict[str, Any]]
 
 
@@ -159,8 +157,10 @@ class Connection:
                 again = not welcome
         except MeshError as error:
             fault = error
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            _log.exception("an error in zmesh has ended this client; please report it")
+        except Exception as error:
+            import logging  # noqa: PLC0415 - 10 ms, which a short command need not wait for
+
+            logging.getLogger("zmesh.daemon").exception("an error in zmesh has ended this client; please report it")
             fault = DaemonError(f"an error in zmesh has ended this client ({error!r}): connect again, and report it")
         finally:
             self._end(fault)

@@ -240,7 +240,7 @@ def _again(request: _Request, now: float) -> Values:
 
 
 def read_error(rest: list[Any]) -> MeshError:
-    """Return what a failed request's answer says after its second field: the error's name, and its text."""
+    """Return what a failed request says after its second field: the error's name, and its text."""
     name, text = [*map(str, rest), "", ""][:2]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MeshError):

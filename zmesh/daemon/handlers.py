@@ -5,14 +5,12 @@ if it had not been taken, and comes again later and later; its ttl ends it, as i
 must never let such a message die of attempts that were none.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from zmesh.protocol.bounds import MAILBOX_MESSAGES, REDELIVERY_FIRST, REDELIVERY_MAX
 
 EVERY: Final = "*"
-_log = logging.getLogger("zmesh.client")
 
 Handler = Callable[[Any], Any]
 
@@ -46,7 +44,9 @@ class Handlers:
         """Return in how many seconds a message that nobody here handles is to come again."""
         if type not in self._warned and len(self._warned) < MAILBOX_MESSAGES:
             self._warned.add(type)
-            _log.warning(
+            import logging  # noqa: PLC0415 - 10 ms, which a program that only sends need not wait for
+
+            logging.getLogger("zmesh.client").warning(
                 "a message of type %r came to %s, and nothing here handles it: register on(%r) or on('*')",
                 type, mailbox, type,
             )  # fmt: skip

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
 from zmesh.daemon.supervisor import Supervisor
 from zmesh.daemon.wishes import forget
-from zmesh.errors import DaemonError, PeerRunning, TransportError
+from zmesh.errors import DaemonError, MeshError, PeerRunning, TransportError
 from zmesh.peer.arguments import brief
+from zmesh.peer.configuration import load_configuration
 from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
@@ -53,6 +55,9 @@ class Daemon:
         """
         self.over = asyncio.Event()
         self.notice = ""
+        self._stale = ""  # what the configuration says that this process cannot change
+        self._configuration = load_configuration(home)
+        self._serving = False
         self._home, self._name, self._port, self._peers = home, name, port, peers
         self._place: Place = place_of(home)
         self._since, self._started = time.time(), time.monotonic()
@@ -102,10 +107,11 @@ class Daemon:
         try:
             await peer.start()
         except TransportError as error:
-            self.notice = f"{error}. This time it listens at a port that is free"
-            _log.info("%s", self.notice)
             peer = described("tcp://*:*")
             await peer.start()
+            here = peer.endpoints[0].rpartition(":")[2]
+            self.notice = f"{error}. This time it listens at port {here}, which is free"
+            _log.info("%s", self.notice)
         return peer
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
@@ -117,6 +123,7 @@ class Daemon:
         parts = (self.over.wait(), self._ended(), self._supervisor.run())
         waiting = {loop.create_task(part) for part in parts}
         try:
+            self._serving = True
             up(self)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -131,6 +138,22 @@ class Daemon:
         """Wait until the peer has ended by itself; raises why."""
         while True:
             await self.peer.driver.change()
+
+    def reload(self) -> None:
+        """Take what the configuration file says now; an error in it is told, and changes nothing."""
+        if not self._serving:
+            return  # it is being started, and has just read it
+        try:
+            now = load_configuration(self._home)
+            self.peer.look_for(self._peers)
+        except (MeshError, ValueError) as error:
+            self._stale = f"config.toml was changed, and is not used: {error}"
+            _log.warning("%s", self._stale)
+            return
+        before = self._configuration
+        fixed = [name for name in ("name", "port", "discovery") if getattr(now, name) != getattr(before, name)]
+        self._stale = f"config.toml says another {', '.join(fixed)}: `zmesh down`, then `zmesh up`" if fixed else ""
+        _log.info("config.toml was read again%s", f"; {self._stale}" if self._stale else "")
 
     # --- what concerns the daemon itself ---
 
@@ -155,6 +178,7 @@ class Daemon:
             "since": self._since,
             "uptime": time.monotonic() - self._started,
             "endpoints": list(peer.endpoints),
+            "door": peer.door,
             "clients": [
                 {"pid": session.pid, "mailbox": session.mailbox, "holds": session.holds}
                 for session in self._server.sessions
@@ -165,14 +189,18 @@ class Daemon:
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
-            "troubles": [*peer.troubles, *([self.notice] if self.notice else [])],
+            "troubles": [*peer.troubles, *namesakes(peer), *(text for text in (self.notice, self._stale) if text)],
         }
 
-    def _down(self) -> Values:
+    def end(self) -> None:
+        """Have it end, and clients that are connected not start it again."""
         _log.info("told to end")
         self._place.ended.touch()
         forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
+
+    def _down(self) -> Values:
+        self.end()
         return {"pid": os.getpid()}
 
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
@@ -183,6 +211,8 @@ class Daemon:
 
 def run_until_signal(daemon_of: Callable[[], Daemon], up: Callable[[Daemon], None]) -> None:
     """Run a daemon in this process until it is told to end, by a client or by SIGINT or SIGTERM.
+
+    SIGHUP makes it read its configuration again.
 
     Raises:
         MeshError: As `Daemon.run`.
@@ -196,6 +226,8 @@ def run_until_signal(daemon_of: Callable[[], Daemon], up: Callable[[Daemon], Non
         for name in (signal.SIGINT, signal.SIGTERM):
             with suppress(NotImplementedError):  # Windows: Ctrl-C ends the loop by itself
                 loop.add_signal_handler(name, daemon.over.set)
+        with suppress(NotImplementedError, AttributeError):  # Windows has no such signal
+            loop.add_signal_handler(signal.SIGHUP, daemon.reload)
         await daemon.run(up)
 
     asyncio.run(main())

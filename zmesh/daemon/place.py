@@ -130,12 +130,17 @@ def place_of(home: Path) -> Place:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
-    from hashlib import blake2b  # noqa: PLC0415 - takes 5 ms to load, and few homes have so long a name
-
-    short = SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
+    short = short_directory(home)
     short.mkdir(mode=0o700, exist_ok=True)
     _check(short)
     return Place(directory, short / SOCKET)
+
+
+def short_directory(home: Path) -> Path:
+    """Return where the socket lies of a home whose own path is too long for one; nothing is made."""
+    from hashlib import blake2b  # noqa: PLC0415 - takes 5 ms to load, and few homes have so long a name
+
+    return SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
 
 
 def is_token(given: bytes, token: bytes) -> bool:

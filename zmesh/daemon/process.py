@@ -1,8 +1,9 @@
 """Starting the daemon: once, however many clients want it at the same time, and apart from whoever started it.
 
-Whoever gets the starter's lock starts it, the others wait for the socket. The daemon is a process of its own session,
-nobody's child, with nothing of an agent's environment in it. This module must never start one that runs already, nor
-pass on a secret that was meant for somebody else.
+Whoever gets the starter's lock starts it, the others wait for the socket. Where it is installed as a service, the
+system is asked to; else the daemon is a process of its own session, nobody's child, with nothing of an agent's
+environment in it. This module must never start one that runs already, nor pass on a secret that was meant for somebody
+else.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ PATIENCE: Final = 20.0  # seconds for the daemon to listen; it takes 0.5 s on an
 LOOK_EVERY: Final = 0.02
 LAST_WORDS: Final = 2000  # bytes of its log that are shown when it does not start
 ALIVE: Final = "ZMESH_ALIVE"  # names the descriptor that the daemon holds open while it starts
-SECRETS: Final = ("CLAUDECODE", "CLAUDE_PID", "ZMESH_JOIN", "ZMESH_AGENT", ALIVE)
+SECRETS: Final = ("CLAUDECODE", "CLAUDE_PID", "ZMESH_JOIN", "ZMESH_AGENT", "NOTIFY_SOCKET", ALIVE)
 SECRET_PREFIXES: Final = ("CLAUDE_CODE_", "CODEX_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
 SECRET_SUFFIXES: Final = ("_TOKEN", "_API_KEY", "_SECRET", "_PASSWORD")
 PYTHON_PATH: Final = "PYTHONPATH"
@@ -63,7 +64,8 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
         while not listens(place):
             mine = mine or _acquired(starter)  # else another client starts it
             if mine and started is None and not listens(place):
-                started = _Started(home, place, words)
+                if words or not _by_service(home, place):
+                    started = _Started(home, place, words)
             elif started is not None and started.ended and not listens(place):
                 _check_end(place)
                 started.forget()
@@ -110,6 +112,13 @@ def listens(place: Place) -> bool:
     except OSError:
         return False
     return True
+
+
+def _by_service(home: Path, place: Place) -> bool:
+    """Have the system start it, where it is installed as a service: it is then looked after."""
+    from zmesh.daemon.service import begin  # noqa: PLC0415 - only where it has to be started
+
+    return begin(home, place)
 
 
 class _Started:

@@ -3,9 +3,13 @@
 What it has to say goes to a log that is rotated. It must never print what could be secret, nor need a terminal.
 """
 
+import argparse
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
@@ -15,7 +19,7 @@ from zmesh.daemon.naming import own_name
 from zmesh.daemon.place import place_of
 from zmesh.daemon.process import LOG, started
 from zmesh.daemon.wishes import wishes
-from zmesh.errors import MeshError
+from zmesh.errors import MeshError, PeerRunning
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.home import home_directory
 
@@ -25,7 +29,11 @@ LOGS: Final = 3  # older ones that are kept
 
 def run(words: Sequence[str]) -> int:
     """Run the daemon until it is told to end; return its exit code."""
-    home = home_directory(None)
+    parser = argparse.ArgumentParser(prog="zmesh.daemon", description=__doc__)
+    parser.add_argument("--home", help="instead of ZMESH_HOME, where a service cannot be given that")
+    parser.add_argument("--service", action="store_true", help="the system has started it, and looks after it")
+    given, rest = parser.parse_known_args(words)
+    home = home_directory(given.home)
     handler = RotatingFileHandler(
         place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
     )
@@ -34,10 +42,14 @@ def run(words: Sequence[str]) -> int:
     )
     log = logging.getLogger("zmesh.daemon")
     try:
-        run_until_signal(lambda: daemon_of(home, words), _up)
+        run_until_signal(lambda: daemon_of(home, rest), _up_as_service if given.service else _up)
+    except PeerRunning as error:
+        log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
+        _say(error)
+        return 0 if given.service else 1  # another one does the work: nothing has failed, nothing is to be tried again
     except (MeshError, ValueError) as error:
         log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
-        sys.stderr.write(f"{error}\n")
+        _say(error)
         return 1
     except BaseException:
         log.exception("the daemon ends")
@@ -62,3 +74,15 @@ def daemon_of(home: Path, words: Sequence[str]) -> Daemon:
 def _up(daemon: Daemon) -> None:
     logging.getLogger("zmesh.daemon").info("%s is up at %s", daemon.peer.name, ", ".join(daemon.peer.endpoints))
     started()
+
+
+def _up_as_service(daemon: Daemon) -> None:
+    """Take SIGTERM, by which a service is stopped, as being told to end: clients do not start it again at once."""
+    _up(daemon)
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.end)
+
+
+def _say(error: Exception) -> None:
+    with suppress(AttributeError):  # on Windows there may be no stderr
+        sys.stderr.write(f"{error}\n")

@@ -8,6 +8,7 @@ import contextlib
 import logging
 from typing import Final
 
+from zmesh.daemon.lives import Lives
 from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.place import TOKEN_BYTES, Place, is_token
 from zmesh.daemon.session import Control, Session
@@ -34,7 +35,7 @@ class LocalServer:
         """Take the peer, where to listen, and who carries out what concerns the daemon itself."""
         self.sessions: dict[Session, asyncio.Task[None]] = {}
         self._peer, self._place, self._control = peer, place, control
-        self._own = OwnMailboxes(peer)
+        self._own, self._lives = OwnMailboxes(peer), Lives()
         self._sweep: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._token = b""
@@ -52,6 +53,7 @@ class LocalServer:
             self._server = await asyncio.start_unix_server(self._visit, sock=listener)
         else:
             self._server = await asyncio.start_server(self._visit, sock=listener)
+        self._peer.driver.on_progress = self._lives.progressed
         self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
 
     async def close(self) -> None:
@@ -73,7 +75,7 @@ class LocalServer:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = Session(self._peer, self._control, self._own)
+        session = Session(self._peer, self._control, self._own, self._lives)
         try:
             if not await self._knows(reader):
                 writer.transport.abort()

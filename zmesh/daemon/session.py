@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.lives import Lives, known_of
 from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
 from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSION, WAITING, Frames, pack
@@ -20,8 +21,9 @@ from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMes
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_count, checked_id, checked_id_or_none, checked_priority
 from zmesh.peer.duration import parse_timeout, parse_ttl
-from zmesh.peer.message import Message
+from zmesh.peer.message import Message, reply_id
 from zmesh.peer.peer import Peer
+from zmesh.peer.store_reader import read_trace
 from zmesh.protocol.effects import Delivery
 
 READ: Final = 64 * 1024  # bytes at a time
@@ -41,11 +43,11 @@ class Session:
         parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
-    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes) -> None:
-        """Take the peer, who carries out what concerns the daemon itself, and who has a mailbox for itself."""
+    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives) -> None:
+        """Take the peer, who carries out what concerns the daemon, who has a mailbox for itself, who notes times."""
         self.pid = 0
         self.parting = False
-        self._peer, self._control, self._own_mailboxes = peer, control, own
+        self._peer, self._control, self._own_mailboxes, self._lives = peer, control, own, lives
         self._claimed = ""
         self._greeted = False
         self._taking = 0  # messages that polls under way may take
@@ -196,15 +198,20 @@ class Session:
 
     def _lent(self, message: Message) -> Values:
         self._held[message.delivery.row] = message
+        self._lives.began(message.id, "taken")
         return described(message)
 
     async def _done(self, *, lease: int, turn: int = 0, reply: list[Any] | None = None, type: str = "reply") -> None:  # noqa: A002
         message = self._leased(lease, turn)
+        if reply is not None:
+            self._lives.began(reply_id(message.store, message.id, message.replies), "given")
         await self._end(message, message.done(None if reply is None else packed(reply), type=type))
+        self._lives.began(message.id, "done")
 
     async def _nack(self, *, lease: int, delay: float | None = None, counted: bool = True) -> None:
         message = self._leased(lease, 0)
         await self._end(message, message.nack(delay, counted=counted))
+        self._lives.began(message.id, "given back")
 
     async def _end(self, message: Message, ending: Awaitable[None]) -> None:
         """See a lease to its end. From now on the same row may be leased to this client anew."""
@@ -218,7 +225,9 @@ class Session:
             raise
 
     async def _reply(self, *, lease: int, turn: int, body: list[Any], type: str = "reply") -> Values:  # noqa: A002
-        return standing(await self._leased(lease, turn).reply(packed(body), type=type))
+        message = self._leased(lease, turn)
+        self._lives.began(reply_id(message.store, message.id, message.replies), "given")
+        return standing(await message.reply(packed(body), type=type))
 
     def _leased(self, row: int, turn: int) -> Message:
         message = self._held.get(row)
@@ -245,10 +254,11 @@ class Session:
         self, *, ident: bytes, to: str, body: list[Any], priority: str, ttl: float | str | None, thread: bytes | None,
         reply_to: bytes | None, **rest: Any,
     ) -> Values:  # fmt: skip
+        self._lives.began(checked_id(ident, "ident"), "given")
         receipt = await self._own.post(
             to,
             packed(body),
-            ident=checked_id(ident, "ident"),
+            ident=ident,
             priority=checked_priority(priority),
             ttl=parse_ttl(ttl),
             thread=checked_id_or_none(thread, "thread"),
@@ -266,9 +276,10 @@ class Session:
         timeout: float | None,  # noqa: ASYNC109 - as in `Agent.ask`
         **properties: Any,
     ) -> Values:
+        self._lives.began(checked_id(ident, "ident"), "given")
         seconds = parse_timeout(timeout)
         ttl = None if seconds is None else parse_ttl(max(seconds, 0.001), "timeout")
-        asked = self._own.ask_as(checked_id(ident, "ident"), to, packed(body), ttl=ttl, finish=False, **properties)
+        asked = self._own.ask_as(ident, to, packed(body), ttl=ttl, finish=False, **properties)
         return self._lent(await asked)
 
     async def _receipt(self, *, ident: bytes) -> Values:
@@ -280,6 +291,16 @@ class Session:
         receipt = await self._peer.receipt(ident)
         await (receipt.handled(timeout) if until == "handled" else receipt.stored(timeout))
         return standing(receipt)
+
+    async def _trace(self, *, ident: bytes) -> Values:
+        checked_id(ident, "ident")
+        out, received = await asyncio.wrap_future(
+            self._peer.store.query(lambda connection: read_trace(connection, ident))
+        )
+        if out is None and not received:
+            raise UnknownMessage(f"no message {ident.hex()} is remembered by this peer, sent or received")
+        steps = self._lives.steps(ident, out.receipt.dest if out is not None else b"")
+        return known_of(self._peer, out, received) | {"steps": steps}
 
     async def _cancel(self, *, ident: bytes) -> Values:
         receipt = await self._peer.receipt(ident)
@@ -310,6 +331,7 @@ class Session:
         "receipt": _receipt,
         "wait": _wait,
         "cancel": _cancel,
+        "trace": _trace,
         "peers": _peers,
         "agents": _agents,
         "find": _find,

@@ -97,7 +97,7 @@ class Visits:
     """The source "static", and the visits to members that do not link.
 
     Attributes:
-        trouble: Which of the addresses named from the start do not answer, and why; None when all do.
+        trouble: Which of the addresses named by a person do not answer, and why; None when all do.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Visits:
 
     @property
     def trouble(self) -> str | None:
-        """What the last visits came to, at the addresses that were named from the start."""
+        """What the last visits came to, at the addresses that a person has named."""
         places = [(named, self._places[named]) for named in self._named if named in self._places]
         failed = [f"{named}: {place.trouble}" for named, place in places if place.trouble]
         return "; ".join(failed) or None
@@ -155,6 +155,18 @@ class Visits:
         if self._runner is not None and len(self._places) < MAX_NAMED + MAX_PEERS and named not in self._places:
             self._places[named] = _Place((named.host,), named.port + 1, named.port, self._loop.time())
             self._news.set()
+
+    def name_anew(self, named: Iterable[Named]) -> None:
+        """A person names other addresses than before: those that are named no more are not visited any more."""
+        before, self._named = self._named, tuple(dict.fromkeys(named))
+        for each in before:
+            place = self._places.get(each)
+            if each not in self._named and place is not None:
+                del self._places[each]
+                if place.task is not None:
+                    place.task.cancel()
+        for each in self._named:
+            self.name(each)
 
     def sighted(self, seen: Sighting) -> None:
         """A member was sighted: visit its door if no link comes up."""

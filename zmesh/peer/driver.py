@@ -88,6 +88,7 @@ class Driver:
         self._sealer = Sealer(device, gate.server_key)
         self.on_linked: Callable[[Linked], None] = lambda _: None
         self.on_told: Callable[[Told], None] = lambda _: None
+        self.on_progress: Callable[[Progress], None] = lambda _: None
         self._loop = asyncio.get_running_loop()
         self._awaited = Awaited(self._loop)
         self._consumers: dict[int, Callable[[Delivery], None]] = {}
@@ -392,6 +393,7 @@ class Driver:
             _log.warning("%s", error)
 
     def _progress(self, effect: Progress) -> None:
+        self.on_progress(effect)
         observer = self.observers.get(effect.id)
         if observer is not None:
             observer.progressed(effect)

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +33,16 @@ def home_directory(home: Path | str | None = None) -> Path:
         TypeError: It is no path.
         StoreError: It cannot be made.
     """
+    return _make(home_path(home))
+
+
+def home_path(home: Path | str | None = None) -> Path:
+    """Return where the home is, as `home_directory`; nothing is made."""
     if home is not None and not isinstance(home, Path | str):
         raise TypeError(f"home is a path, not {brief(home)}")
     chosen = home or os.environ.get("ZMESH_HOME") or _platform_home()
     try:
-        return _make(Path(chosen).expanduser().absolute())
+        return Path(chosen).expanduser().absolute()
     except RuntimeError as error:  # '~' of a user that there is not
         raise StoreError(f"cannot make {chosen}: {error}. Set ZMESH_HOME to another place") from error
 
@@ -45,6 +51,13 @@ def _platform_home() -> str:
     import platformdirs  # noqa: PLC0415 - 4 ms, which a short command need not wait for when ZMESH_HOME says it
 
     return platformdirs.user_data_dir("zmesh", appauthor=False)
+
+
+def is_usual(home: Path) -> bool:
+    """Say whether a home is the one that a process of this user finds whose environment says nothing about it."""
+    if os.name == "posix" and sys.platform != "darwin":
+        return home == Path.home() / ".local/share/zmesh"  # whatever XDG_DATA_HOME is here
+    return home == Path(_platform_home())
 
 
 def peer_directory(home: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.mdns import MdnsSource
 from zmesh.discovery.rendezvous import RendezvousSource
 from zmesh.discovery.sighting import Sighting, Source
-from zmesh.errors import AmbiguousAddress, PeerClosed, PeerRunning, UnknownAgent, WaitTimeout
+from zmesh.errors import PeerClosed, PeerRunning, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import (
     brief,
@@ -31,7 +31,7 @@ from zmesh.peer.home import device_key_path, home_directory, peer_directory, ren
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
 from zmesh.peer.parts import DiscoveryPart, DoorPart, LinkPart, Part, StorePart
-from zmesh.peer.peer_info import PeerInfo, list_peers
+from zmesh.peer.peer_info import PeerInfo, list_peers, present
 from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
@@ -334,7 +334,7 @@ class Peer:
         parsed, seconds = Address.parse(checked_address(address)), parse_timeout(timeout)
         try:
             async with asyncio.timeout(seconds):
-                while (found := _present(driver, parsed)) is None:
+                while (found := present(driver.core.node, parsed)) is None:
                     await driver.change()
         except TimeoutError:
             near = ", ".join(sorted(f"{name}@{peer.name}" for peer in self.peers() for name in peer.agents)[:10])
@@ -395,6 +395,21 @@ class Peer:
         """Where others can dial this peer."""
         return self.driver.link.endpoints
 
+    def look_for(self, peers: Iterable[str] | None) -> None:
+        """Look for peers at other named addresses than before; links that are up stay.
+
+        Args:
+            peers: As of `Peer`.
+
+        Raises:
+            TypeError, ValueError: One of them is no address; nothing has changed.
+            ConfigurationError: Something in the configuration file is wrong; nothing has changed.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+        """
+        self.driver.check()
+        assert self._member is not None
+        self._member.visits.name_anew(chosen_peers(peers, load_configuration(self.home).peers))
+
     def peers(self) -> list[PeerInfo]:
         """Return the other peers that are known, linked ones first.
 
@@ -430,11 +445,3 @@ class Peer:
             return ()
         double = self._member.doubles.trouble
         return self._surroundings.troubles + ((double,) if double else ())
-
-
-def _present(driver: Driver, address: Address) -> str | None:
-    try:
-        resolved = driver.core.node.find(str(address))
-    except (UnknownAgent, AmbiguousAddress):
-        return None
-    return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None

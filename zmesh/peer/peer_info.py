@@ -6,8 +6,9 @@ It must never call a peer linked that is not.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from zmesh.errors import AmbiguousAddress, UnknownAgent
 from zmesh.peer.roster import last_heard
-from zmesh.protocol.address import store_text
+from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.node import Node
 
 
@@ -56,3 +57,12 @@ def list_peers(node: Node, now: float, trouble: Callable[[bytes], str | None]) -
         for remote in node.remotes.values()
     ]
     return sorted(infos, key=lambda info: (not info.linked, info.name, info.store))
+
+
+def present(node: Node, address: Address) -> str | None:
+    """Return what an address is resolved to if its agent is there: its peer linked, its mailbox in the roster."""
+    try:
+        resolved = node.find(str(address))
+    except (UnknownAgent, AmbiguousAddress):
+        return None
+    return str(resolved.address) if resolved.known and resolved.entry and resolved.entry.live else None

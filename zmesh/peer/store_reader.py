@@ -45,6 +45,38 @@ class ReceiptRow:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class OutTrace:
+    """What the store knows of an outgoing message.
+
+    Attributes:
+        receipt: Where it goes, and how it got on.
+        envelope: As it travels; empty once the message is stored at its recipient.
+    """
+
+    receipt: ReceiptRow
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InTrace:
+    """What the store knows of a received message.
+
+    Attributes:
+        mailbox: Which one it came to.
+        source: Id of the store it came from.
+        state: Where it stands.
+        attempts: How often it was taken.
+        envelope: As it came; empty once it is handled or expired.
+    """
+
+    mailbox: str
+    source: bytes
+    state: Received
+    attempts: int
+    envelope: bytes
+
+
 def read_snapshot(connection: Connection, store: bytes) -> Snapshot:
     """Return everything the core needs to go on.
 
@@ -104,6 +136,30 @@ def read_receipt(connection: Connection, ident: bytes) -> ReceiptRow | None:
         return None
     _, address, dest, state, detail = rows[0]
     return ReceiptRow(ident, address, dest, Sent(state), detail)
+
+
+def read_trace(connection: Connection, ident: bytes) -> tuple[OutTrace | None, list[InTrace]]:
+    """Return what is known of a message that was sent or received here; two devices may use the same id.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    sent = connection.execute(
+        """SELECT id, address, dest, state, detail, coalesce(envelope, x'')
+            FROM outbox LEFT JOIN outbody USING (row) WHERE id = ?""",
+        (ident,),
+    )
+    received = connection.execute(
+        """SELECT mailbox, source, state, attempts, coalesce(envelope, x'')
+            FROM inbox LEFT JOIN inbody USING (row) WHERE id = ? ORDER BY row""",
+        (ident,),
+    )
+    outgoing = [
+        OutTrace(ReceiptRow(ident, address, dest, Sent(state), detail), envelope)
+        for _, address, dest, state, detail, envelope in sent
+    ]
+    incoming = [InTrace(mailbox, source, Received(state), *rest) for mailbox, source, state, *rest in received]
+    return (outgoing[0] if outgoing else None), incoming
 
 
 def _fetch(connection: Connection, sql: str, rows: Sequence[int]) -> list[Row]:

@@ -1,5 +1,1 @@
 """Who a device is and whom it trusts: keys, membership, invitations, pairing and the door where strangers knock."""
-
-from zmesh.trust.device import Device
-
-__all__ = ["Device"]

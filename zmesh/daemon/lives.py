@@ -1,0 +1,91 @@
+"""When things happened to the messages that went through the daemon lately, for `zmesh trace`.
+
+It is kept in memory and bounded: times in the store would cost every message a twentieth of its processor time. What
+became of a message the store knows; this module must never be asked for that.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from zmesh.peer.peer import Peer
+from zmesh.peer.store_reader import InTrace, OutTrace
+from zmesh.protocol.effects import Progress
+from zmesh.protocol.envelope import unpack_envelope
+from zmesh.protocol.errors import ProtocolError
+
+MAX_LIVES: Final = 4096  # messages that are remembered: some 4 MB
+MAX_STEPS: Final = 32  # of one message: one that is given back again and again has more, and no more are shown
+
+Values = dict[str, Any]
+
+
+class Lives:
+    """What was seen of each message, and when; the oldest go."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Begin with none.
+
+        Args:
+            clock: Seconds since 1970: for people.
+        """
+        self._clock = clock
+        self._steps: OrderedDict[bytes, list[tuple[float, str, bytes]]] = OrderedDict()
+
+    def began(self, ident: bytes, what: str) -> None:
+        """Something happened here to a message, which is remembered from now on."""
+        steps = self._steps.setdefault(ident, [])
+        if len(self._steps) > MAX_LIVES:
+            self._steps.popitem(last=False)
+        if len(steps) < MAX_STEPS:
+            steps.append((self._clock(), what, b""))
+
+    def progressed(self, progress: Progress) -> None:
+        """Its recipient's peer has said how far a message has got; any member may name any id."""
+        steps = self._steps.get(progress.id)
+        if steps is not None and len(steps) < MAX_STEPS:
+            steps.append((self._clock(), progress.state.name.lower(), progress.dest))
+
+    def steps(self, ident: bytes, dest: bytes) -> list[Values]:
+        """Return what was seen of a message that went to a store."""
+        seen = self._steps.get(ident, [])
+        return [{"at": at, "what": what} for at, what, said_by in seen if not said_by or said_by == dest]
+
+
+def known_of(peer: Peer, out: OutTrace | None, ins: list[InTrace]) -> Values:
+    """Return what the store knows of a message."""
+    node = peer.driver.core.node
+
+    def name(store: bytes) -> str:
+        remote = node.remotes.get(store)
+        return peer.name if store == node.store else remote.name if remote is not None else ""
+
+    outgoing = None
+    if out is not None:
+        live = node.outbox.by_id.get(out.receipt.id)
+        remote = node.remotes.get(out.receipt.dest)
+        outgoing = {
+            "address": out.receipt.address, "peer": name(out.receipt.dest), "linked": remote is not None and remote.up,
+            "state": (live.state if live is not None else out.receipt.state).name.lower(),
+            "detail": out.receipt.detail, **_said(out.envelope),
+        }  # fmt: skip
+    incoming = [
+        {
+            "mailbox": one.mailbox, "peer": name(one.source), "state": one.state.name.lower(),
+            "attempts": one.attempts, **_said(one.envelope),
+        }
+        for one in ins
+    ]  # fmt: skip
+    return {"outgoing": outgoing, "incoming": incoming}
+
+
+def _said(envelope: bytes) -> Values:
+    """Return what a message says about itself, as long as it is kept."""
+    try:
+        said = unpack_envelope(envelope) if envelope else None
+    except ProtocolError:  # of another version
+        said = None
+    if said is None:
+        return {"sender": "", "type": "", "sent_at": None}
+    return {"sender": said.sender, "type": said.type, "sent_at": said.sent_at / 1000}
