@@ -68,6 +68,25 @@ def test_two_daemons_of_one_home_are_one_too_many_whatever_they_are_called(
     asyncio.run(scenario())
 
 
+def test_a_daemon_waits_for_one_that_is_coming_to_its_end(home: Path) -> None:
+    home.mkdir()
+
+    async def scenario() -> None:
+        ending = LockFile(place_of(home).directory / LOCK)
+        ending.acquire()
+        daemon, up = described(home), asyncio.Event()
+        task = asyncio.create_task(daemon.run(lambda _: up.set()))
+        await asyncio.sleep(0)
+        assert not task.done()
+        ending.release()
+        async with asyncio.timeout(SOON):
+            await up.wait()
+        daemon.over.set()
+        await task
+
+    asyncio.run(scenario())
+
+
 def test_the_same_as_a_process_ends_with_an_exit_code_and_says_why(daemon_home: Path) -> None:
     with connected(daemon_home) as looking:
         command = [sys.executable, "-m", "zmesh.daemon", "--name", "studio"]

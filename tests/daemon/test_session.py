@@ -380,3 +380,34 @@ def test_the_same_send_twice_is_one_message(home: Path) -> None:
             assert (await raw.ask("poll", {"most": 9}))[2] == []
 
     asyncio.run(scenario())
+
+
+def test_what_was_begun_when_the_end_of_the_connection_is_seen_is_carried_out(home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(home) as (peer, server, place):
+            raw = await Raw.greeted(place)
+            (message,) = await taken(peer, raw)
+            (session,) = server.sessions
+            session._begin([99, "done", {"lease": message["lease"]}])  # noqa: SLF001
+            await session.close()
+            assert (await peer.receipt(message["id"])).state == "handled"
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_lease_is_not_the_end_of_the_next_one_of_that_row(home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(home) as (peer, server, place):
+            raw = await Raw.greeted(place)
+            (message,) = await taken(peer, raw)
+            (session,) = server.sessions
+            row, held = message["lease"], session._held  # noqa: SLF001
+            nack = asyncio.create_task(session._nack(lease=row, delay=60.0))  # noqa: SLF001
+            await asyncio.sleep(0)
+            assert row not in held, "it may be leased anew from now on"
+            anew = object()
+            held[row] = anew  # type: ignore[assignment]
+            await nack
+            assert held.pop(row) is anew
+
+    asyncio.run(scenario())
