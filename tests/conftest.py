@@ -35,6 +35,8 @@ class Limits(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; programs under test inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[STDERR] = os.dup(2)  # before pytest captures it; never closed, as the watch may write until the end
     os.register_at_fork(after_in_child=_end_in_time)
 
