@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
@@ -22,6 +22,12 @@ from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
 
 _FORKED = "this is a forked process, to which nothing of the client belongs: connect here, too"
 Request = tuple[str, dict[str, Any]]
+
+
+class _Asked(NamedTuple):
+    verb: str
+    number: int
+    answer: Future[Any]
 
 
 class Connection:
@@ -86,24 +92,27 @@ class Connection:
             WrongLoop: This is a forked process.
             MeshError: What the daemon says, or that there is none.
         """
-        number, answer = self._ask(verb, arguments or {})
+        asked: list[_Asked] = []
         try:
-            return answer.result()
+            self._ask(verb, arguments or {}, asked)
+            return asked[0].answer.result()
         except BaseException:
-            self._forget(number, verb, answer)
+            self._forget(asked)
             raise
 
     def call_all(self, requests: Iterable[Request]) -> list[MeshError | None]:
         """Put requests to the daemon at once, and wait for all answers; return what went wrong with each."""
-        asked = [(verb, *self._ask(verb, arguments)) for verb, arguments in requests]
+        asked: list[_Asked] = []
         try:
-            return [_error_of(answer) for _, _, answer in asked]
+            for verb, arguments in requests:
+                self._ask(verb, arguments, asked)
+            return [_error_of(each.answer) for each in asked]
         except BaseException:
-            for verb, number, answer in asked:
-                self._forget(number, verb, answer)
+            self._forget(asked)
             raise
 
-    def _ask(self, verb: str, arguments: dict[str, Any]) -> "tuple[int, Future[Any]]":
+    def _ask(self, verb: str, arguments: dict[str, Any], asked: "list[_Asked]") -> None:
+        """Put a request; it is among those that were asked before it goes out: Ctrl-C may come at any moment."""
         answer: Future[Any] = Future()
         if os.getpid() != self._pid:
             raise WrongLoop(_FORKED)
@@ -112,16 +121,17 @@ class Connection:
                 raise PeerClosed(CLOSED)
             number, data = self._talk.request(verb, arguments, time.monotonic())
             self._waiting[number] = answer
+            asked.append(_Asked(verb, number, answer))
             self._say(data)
-        return number, answer
 
-    def _forget(self, number: int, verb: str, answer: "Future[Any]") -> None:
+    def _forget(self, asked: "Iterable[_Asked]") -> None:
         """Who asked was interrupted, or has got an error."""
         with self._lock:
-            if self._waiting.pop(number, None) is not None:
-                self._say(self._talk.forget(number))
-            elif answer.done() and answer.exception() is None:  # nobody has looked at it
-                self._say(self._talk.give_back(verb, answer.result()))
+            for each in asked:
+                if self._waiting.pop(each.number, None) is not None:
+                    self._say(self._talk.forget(each.number))
+                elif each.answer.done() and each.answer.exception() is None:  # nobody has looked at it
+                    self._say(self._talk.give_back(each.verb, each.answer.result()))
 
     def _say(self, data: bytes) -> None:
         """Send what the daemon takes at once, and leave the rest to the thread; the lock is held."""
