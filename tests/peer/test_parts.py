@@ -49,8 +49,6 @@ def test_a_socket_that_others_cannot_reach_is_seen_and_bound_again_where_it_was(
 
 
 def test_a_socket_that_could_not_be_bound_again_can_be_later(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmesh.peer.zmq_link.REBIND_PATIENCE", 0.0)
-
     async def test(peer: zmesh.Peer, parts: dict[str, Part]) -> None:
         link = parts["link"]
 
@@ -58,6 +56,7 @@ def test_a_socket_that_could_not_be_bound_again_can_be_later(home: Path, monkeyp
             raise zmq.ZMQError(zmq.EADDRINUSE)
 
         with monkeypatch.context() as patch:
+            patch.setattr("zmesh.peer.zmq_link.REBIND_PATIENCE", 0.0)
             patch.setattr(peer.driver.link, "_listen", refuse)
             with pytest.raises(zmesh.TransportError, match="again"):
                 await link.restart()
