@@ -248,5 +248,5 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         return str(await self._connection.call(*verbs.find(address, timeout)))
 
     async def call(self, verb: str, **arguments: Any) -> Any:
-        """Ask the daemon for something that concerns itself; see `zmesh.daemon.control`."""
+        """Ask the daemon for something that concerns itself; see `zmesh.daemon.host`."""
         return await self._connection.call(verb, arguments)

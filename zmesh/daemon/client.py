@@ -225,5 +225,5 @@ class Client(ClientMailbox[ClientMessage]):
         return str(self._connection.call(*verbs.find(address, timeout)))
 
     def call(self, verb: str, **arguments: Any) -> Any:
-        """Ask the daemon for something that concerns itself; see `zmesh.daemon.control`."""
+        """Ask the daemon for something that concerns itself; see `zmesh.daemon.host`."""
         return self._connection.call(verb, arguments)

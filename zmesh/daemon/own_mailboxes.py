@@ -20,6 +20,7 @@ from zmesh.protocol.bounds import MAX_AGENTS, MAX_NAME
 KEY: Final = "temporary mailboxes"
 RETRY: Final = 0.2  # seconds until the end of a mailbox is tried again: something was just arriving
 FULL_RETRY: Final = 10.0  # seconds, when the other mailbox had no room
+NUMBERED: Final = MAX_NAME - 1 - len(str(MAX_AGENTS))  # characters that a dot and the highest number leave of a name
 _log = logging.getLogger("zmesh.daemon")
 
 
@@ -49,7 +50,7 @@ class OwnMailboxes:
         if was and was not in self._taken and base in (was, self._base.get(was)):
             return self._take(was, base)
         for number in range(1, MAX_AGENTS):
-            name = base if number == 1 else f"{base[: MAX_NAME - 5]}.{number}"
+            name = base if number == 1 else f"{base[:NUMBERED]}.{number}"
             if self._is_free(name, base):
                 return self._take(name, base)
         raise MeshFull(f"{MAX_AGENTS} programs have mailboxes called {base!r} already")
