@@ -23,6 +23,7 @@ from zmesh.protocol.effects import (
     MergeMailbox,
     Moved,
     Nack,
+    Note,
     Notice,
     Send,
     Share,
@@ -718,3 +719,11 @@ def test_an_address_is_resolved_afresh_when_its_mailbox_ends_and_when_that_fails
     node.failing = "the disk is full"
     node.commit_held()
     assert node.core.node.find("late@a").known
+
+
+def test_a_note_is_in_the_audit_log_once_it_is_answered() -> None:
+    _, node = one()
+    ticket = node.ticket()
+    node.command(Note(ticket, "admin.pause", "process 7 asks"))
+    assert ticket in node.settled
+    assert node.audits("admin.pause") == ["process 7 asks"]

@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "up": ("zmesh.cli.up:up", "Bring this machine's daemon up."),
     "status": ("zmesh.cli.status:status", "Say whether the daemon runs, with whom, and what waits."),
     "down": ("zmesh.cli.status:down", "End this machine's daemon."),
+    "admin": ("zmesh.cli.admin:admin", "Look after the running daemon."),
     "doctor": ("zmesh.cli.doctor:doctor", "Say what keeps this machine from talking to the others."),
     "completion": ("zmesh.cli.completion:completion", "Print what makes the shell complete zmesh's words."),
     "invite": ("zmesh.cli.invite:invite", "Let another machine into this one's mesh."),
@@ -46,7 +47,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Messages": ("send", "ask", "inbox", "wait", "trace"),
     "Who is there": ("agents", "peers"),
-    "This machine": ("up", "status", "down", "service", "doctor", "completion", "uninstall"),
+    "This machine": ("up", "status", "down", "service", "admin", "doctor", "completion", "uninstall"),
     "Other machines": ("invite", "join", "trust", "grant"),
     "Try it out": ("demo", "bench"),
 }

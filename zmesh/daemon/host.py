@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.administration import PREFIX, Administrator
 from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
@@ -64,6 +65,7 @@ class Daemon:
         self.peer: Peer
         self._server: LocalServer
         self._supervisor: Supervisor
+        self._administrator: Administrator
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -116,6 +118,7 @@ class Daemon:
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
         self._supervisor = Supervisor(self.peer.parts)
+        self._administrator = Administrator(self.peer)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
@@ -158,6 +161,8 @@ class Daemon:
     # --- what concerns the daemon itself ---
 
     async def _control(self, verb: str, arguments: Values) -> Any:
+        if verb.startswith(PREFIX):
+            return await self._administrator.carry_out(verb, arguments)
         rule = self._VERBS.get(verb)
         if rule is None:
             raise DaemonError(

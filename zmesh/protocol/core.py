@@ -35,6 +35,7 @@ from zmesh.protocol.effects import (
     MergeMailbox,
     Moved,
     Nack,
+    Note,
     OpenMailbox,
     Path,
     Reclaim,
@@ -54,7 +55,7 @@ from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
 from zmesh.protocol.greeting import on_hello
 from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
-from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
+from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, PutAudit, Snapshot, Written
 from zmesh.protocol.merging import merge
 from zmesh.protocol.node import Node
 from zmesh.protocol.ownership import owns
@@ -343,6 +344,11 @@ class Core:
         if remote is not None and remote.up:
             self.node.transmit(remote, command.frame)
 
+    def _note(self, command: Note) -> None:
+        turn = self.node.turn
+        turn.persist(PutAudit(turn.now, command.kind, command.text))
+        turn.settle(command.ticket)
+
     def _close(self, _: Close) -> None:
         self.node.inbox.leave()
         for remote in self.node.remotes.values():
@@ -405,5 +411,6 @@ class Core:
         Moved: _moved,
         Exclude: _exclude,
         Share: _share,
+        Note: _note,
         Close: _close,
     }

@@ -222,6 +222,15 @@ class Share:
 
 
 @record
+class Note:
+    """Append a line to the audit log."""
+
+    ticket: int
+    kind: str
+    text: str
+
+
+@record
 class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
@@ -245,6 +254,7 @@ Command = (
     | Moved
     | Exclude
     | Share
+    | Note
     | Close
 )
 
