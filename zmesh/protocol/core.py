@@ -281,7 +281,7 @@ class Core:
             node.outbox.send(command, resolved, None)
             node.placing.follow(resolved.address.agent, command.id)
         else:
-            node.outbox.send(command, resolved, remote, "" if store == node.store else node.halting.why(store))
+            node.outbox.send(command, resolved, remote, "" if store == node.store else node.halting.warning(store))
         if remote is None or not resolved.known:
             node.turn.then(lambda: node.placing.place_late(command.id))
         if remote is not None:

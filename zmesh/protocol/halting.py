@@ -53,14 +53,19 @@ class Halting:
         return self.halts.get(EVERYBODY) or self.halts.get(store)
 
     def why(self, store: bytes) -> str:
-        """Say why a message to a store waits, and how that ends; empty when no halt is in its way."""
+        """Say what keeps mail from going to and from a store, and how that ends; empty when nothing does."""
         halt = self.of(store)
         if halt is None:
             return ""
         if halt.store == EVERYBODY:
-            return "this peer is paused: the message waits until `zmesh admin resume`"
+            return "this peer is paused until `zmesh admin resume`"
         name = self._node.describe(self._node.remotes[store])
-        return f"{name} is disconnected: the message waits until `zmesh admin reconnect {name}`"
+        return f"{name} is disconnected until `zmesh admin reconnect {name}`"
+
+    def warning(self, store: bytes) -> str:
+        """Say why a message to a store waits; empty when no halt is in its way."""
+        why = self.why(store)
+        return f"{why}: the message waits, or its ttl ends" if why else ""
 
     def check_open(self, command: Send) -> None:
         """See that a message may be sent now; answers may, or what lies in mailboxes could not be worked off.
