@@ -281,7 +281,10 @@ def test_a_store_that_was_disconnected_and_whose_row_is_gone_is_still_so() -> No
     world, a, b, _ = three()
     halt(a, b.store)
     a.disk.apply([DropPeer(b.store)])
+    b.kill()
     a.restart()
+    assert a.remote(b).link.held
+    b.start()
     world.meet(a, b)
     world.run(60.0)
     assert a.remote(b).link.held

@@ -78,6 +78,7 @@ class App:
         self.calm = False
         self.sightings: dict[bytes, Sighted] = {}
         self.halted: set[bytes] = set()
+        self._halting: dict[bytes, int] = {}
         self._world = world
         self._plan = plan
         self._process = process
@@ -127,7 +128,7 @@ class App:
     def halt(self, store: bytes) -> None:
         """An administrator disconnects a store, or pauses all mail if it is empty."""
         if self._running:
-            number = self._ticket(Ticket("halt"))
+            number = self._halting[store] = self._ticket(Ticket("halt", store=store))
             try:
                 self._process.command(Halt(number, store, "somebody"))
             except MeshError:
@@ -139,6 +140,8 @@ class App:
     def release(self, store: bytes) -> None:
         """An administrator connects a store again, or all of them."""
         if self._running:
+            self._halting.pop(store, None)
+            self._oracle.wire.halted.discard((self._process.index, store))
             self._process.command(Release(self._ticket(Ticket("release", store=store)), store))
 
     def settle_down(self) -> None:
@@ -235,6 +238,8 @@ class App:
         if ticket.kind == "done":
             assert ticket.delivery is not None
             self._oracle.settled_done(self._process, ticket.delivery.row)
+        if ticket.kind == "halt" and self._halting.get(ticket.store) == effect.ticket:
+            self._oracle.wire.halted.add((self._process.index, ticket.store))
         if ticket.kind == "mailbox":
             self._oracle.settled_mailbox(self._process, ticket.mailbox)
             self._later(0.0, self._attach, ticket.mailbox)
