@@ -340,6 +340,23 @@ def test_decision_5_rollback_of_the_sender_that_queued_new_messages_under_old_nu
     assert a.remote(b).epoch == b.remote(a).source_epoch == 2
 
 
+def test_decision_5_rollback_of_the_sender_while_the_receiver_is_writing() -> None:
+    """What is accepted and not yet on disk is in no cursor: the number is given again, and means another message."""
+    world, a, b = two()
+    copy = a.disk.copy()
+    b.holding = True
+    a.send("inbox@b", b"old")
+    world.settle()
+    a.restart(copy)
+    new = a.send("inbox@b", b"new")
+    world.run(1.0)
+    b.commit_held()
+    world.run(10.0)
+    assert (a.receipt(new), b.inserted(new)) == (Sent.STORED, [Received.STORED])
+    assert b.bodies == [b"old", b"new"]
+    assert a.remote(b).epoch == 2
+
+
 def test_decision_5_rollback_of_the_sender_concerns_that_peer_only() -> None:
     world, a, b = two()
     c = world.add("c")

@@ -134,6 +134,7 @@ class Remote:
         outcomes: What we owe it; `heard` is what it has told us.
         doubted: Link id under which its claims about our streams were doubted: only a younger one convinces.
         ack_due: It must be told how far we are.
+        hello_due: A HELLO waits until `may_greet`.
         floor_due: It must be told our floors once they are on disk: endings make room for others.
         dirty: The store's row about it is behind.
         written: When it was last heard, as the store knows it.
@@ -160,6 +161,7 @@ class Remote:
         self.scheduler = Scheduler()
         self.doubted = b""
         self.ack_due = False
+        self.hello_due = False
         self.floor_due = False
         self.dirty = False
         self.written = now
@@ -212,6 +214,11 @@ class Remote:
         return self.link.state is Link.UP
 
     @property
+    def may_greet(self) -> bool:
+        """True when a HELLO would say all that came on its earlier links, and there is a connection."""
+        return self.link.state in (Link.GREETING, Link.UP) and all(stream.settled for stream in self.ins)
+
+    @property
     def unconfirmed(self) -> bool:
         """True when the other side owes us a confirmation."""
         return (
@@ -236,6 +243,8 @@ class Remote:
         self.roster.begin()
         self.roster_fresh = 0
         self.closed = False
+        for stream in self.ins:
+            stream.new_link()
 
     def rewind_all(self) -> None:
         """Our link is new: everything unconfirmed is to be sent again."""
