@@ -259,6 +259,21 @@ def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
     assert (ack.outcomes, ack.roster, remote.heard.seen) == (0, 0, 0)
 
 
+def test_it_is_greeted_when_all_that_came_on_its_earlier_links_is_on_disk() -> None:
+    remote = make()
+    said = [remote.may_greet]  # there is no connection
+    bring_up(remote)
+    said.append(remote.may_greet)
+    stream = remote.ins[Priority.LOW]
+    stream.advance(ident(1), None)
+    said.append(remote.may_greet)
+    remote.new_link()
+    said.append(remote.may_greet)
+    stream.saved(stream.row(STORE, 1))
+    said.append(remote.may_greet)
+    assert said == [False, True, True, False, True]
+
+
 def test_pages_of_two_links_are_never_mixed() -> None:
     """A process that starts again counts its versions from the beginning: an old page may have the same one."""
     remote = make()
