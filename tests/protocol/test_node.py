@@ -158,7 +158,7 @@ def test_a_greeting_waits_for_what_came_on_earlier_links_and_no_other() -> None:
     node, remote = b.core.node, b.remote(a)
     node.greet(remote)
     assert len(node.turn.drain()) == 1, "it came on the present link"
-    remote.new_link()
+    remote.new_link(b"new link")
     node.greet(remote)
     assert (remote.hello_due, node.turn.drain()) == (True, [])
     b.commit_held()
