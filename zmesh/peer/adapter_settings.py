@@ -20,9 +20,7 @@ MAX_ADAPTERS: Final = 16  # each is a process, one that guards it, and a thread:
 MAX_WORDS: Final = 64  # of a command
 MAX_VARIABLES: Final = 64  # of an environment, besides what the daemon has
 MAX_TEXT: Final = 4096  # characters of a word or a variable: paths are no longer
-ADAPTER: Final = "ZMESH_ADAPTER"
-"""The environment variable in which a program finds as which adapter the daemon has started it."""
-OURS: Final = ("ZMESH_HOME", ADAPTER)
+OURS: Final = ("ZMESH_HOME", "ZMESH_ADAPTER")
 """What the daemon says itself: another home would be another daemon's."""
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
