@@ -26,6 +26,7 @@ from zmesh.peer.lock_file import LockFile
 
 PATIENCE: Final = 5.0  # seconds for an adapter that was told to end; then it is killed
 KILLED: Final = 2.0  # seconds for what was killed to be gone: the kernel needs milliseconds, unless a disk hangs
+LAST_WORDS: Final = 0.5  # seconds to read what it has printed: who has left the group may hold its output still
 LOG_BYTES: Final = 1 << 20  # of one log file, as the daemon's own
 LOGS: Final = 3  # older ones that are kept
 SAID: Final = 200  # characters of an adapter's last line that are told
@@ -192,7 +193,7 @@ def main() -> int:
     relay = threading.Thread(target=_relay, args=(process, log), daemon=True)
     relay.start()
     code = group.wait()
-    relay.join(KILLED)  # whoever has left the group may hold its output still
+    relay.join(LAST_WORDS)
     log.note(f"ended with {code}")
     _tell({"ended": code, "said": log.last})
     return 0
