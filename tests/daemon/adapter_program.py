@@ -25,7 +25,7 @@ def main(folder: Path, words: list[str]) -> None:
     if "stubborn" in words:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "slow" in words:
-        signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))
+        signal.signal(signal.SIGTERM, _end_slowly)
     if "children" in words:
         child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({FOREVER})"])
         _note(folder, "children", child.pid)
@@ -41,6 +41,11 @@ def main(folder: Path, words: list[str]) -> None:
     if "crash" in words:
         sys.exit("out of \x1b[31mluck")
     time.sleep(FOREVER)
+
+
+def _end_slowly(*_: object) -> None:
+    time.sleep(1)
+    sys.exit(0)
 
 
 def _note(folder: Path, name: str, pid: int) -> None:

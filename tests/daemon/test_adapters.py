@@ -16,6 +16,7 @@ from tests.waiting import until
 from zmesh.daemon import adapters as module
 from zmesh.daemon import guarded, health
 from zmesh.daemon.adapters import Adapters, health_of
+from zmesh.daemon.guarded import Guarded
 from zmesh.daemon.health import FAILED_AFTER, Health
 from zmesh.daemon.reports import Reports
 from zmesh.peer.adapter_settings import AdapterSettings
@@ -307,12 +308,10 @@ def test_what_it_prints_is_kept_in_files_of_bounded_size(home: Path) -> None:
 
 
 def test_an_error_of_ours_is_a_trouble_of_that_adapter_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = module.Guarded
-
-    def odd(settings: AdapterSettings, *places: Path) -> module.Guarded:
+    def odd(settings: AdapterSettings, *places: Path) -> Guarded:
         if settings.name == "odd":
             raise ZeroDivisionError("odd")
-        return made(settings, *places)
+        return Guarded(settings, *places)
 
     monkeypatch.setattr(module, "Guarded", odd)
 
