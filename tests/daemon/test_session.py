@@ -26,6 +26,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "nack": {"lease": 1, "delay": 0.0, "counted": True},
     "reply": {"lease": 1, "turn": 0, "body": BODY, "type": "x"},
     "status": {"status": "busy"},
+    "report": {"health": "degraded", "text": "no display"},
     "send": SEND,
     "ask": ASK,
     "receipt": {"ident": ID},
