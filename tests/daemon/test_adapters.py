@@ -150,6 +150,18 @@ def test_one_that_ends_again_and_again_has_failed_and_is_tried_for_ever(home: Pa
 
 
 @pytest.mark.usefixtures("quick")
+def test_one_that_runs_for_a_moment_each_time_has_failed_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOMENT", 0.01)
+
+    async def scenario() -> None:
+        async with running(home, shell("sleep 0.2; exit 1")) as adapters:
+            await until(is_(adapters, "healthy"), SOON, "the first time nothing speaks against it")
+            await until(is_(adapters, "failed"), SOON)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_program_that_there_is_not_is_told_of_and_found_once_it_is_there(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
