@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
+from zmesh.peer.adapter_settings import AdapterSettings, check_own, read_adapters
 from zmesh.peer.arguments import brief, several
 from zmesh.peer.folders import FILE, KEY, check_folders, read_file
 from zmesh.protocol.address import is_name
@@ -37,12 +38,14 @@ class Configuration:
         port: Where this machine's peer listens; its door is at the next one.
         peers: Addresses of peers elsewhere.
         discovery: Sources of addresses, of `DISCOVERY`.
+        adapters: Programs that this machine's daemon runs.
     """
 
     name: str = ""
     port: int = PORT
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
+    adapters: tuple[AdapterSettings, ...] = ()
 
 
 def load_configuration(home: Path) -> Configuration:
@@ -52,11 +55,14 @@ def load_configuration(home: Path) -> Configuration:
         ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
     """
     path = home / FILE
-    text = read_file(path)
+    text, status = read_file(path)
     try:
-        return _checked(tomllib.loads(text), text)
+        said = _checked(tomllib.loads(text), text)
     except ValueError as error:  # TOMLDecodeError is one
         raise ConfigurationError(f"{path}: {error}") from error
+    if said.adapters and status is not None:
+        check_own(status, path)
+    return said
 
 
 def chosen_peers(asked: Iterable[str] | None, configured: Iterable[str]) -> tuple[Named, ...]:
@@ -110,10 +116,10 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
         try:
             _check(key, value)
         except ValueError as error:
-            raise ValueError(f"{error}{_line_of(key, text)}") from None
+            raise ValueError(f"{error}{'' if key == 'adapters' else _line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     values.pop(KEY, None)  # `named_folder` reads it, each time anew
-    return Configuration(**values)
+    return Configuration(**values | {"adapters": read_adapters(said.get("adapters", {}))})
 
 
 def _line_of(key: str, text: str) -> str:
@@ -158,6 +164,11 @@ def _check_discovery(key: str, value: object) -> None:
         raise ValueError(f"{key} = {value!r:.80} is no list of some of {', '.join(DISCOVERY)}")
 
 
+def _check_adapters(_: str, value: object) -> None:
+    read_adapters(value)
+
+
 _CHECKS: Final = {
-    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery, KEY: check_folders,
+    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery,
+    "adapters": _check_adapters, KEY: check_folders,
 }  # fmt: skip
