@@ -350,6 +350,20 @@ def test_a_link_is_bound_to_its_device() -> None:
     assert (link, frame, world.answers[0].path) == (b.remote(a).link.id, Reset(), b"path")
 
 
+def test_a_greeting_of_a_link_that_is_no_more_is_reset_as_any_frame_of_it() -> None:
+    world, a, b = two()
+    old, hello = b.remote(a).link.id, world.frames(Hello, "b")[-1]
+    b.core.ready(a.store, world.now)
+    b.flush()
+    world.run(1.0)
+    world.answers.clear()
+    for late in (hello, ping()):
+        world.inject(a, encode(old, late), b.device, b.store)
+        world.now += 1.0
+    assert [decode(answer.parts) for answer in world.answers] == [(old, Reset())] * 2
+    assert a.remote(b).link.peer_id == b.remote(a).link.id
+
+
 def test_resets_are_limited_for_each_connection_and_not_all_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATHS", 2)
     world, a, _ = two()

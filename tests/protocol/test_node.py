@@ -169,6 +169,22 @@ def test_what_the_link_wants_is_done() -> None:
     assert effects == [Hangup(b.store), Dial(b.store, b.device, "tcp://192.0.2.1:1")]
 
 
+def test_a_greeting_waits_for_what_came_on_earlier_links_and_no_other() -> None:
+    world, a, b = two()
+    b.holding = True
+    a.send("inbox@b")
+    world.settle()
+    node, remote = b.core.node, b.remote(a)
+    node.greet(remote)
+    assert len(node.turn.drain()) == 1, "it came on the present link"
+    remote.new_link(b"new link")
+    node.greet(remote)
+    assert (remote.hello_due, node.turn.drain()) == (True, [])
+    b.commit_held()
+    node.greet(remote)
+    assert (remote.hello_due, len(node.turn.drain())) == (False, 1)
+
+
 def test_a_ping_repeats_the_roster_until_it_is_known() -> None:
     world, a, b = two()
     world.drop += [losing(Peers, a), losing(Changes, a)]

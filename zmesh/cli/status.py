@@ -68,7 +68,7 @@ def describe(told: dict[str, Any]) -> list[str]:
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
         f"health     {told['health']}",
-        *(f"           {part['part']} {part['state']}: {part['trouble']}" for part in told["parts"] if part["trouble"]),
+        *(f"           {_part(part)}" for part in told["parts"] if part["trouble"] or part["kind"] != "peer"),
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
 
@@ -93,6 +93,13 @@ def _since(halted: dict[str, Any]) -> str:
 def _client(client: dict[str, Any]) -> str:
     holds = f", holds {client['holds']}" if client["holds"] else ""
     return f"{client['mailbox'] or '(no mailbox)'} (process {client['pid'] or '?'}{holds})"
+
+
+def _part(part: dict[str, Any]) -> str:
+    kind = "" if part["kind"] == "peer" else f"{part['kind']} "
+    process = f" (process {part['pid']})" if part["pid"] else ""
+    why = part["trouble"] or part["says"]
+    return f"{kind}{part['part']}{process} {part['state']}{f': {why}' if why else ''}"
 
 
 def _named(words: Any) -> str:

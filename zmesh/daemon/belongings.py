@@ -17,7 +17,8 @@ from typing import Final
 
 from zmesh.daemon.place import short_directory
 from zmesh.errors import ConfigurationError, StoreError
-from zmesh.peer.configuration import FILE, load_configuration
+from zmesh.peer.configuration import load_configuration
+from zmesh.peer.folders import FILE
 
 KEYS: Final = "keys and trust"
 MAIL: Final = "mail"
@@ -34,6 +35,7 @@ _IN_HOME: Final = re.compile(rf"device\.key|\.device\.key\.[0-9a-f]{{16}}|trust{
 _IN_PEER: Final = re.compile(rf"store\.lock|[a-z]+{_DATABASE}")
 _IN_DAEMON: Final = re.compile(
     r"lock|starting|ended|socket|daemon\.err|daemon\.log(\.\d)?|\.?address\.json(\.[0-9a-f]{8})?|\.?zmesh-[0-9a-f]{8}\.xml(\.new)?"
+    r"|adapter-[a-z0-9][a-z0-9._-]*\.(log(\.\d)?|lock)"
 )
 _IN_RENDEZVOUS: Final = re.compile(r"[a-z2-7]{26}\.json|\.[a-z2-7]{26}\.[0-9a-f]+")
 _SQLITE: Final = b"SQLite format 3\0"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.adapters import Adapters, health_of
 from zmesh.daemon.administration import PREFIX, Administrator
 from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
@@ -67,6 +68,7 @@ class Daemon:
         self._server: LocalServer
         self._supervisor: Supervisor
         self._administrator: Administrator
+        self._adapters: Adapters
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -121,6 +123,7 @@ class Daemon:
         self._supervisor = Supervisor(self.peer.parts)
         self._administrator = Administrator(self.peer)
         self._server = LocalServer(self.peer, self._place, self._control)
+        self._adapters = Adapters(self._home, self._place.directory)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
@@ -129,6 +132,7 @@ class Daemon:
         try:
             self._serving = True
             up(self)
+            self._adapters.take(self._configuration.adapters)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -136,6 +140,7 @@ class Daemon:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+            await self._adapters.close()  # they may finish what they do
             await self._server.close()
 
     async def _ended(self) -> None:
@@ -154,6 +159,7 @@ class Daemon:
             self._stale = f"config.toml was changed, and is not used: {error}"
             _log.warning("%s", self._stale)
             return
+        self._adapters.take(now.adapters)
         before = self._configuration
         fixed = [name for name in ("name", "port", "discovery") if getattr(now, name) != getattr(before, name)]
         self._stale = f"config.toml says another {', '.join(fixed)}: `zmesh down`, then `zmesh up`" if fixed else ""
@@ -176,6 +182,7 @@ class Daemon:
         """Look at every part now, and tell what was seen."""
         await self._supervisor.look()
         peer, node = self.peer, self.peer.driver.core.node
+        parts = [*self._supervisor.report(), *self._adapters.report(self._server.reports)]
         return {
             "name": peer.name,
             "version": __version__,
@@ -190,8 +197,8 @@ class Daemon:
                 for session in self._server.sessions
                 if session.pid  # who asks this without a mailbox is no client
             ],
-            "health": self._supervisor.health.value,
-            "parts": self._supervisor.report(),
+            "health": health_of(parts).value,
+            "parts": parts,
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},

@@ -15,13 +15,13 @@ from typing import Any, Final, TypeVar
 from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
+from zmesh.peer.adapter_settings import AdapterSettings, check_own, read_adapters
 from zmesh.peer.arguments import brief, several
+from zmesh.peer.folders import FILE, KEY, check_folders, read_file
 from zmesh.protocol.address import is_name
 
-FILE: Final = "config.toml"
 PEERS_VARIABLE: Final = "ZMESH_PEERS"
 DISCOVERY_VARIABLE: Final = "ZMESH_DISCOVERY"
-MAX_BYTES: Final = 64 * 1024  # of the file: everything there is to say has a few lines
 DISCOVERY: Final = ("rendezvous", "static", "mdns")
 """The sources of addresses, the most trusted one first: this host's directory; what was named, and what members tell
 each other; multicast. The addresses that the store remembers are dialled always."""
@@ -38,12 +38,14 @@ class Configuration:
         port: Where this machine's peer listens; its door is at the next one.
         peers: Addresses of peers elsewhere.
         discovery: Sources of addresses, of `DISCOVERY`.
+        adapters: Programs that this machine's daemon runs.
     """
 
     name: str = ""
     port: int = PORT
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
+    adapters: tuple[AdapterSettings, ...] = ()
 
 
 def load_configuration(home: Path) -> Configuration:
@@ -53,20 +55,14 @@ def load_configuration(home: Path) -> Configuration:
         ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
     """
     path = home / FILE
+    text, status = read_file(path)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return Configuration()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(text) > MAX_BYTES:
-        raise ConfigurationError(f"{path} is longer than {MAX_BYTES} bytes")
-    try:
-        plain = text.decode()
-        return _checked(tomllib.loads(plain), plain)
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such
+        said = _checked(tomllib.loads(text), text)
+    except ValueError as error:  # TOMLDecodeError is one
         raise ConfigurationError(f"{path}: {error}") from error
+    if said.adapters and status is not None:
+        check_own(status, path)
+    return said
 
 
 def chosen_peers(asked: Iterable[str] | None, configured: Iterable[str]) -> tuple[Named, ...]:
@@ -120,9 +116,10 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
         try:
             _check(key, value)
         except ValueError as error:
-            raise ValueError(f"{error}{_line_of(key, text)}") from None
+            raise ValueError(f"{error}{'' if key == 'adapters' else _line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-    return Configuration(**values)
+    values.pop(KEY, None)  # `named_folder` reads it, each time anew
+    return Configuration(**values | {"adapters": read_adapters(said.get("adapters", {}))})
 
 
 def _line_of(key: str, text: str) -> str:
@@ -167,4 +164,11 @@ def _check_discovery(key: str, value: object) -> None:
         raise ValueError(f"{key} = {value!r:.80} is no list of some of {', '.join(DISCOVERY)}")
 
 
-_CHECKS: Final = {"name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery}
+def _check_adapters(_: str, value: object) -> None:
+    read_adapters(value)
+
+
+_CHECKS: Final = {
+    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery,
+    "adapters": _check_adapters, KEY: check_folders,
+}  # fmt: skip

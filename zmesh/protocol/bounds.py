@@ -100,6 +100,7 @@ PING_MAX: Final = 5.0
 IDLE_PING: Final = 5.0  # seconds of silence before a peer is asked for a sign of life
 SILENCE: Final = 12.0  # no frame for so long: the link is down
 STALLED: Final = 3.0  # unacknowledged and no frame for so long: the connection is replaced
+LINKS_REMEMBERED: Final = 16  # of another store, which newer ones have replaced: their HELLOs are late ones
 RESET_INTERVAL: Final = 0.1  # at most one RESET per connection in this time
 REWIND_INTERVAL: Final = 0.25  # at most one request to rewind per class in this time without progress
 STORE_RETRY: Final = 0.5  # after a failed commit

@@ -55,7 +55,7 @@ from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
-from zmesh.protocol.greeting import on_hello
+from zmesh.protocol.greeting import is_late, on_hello
 from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, PutAudit, Snapshot, Written
@@ -131,7 +131,7 @@ class Core:
             node.turn.emit(Transmit(store, encode(unknown, Reset())))
 
     def _take_in(self, parts: Sequence[bytes], device: str, path: Path) -> bytes:
-        """Give a frame to its rule; return its link id if that is not known.
+        """Give a frame to its rule; return its link id if that is not known, or not any more.
 
         Args:
             parts: The frame.
@@ -145,6 +145,8 @@ class Core:
             node.say("warning", device, error.code, f"a frame was dropped: {error.text}")
             return b""
         if isinstance(frame, Hello):
+            if is_late(node, link, frame, device):
+                return link
             self._guard(None, device, lambda: on_hello(node, link, frame, device, path))
             return b""
         remote = node.by_link.get((device, link))

@@ -249,7 +249,7 @@ class Node:
             self.turn.emit(Dial(remote.store, remote.device, act.dial))
         if act.hello:
             self.changed()
-            self._hello(remote)
+            self.greet(remote)
         if act.ping:
             remote.outcomes.rewind()
             if remote.roster_known != remote.roster_sent:
@@ -263,6 +263,15 @@ class Node:
         for remote in self.remotes.values():
             if remote.link.via == path and remote.device != device:
                 self.act(remote, remote.link.lost(self.turn.now, path))
+
+    def greet(self, remote: Remote) -> None:
+        """Say HELLO, or as soon as what came on their earlier links is on disk or given up.
+
+        Until then our cursors do not show a sender whose disk went back in time all that it has forgotten.
+        """
+        remote.hello_due = not remote.may_greet
+        if remote.may_greet:
+            self._hello(remote)
 
     def _hello(self, remote: Remote) -> None:
         hello = Hello(
