@@ -111,6 +111,8 @@ def test_a_pause_lasts_over_a_restart_and_mail_flows_after_it(machines: tuple[Ma
 def test_a_peer_is_disconnected_until_it_is_reconnected(machines: tuple[Machine, Machine]) -> None:
     ada, bob = machines
     take(bob)
+    completed = ada.run(_ZMESH_COMPLETE="bash_complete", COMP_WORDS="zmesh admin disconnect b", COMP_CWORD="3").stdout
+    assert completed == "plain,bob\n"
     name = str(ada.json("admin", "disconnect", "bob")["peer"])
     assert name.startswith("bob~")
     assert "it was so before" in ada.run("admin", "disconnect", name).stdout

@@ -5,18 +5,22 @@ None of these may say that something is done before the daemon has it on disk.
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from zmesh.cli.admin import act
-from zmesh.cli.options import json_option, own_place, read_timeout
+from zmesh.cli.options import COMPLETION_PATIENCE, json_option, own_place, read_timeout
 from zmesh.cli.printing import harmless, print_json
 from zmesh.cli.status import ENDING
 from zmesh.daemon.client import Client
 from zmesh.daemon.connecting import connected
 from zmesh.daemon.errand import ask_daemon, wait_until_gone
-from zmesh.errors import DaemonError, WaitTimeout
+from zmesh.errors import DaemonError, MeshError, WaitTimeout
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 LOOK_EVERY: Final = 0.2  # seconds; a look costs the daemon some 10 ms for 100,000 messages
 SAY_EVERY: Final = 1.0  # seconds between two lines about what is left
@@ -24,6 +28,16 @@ RELINK: Final = 3.0  # seconds in which a link that has just broken, or a daemon
 
 Values = dict[str, Any]
 Say = Callable[[str], None]
+
+
+def complete_peer(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":  # noqa: ARG001 - click's
+    """Name the other peers that the running daemon knows."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - while completing only
+
+    with suppress(OSError, MeshError):
+        peers = ask_daemon(own_place()[1], "peers", COMPLETION_PATIENCE)
+        return [CompletionItem(peer["name"]) for peer in peers if peer["name"].startswith(incomplete.lower())]
+    return []
 
 
 @click.command()
@@ -52,7 +66,7 @@ def resume(*, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("peer")
+@click.argument("peer", shell_complete=complete_peer)
 @json_option
 def disconnect(*, peer: str, as_json: bool) -> None:
     """Exchange no mail with one other peer until `zmesh admin reconnect`.
@@ -68,7 +82,7 @@ def disconnect(*, peer: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("peer")
+@click.argument("peer", shell_complete=complete_peer)
 @json_option
 def reconnect(*, peer: str, as_json: bool) -> None:
     """Exchange mail with a peer again that was disconnected.
