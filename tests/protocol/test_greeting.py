@@ -9,7 +9,7 @@ from tests.stores import store_of
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Sighted
+from zmesh.protocol.effects import Halt, Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello, Reset
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority
@@ -387,3 +387,13 @@ def test_a_device_that_calls_back_can_speak_for_its_own_stores_only() -> None:
     a.flush()
     assert "belongs to another device" in a.audits("forged-store")[0]
     assert a.remote(c).link.peer_id == before
+
+
+def test_who_is_not_to_be_linked_is_told_so_and_leaves_no_trace() -> None:
+    world, a = alone()
+    a.command(Halt(a.ticket(), b"", "process 7"))
+    world.inject(a, encode(LINK, hello()), DEVICE, b"path")
+    (answer,) = world.answers
+    assert answer.path == b"path"
+    assert decode(answer.parts) == (LINK, Bye("paused", "it is paused: mail for it waits until it is resumed there"))
+    assert a.core.node.remotes == {}

@@ -8,7 +8,7 @@ from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import Close, Dial, Hangup, Persist, SendBack, Sighted
+from zmesh.protocol.effects import Close, Dial, Halt, Hangup, Persist, SendBack, Sighted
 from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
@@ -74,6 +74,25 @@ def test_what_is_known_of_a_store_is_written_before_its_streams_however_often_it
     assert [type(peer) for peer in a.disk.snapshot().peers] == [PutPeer]
     a.restart()
     assert a.remote(b).device == b.device
+
+
+def test_a_link_that_is_held_ends_and_is_not_dialled_until_it_is_free() -> None:
+    world, a, b = two()
+    node = a.core.node
+    node.hold_link(a.remote(b))
+    assert [type(effect) for effect in a.core.effects() if isinstance(effect, Hangup | Dial)] == [Hangup]
+    assert node.by_link == {}
+    node.act(a.remote(b), a.remote(b).link.free(world.now))
+    assert [effect.store for effect in a.core.effects() if isinstance(effect, Dial)] == [b.store]
+
+
+def test_halts_are_restored_before_anybody_is_dialled() -> None:
+    world, a, b = two()
+    a.command(Halt(a.ticket(), b.store, "process 7"))
+    a.kill()
+    a.start()
+    assert a.remote(b).link.held
+    assert world.now
 
 
 # --- finding ---

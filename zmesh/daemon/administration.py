@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
+from zmesh.daemon import traffic
 from zmesh.errors import DaemonError, MeshError
 from zmesh.peer.administration import Administration
 from zmesh.peer.arguments import brief
 from zmesh.peer.peer import Peer
+from zmesh.peer.traffic import Traffic
 
 PREFIX: Final = "admin."
 _log = logging.getLogger("zmesh.daemon")
@@ -22,11 +24,16 @@ Rule = Callable[["Administrator", Values], Awaitable[Any]]
 
 
 class Administrator:
-    """Carries out what an administrator asks of one daemon."""
+    """Carries out what an administrator asks of one daemon.
+
+    Attributes:
+        traffic: What is done to its peer's traffic.
+    """
 
     def __init__(self, peer: Peer) -> None:
         """Take the daemon's peer, which is running."""
         self._peer = Administration(peer)
+        self.traffic = Traffic(peer)
 
     async def carry_out(self, verb: str, arguments: Values) -> Any:
         """Do what is asked for; `by` among the arguments says who asks, in words.
@@ -43,6 +50,8 @@ class Administrator:
         by = str(arguments.pop("by", "somebody"))
         asked = " ".join(f"{name}={brief(value)}" for name, value in arguments.items())
         await self._note(verb, f"{by} asks{': ' if asked else ''}{asked}")
+        if verb in traffic.SIGNED:
+            arguments["by"] = by
         try:
             answer = await rule(self, arguments)
         except (MeshError, TypeError, ValueError) as error:
@@ -58,9 +67,9 @@ class Administrator:
     async def _tell_log(self, arguments: Values) -> list[Values]:
         return [asdict(line) for line in await self._peer.log(**arguments)]
 
-    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log}
+    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log, **traffic.LOOKS}
     """Verbs that change nothing."""
-    _ACTS: ClassVar[dict[str, Rule]] = {}
+    _ACTS: ClassVar[dict[str, Rule]] = {**traffic.ACTS}
     """Verbs that do something: what they return is told in the audit log."""
 
 

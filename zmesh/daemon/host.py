@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -201,6 +202,7 @@ class Daemon:
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
+            "traffic": asdict(self._administrator.traffic.standing()),
             "troubles": [*peer.troubles, *namesakes(peer), *(text for text in (self.notice, self._stale) if text)],
         }
 

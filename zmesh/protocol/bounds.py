@@ -107,6 +107,8 @@ STORE_RETRY: Final = 0.5  # after a failed commit
 REQUEUE_FIRST: Final = 0.5  # a temporarily refused message is sent again after this; doubles
 REQUEUE_MAX: Final = 30.0
 BYE_REDIAL: Final = 1.0  # a peer that said BYE is not dialled at once, unless it is sighted
+REST_REDIAL: Final = 15.0  # nor is one that is paused, which dials by itself when it is resumed: this is for those who
+#                            cannot be dialled
 
 # --- the roster (seconds): together they leave time on the wire, for others to know of a change within a second ---
 ROSTER_GAP: Final = 0.2  # between two versions of the roster: short-lived clients come and go in bursts

@@ -29,9 +29,11 @@ from zmesh.protocol.effects import (
     Command,
     Detach,
     Done,
+    Drain,
     Effect,
     Exclude,
     Expect,
+    Halt,
     MergeMailbox,
     Moved,
     Nack,
@@ -39,6 +41,7 @@ from zmesh.protocol.effects import (
     OpenMailbox,
     Path,
     Reclaim,
+    Release,
     Send,
     SetStatus,
     Share,
@@ -259,6 +262,10 @@ class Core:
         self._at(now)
         self._RULES[type(command)](self, command)
 
+    def _send_new(self, command: Send) -> None:
+        self.node.halting.check_open(command)
+        self._send(command)
+
     def _send(self, command: Send) -> None:
         node = self.node
         resolved = node.find(command.address)
@@ -276,7 +283,7 @@ class Core:
             node.outbox.send(command, resolved, None)
             node.placing.follow(resolved.address.agent, command.id)
         else:
-            node.outbox.send(command, resolved, remote)
+            node.outbox.send(command, resolved, remote, "" if store == node.store else node.halting.warning(store))
         if remote is None or not resolved.known:
             node.turn.then(lambda: node.placing.place_late(command.id))
         if remote is not None:
@@ -395,7 +402,7 @@ class Core:
         return self.node
 
     _RULES: ClassVar[dict[type[Any], Callable[["Core", Any], None]]] = {
-        Send: _send,
+        Send: _send_new,
         OpenMailbox: _open,
         MergeMailbox: _merge,
         Attach: _attach,
@@ -413,6 +420,9 @@ class Core:
         Moved: _moved,
         Exclude: _exclude,
         Share: _share,
+        Halt: lambda core, command: core.node.halting.halt(command),
+        Release: lambda core, command: core.node.halting.release(command),
+        Drain: lambda core, command: core.node.halting.drain(command),
         Note: _note,
         Close: _close,
     }

@@ -64,6 +64,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         short = store_text(frame.store)[:8]
         text = f"{frame.name!r} of device {device} claims store {short}, which belongs to another device: it is refused"
         raise ProtocolError("forged-store", text)
+    if node.halting.turns_away(frame.store, link, path):
+        return
     remote = node.admit(frame.store, device, frame.name, greets=True)
     if remote is None:
         return
