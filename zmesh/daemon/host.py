@@ -135,6 +135,7 @@ class Daemon:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+            await self._administrator.close()
             await self._server.close()
 
     async def _ended(self) -> None:
