@@ -3,7 +3,7 @@
 import pytest
 
 import zmesh
-from tests.cli.commands import Machine
+from tests.cli.commands import Machine, until
 from tests.daemon_home import daemon_pid
 from zmesh.cli.keeping import size
 
@@ -43,3 +43,39 @@ def test_on_a_terminal_it_shows_how_far_it_is(laptop: Machine) -> None:
 )
 def test_sizes_are_written_with_a_unit(octets: int, words: str) -> None:
     assert size(octets) == words
+
+
+def test_ended_messages_are_forgotten_as_far_as_it_was_said(laptop: Machine) -> None:
+    with zmesh.connect("code") as code:
+        code.send("code", "to be handled")
+        assert len(code.poll(timeout=20)) == 1
+        code.poll(timeout=0)
+        late = code.send("nobody@nowhere", "to be cancelled")
+        late.cancel()
+        until(lambda: late.refresh() == "expired")
+        code.send("nobody@nowhere", "waits")
+        counted = laptop.json("admin", "purge", "--expired", "--ended", "--dry-run")
+        states = {state: count["messages"] for state, count in counted["gone"]["sent"].items()}
+        assert (counted["dry_run"], states) == (True, {"handled": 1, "expired": 1})
+        assert kinds(laptop) == []
+        shown = laptop.run("admin", "purge", "--older-than", "1h", "--mailbox", "code").stdout
+        assert "nothing of that kind" in shown
+        assert "known for the last" in shown
+        went, known, _ = laptop.run("admin", "purge").stdout.splitlines()
+        assert went.startswith("sent, expired ")
+        assert " 1 went, " in went
+        assert " ".join(known.split()) == "received, ended 1 stay known, so that none is ever taken twice"
+        told = laptop.json("admin", "purge", "--ended", "--dead")
+        assert told["gone"] == {"sent": {"handled": {"messages": 1, "bytes": told["gone"]["sent"]["handled"]["bytes"]}},
+                                "received": {}}  # fmt: skip
+        assert laptop.run("trace", late.id.hex()).returncode == 1
+        assert laptop.json("status")["outgoing"] == 1
+    assert kinds(laptop) == ["admin.purge"] * 3
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_asked(laptop: Machine) -> None:
+    assert "for ever" in laptop.misuses("admin", "purge", "--older-than", "never")
+    assert "at most" in laptop.misuses("admin", "purge", "--older-than", "9000d")
+    assert "agent name" in laptop.misuses("admin", "purge", "--mailbox", "a b")
+    assert daemon_pid(laptop.home) == 0
+    assert "no mailbox 'nobody' here" in laptop.fails(2, "admin", "purge", "--mailbox", "nobody")

@@ -17,6 +17,7 @@ from zmesh.daemon.connecting import connected
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "log": ("zmesh.cli.admin:log", "Show what was done by hand, and what went wrong."),
+    "purge": ("zmesh.cli.keeping:purge", "Forget messages that have ended."),
     "compact": ("zmesh.cli.keeping:compact", "Give free space of the store back to the file system."),
 }
 """Name of each command: where it is, as `module:attribute`, and what `zmesh admin --help` says about it."""

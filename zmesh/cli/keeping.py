@@ -11,8 +11,8 @@ from typing import Any, Final
 import click
 
 from zmesh.cli.admin import act
-from zmesh.cli.options import json_option
-from zmesh.cli.printing import print_json
+from zmesh.cli.options import complete_mailbox, json_option, read_mailbox, read_ttl
+from zmesh.cli.printing import duration, print_json
 from zmesh.daemon.connecting import connected
 from zmesh.protocol.bounds import KIB
 
@@ -56,6 +56,66 @@ def size(octets: float) -> str:
     while octets >= KIB and unit < len(_UNITS) - 1:
         octets, unit = octets / KIB, unit + 1
     return f"{octets:.0f} {_UNITS[unit]}" if not unit else f"{octets:.1f} {_UNITS[unit]}"
+
+
+# --- purge ---
+
+
+def _read_age(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read how old something is to be, such as 7d; None where nothing is said of it."""
+    age = None if value is None else read_ttl(ctx, param, value)
+    if value is not None and age is None:
+        raise click.BadParameter("nothing is older than for ever", ctx, param)
+    return age
+
+
+@click.command()
+@click.option("--expired", is_flag=True, help="Sent messages that have expired or were cancelled; the default.")
+@click.option("--ended", is_flag=True, help="Sent messages that were handled, refused or lost.")
+@click.option("--dead", is_flag=True, help="Dead messages: bodies of received ones, which can then not be replayed.")
+@click.option("--older-than", "older", metavar="TIME", callback=_read_age, help="Only what was here before: 7d, 12h.")
+@click.option("--mailbox", metavar="AGENT", callback=read_mailbox, shell_complete=complete_mailbox,
+              help="Only messages to this mailbox of this machine.")  # fmt: skip
+@click.option("--dry-run", "dry", is_flag=True, help="Only count, and touch nothing.")
+@json_option
+def purge(
+    *, expired: bool, ended: bool, dead: bool, older: float | None, mailbox: str | None, dry: bool, as_json: bool
+) -> None:
+    """Forget messages that have ended, and say how many that were.
+
+    Nothing that has not ended is touched. Of what was sent goes the record, and with it the receipt. Of what was
+    received stays the record, by which a message is recognised that comes a second time: nothing is ever delivered
+    twice because of this. The daemon goes on meanwhile. Afterwards the space is free for new messages; zmesh admin
+    compact gives it back to the file system.
+    """
+    chosen = {"expired": expired, "ended": ended, "dead": dead}
+    kinds = [kind for kind, wanted in chosen.items() if wanted] or ["expired"]
+    wanted = {"kinds": kinds, "mailbox": mailbox, "older": older}
+    if dry:
+        with connected() as client:
+            told = client.call("admin.purgeable", **wanted)
+    else:
+        told = _watched("forgetting", "purge", **wanted)
+    if as_json:
+        print_json({"dry_run": dry} | told)
+        return
+    _tell_purge(told, "would go" if dry else "went", older)
+
+
+def _tell_purge(told: dict[str, Any], went: str, older: float | None) -> None:
+    for side, states in told["gone"].items():
+        for state, count in states.items():
+            click.echo(f"{side + ', ' + state:<20} {count['messages']:>9,} {went}, {size(count['bytes'])}")
+    if not any(told["gone"].values()):
+        click.echo("there is nothing of that kind to forget")
+    kept = told["kept"]
+    click.echo(f"{'received, ended':<20} {kept['known']:>9,} stay known, so that none is ever taken twice")
+    click.echo(f"{'sent, stored there':<20} {kept['awaited']:>9,} stay: it is not said yet what became of them")
+    if older is not None and told["known_for"] < older:
+        click.echo(f"how old messages are is known for the last {duration(told['known_for'])} only: older ones stay")
+
+
+# --- compact ---
 
 
 @click.command()

@@ -83,10 +83,15 @@ class Administrator:
     async def _tell_progress(self, _: Values) -> Values:
         return self.keeping.progress
 
-    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log, "admin.progress": _tell_progress}
+    _LOOKS: ClassVar[dict[str, Rule]] = {
+        "admin.log": _tell_log,
+        "admin.progress": _tell_progress,
+        "admin.purgeable": lambda self, arguments: self.keeping.purgeable(**arguments),
+    }
     """Verbs that change nothing."""
     _ACTS: ClassVar[dict[str, Rule]] = {
         "admin.compact": lambda self, arguments: self.keeping.compact(**arguments),
+        "admin.purge": lambda self, arguments: self.keeping.purge(**arguments),
     }
     """Verbs that do something: what they return is told in the audit log."""
 

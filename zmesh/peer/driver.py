@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from zmesh.discovery import interfaces
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
+from zmesh.peer.ages import note_ages
 from zmesh.peer.awaited import Awaited
 from zmesh.peer.backlog import Backlog
 from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
@@ -428,4 +429,5 @@ class Driver:
 
     def _save_clock(self) -> None:
         self._store.put_meta(CLOCK_KEY, self._clock.state())
+        self._store.change(lambda connection: note_ages(connection, self._clock.now))
         self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)
