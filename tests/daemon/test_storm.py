@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from tests.daemon.storm.__main__ import rage
+from tests.daemon.storm.__main__ import FRAME
 from tests.daemon.storm.nemesis import CREW, Storm, daemons
 from tests.daemon.storm.verdict import judge
 from tests.daemon.storm.worker import PEER
 from tests.daemon_home import daemon_pid
 from tests.storm.processes import disk_directory
 
-SECONDS = float(os.environ.get("ZMESH_DAEMON_STORM_SECONDS", "20"))
+SECONDS = int(os.environ.get("ZMESH_DAEMON_STORM_SECONDS", "20"))
 SEED = int(os.environ.get("ZMESH_STORM_SEED", "0")) or secrets.randbits(32)
 
 
-def storm(seconds: float) -> None:
+def storm(seconds: int) -> None:
     """Run a storm; it prints its totals and the command that repeats it."""
-    verdict = rage(seconds, SEED)
+    verdict = FRAME.rage(seconds, SEED)
     assert verdict.offences == []
     assert verdict.totals["kills"] > seconds / 10
     assert verdict.totals["acknowledged"] > verdict.totals["kills"], "nothing much was sent between the kills"

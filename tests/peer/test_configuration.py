@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from zmesh.peer.configuration import FILE, MAX_BYTES, Configuration, load_configuration
+from zmesh.peer.configuration import Configuration, load_configuration
+from zmesh.peer.folders import FILE, MAX_BYTES
 
 
 def written(home: Path, text: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storm.__main__ import rage
+from tests.storm.__main__ import FRAME
 from tests.storm.nemesis import SENDERS, Storm
 from tests.storm.processes import disk_directory
 from tests.storm.verdict import Verdict, judge
@@ -23,7 +23,7 @@ SECONDS_PER_KILL = 10  # on a very busy machine
 
 def storm(kills: int, seed: int) -> None:
     """Run a storm; it prints its totals and the command that repeats it."""
-    verdict = rage(kills, seed)
+    verdict = FRAME.rage(kills, seed)
     assert verdict.offences == []
     assert verdict.totals["kills"] == kills
     assert verdict.totals["acknowledged"] > kills, "nothing much was sent between the kills"

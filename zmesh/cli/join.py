@@ -87,6 +87,8 @@ def _tell(store: TrustStore, *, as_json: bool) -> None:
     click.echo(f"{me.name} is a member now, with {', '.join(others)}.")
     click.echo(f"The other machine must show this fingerprint:\n\n    {readable(me.device)}\n")
     click.echo(in_words("Each of them", may))
+    if others:
+        click.echo(f'\nMailboxes here and there can reach each other now: zmesh send NAME@{others[0]} "hello"')
 
 
 async def pair_with(

@@ -90,7 +90,7 @@ def complete_mailbox(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def as_option(command: _Command) -> _Command:
     """Add `--as`."""
-    text = "The mailbox that is yours; ZMESH_AGENT, or the name of the project's folder, by default."
+    text = "The mailbox that is yours; ZMESH_AGENT, [folders] in config.toml, or the project's folder, by default."
     return click.option(
         "--as", "mailbox", metavar="AGENT", callback=read_mailbox, shell_complete=complete_mailbox, help=text
     )(command)
@@ -111,7 +111,7 @@ def opened(mailbox: str | None, *, here: bool) -> Client:
     Raises:
         MeshError: As of `zmesh.connect`.
     """
-    name = mailbox or checked_name(agent_name(Path.cwd()), "agent name")
+    name = mailbox or checked_name(agent_name(Path.cwd(), home_directory(None)), "agent name")
     return connected(mailbox=name, reach=REACH, here=here)
 
 

@@ -4,6 +4,7 @@ Keys and mail must never go without a clear word of the user's: nobody can make 
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
@@ -140,6 +141,9 @@ def _program() -> str:
         return f"pipx uninstall {DISTRIBUTION}"
     if "uv" in parts and "tools" in parts:
         return f"uv tool uninstall {DISTRIBUTION}"
+    place = Path(sys.prefix)
+    if place.parts[-2:] == ("lib", DISTRIBUTION):  # `make install`
+        return f"rm -r {shlex.join((str(place), str(place.parents[1] / 'bin' / 'zmesh')))}"
     try:
         by_uv = (distribution(DISTRIBUTION).read_text("INSTALLER") or "").strip() == "uv"
     except PackageNotFoundError:

@@ -17,7 +17,8 @@ from typing import Final
 
 from zmesh.daemon.place import short_directory
 from zmesh.errors import ConfigurationError, StoreError
-from zmesh.peer.configuration import FILE, load_configuration
+from zmesh.peer.configuration import load_configuration
+from zmesh.peer.folders import FILE
 
 KEYS: Final = "keys and trust"
 MAIL: Final = "mail"

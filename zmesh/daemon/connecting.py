@@ -33,8 +33,8 @@ def connect(
 
     Args:
         name: The mailbox of this program, which it shares with others that ask for the same. None for `ZMESH_AGENT`,
-            or else for one of its own that is called as the project's folder: `api`, and `api.2` for a second program
-            there, whose mail goes into `api` when it ends.
+            or else for one of its own that is called as the project's folder, or as the configuration says of that:
+            `api`, and `api.2` for a second program there, whose mail goes into `api` when it ends.
         home: Where its state lies; None for `ZMESH_HOME`, or else the platform's place.
         role: As of `Peer.agent`.
         capabilities: As of `Peer.agent`.
@@ -48,7 +48,7 @@ def connect(
         AddressError, TypeError, ValueError: As of `Peer.agent`.
         StoreError: The home cannot be made.
     """
-    return connected(home, **_described(name, role, capabilities, project))
+    return connected(home, **_described(name, home_directory(home), role, capabilities, project))
 
 
 def connect_async(
@@ -68,15 +68,15 @@ def connect_async(
 
     at = home_directory(home)
     place = place_of(at)
-    said = _described(name, role, capabilities, project)
+    said = _described(name, at, role, capabilities, project)
     return AsyncClient(AsyncConnection(place, lambda: start(at, place), **said))
 
 
 def _described(
-    name: str | None, role: str | None, capabilities: Iterable[str] | None, project: str | None
+    name: str | None, home: Path, role: str | None, capabilities: Iterable[str] | None, project: str | None
 ) -> dict[str, Any]:
     own = name is None and not os.environ.get(AGENT)
-    mailbox = checked_name(agent_name(Path.cwd()) if name is None else name, "agent name")
+    mailbox = checked_name(agent_name(Path.cwd(), home) if name is None else name, "agent name")
     words = None if capabilities is None else list(capabilities)
     described = {"role": role, "capabilities": words, "project": project}
     return {"mailbox": mailbox, "own": own, "reach": "client", **described}

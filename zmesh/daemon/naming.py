@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from zmesh.peer.folders import named_folder
 from zmesh.peer.home import device_key_path, trust_path
 from zmesh.protocol.address import is_name
 from zmesh.protocol.bounds import MAX_NAME
@@ -48,12 +49,16 @@ def own_name(home: Path, configuration: "Configuration") -> str:
     return host_name()
 
 
-def agent_name(folder: Path) -> str:
-    """Return the mailbox of a program that works in a folder: `ZMESH_AGENT`, or the name of the project's folder.
+def agent_name(folder: Path, home: Path) -> str:
+    """Return the mailbox of a program that works in a folder.
 
-    The project is the nearest folder above that has what projects have, such as `.git`; without one, the folder itself.
+    It is what `ZMESH_AGENT` says, or the configuration of that folder or one above, or else the name of the project's
+    folder: the nearest one that has what projects have, such as `.git`; without one, the folder itself.
+
+    Raises:
+        ConfigurationError: The configuration of the home cannot be read.
     """
-    said = os.environ.get(AGENT)
+    said = os.environ.get(AGENT) or named_folder(home, folder)
     if said:
         return said
     project = next(

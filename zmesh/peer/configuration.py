@@ -16,12 +16,11 @@ from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
 from zmesh.peer.arguments import brief, several
+from zmesh.peer.folders import FILE, KEY, check_folders, read_file
 from zmesh.protocol.address import is_name
 
-FILE: Final = "config.toml"
 PEERS_VARIABLE: Final = "ZMESH_PEERS"
 DISCOVERY_VARIABLE: Final = "ZMESH_DISCOVERY"
-MAX_BYTES: Final = 64 * 1024  # of the file: everything there is to say has a few lines
 DISCOVERY: Final = ("rendezvous", "static", "mdns")
 """The sources of addresses, the most trusted one first: this host's directory; what was named, and what members tell
 each other; multicast. The addresses that the store remembers are dialled always."""
@@ -53,19 +52,10 @@ def load_configuration(home: Path) -> Configuration:
         ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
     """
     path = home / FILE
+    text = read_file(path)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return Configuration()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(text) > MAX_BYTES:
-        raise ConfigurationError(f"{path} is longer than {MAX_BYTES} bytes")
-    try:
-        plain = text.decode()
-        return _checked(tomllib.loads(plain), plain)
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such
+        return _checked(tomllib.loads(text), text)
+    except ValueError as error:  # TOMLDecodeError is one
         raise ConfigurationError(f"{path}: {error}") from error
 
 
@@ -122,6 +112,7 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
         except ValueError as error:
             raise ValueError(f"{error}{_line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    values.pop(KEY, None)  # `named_folder` reads it, each time anew
     return Configuration(**values)
 
 
@@ -167,4 +158,6 @@ def _check_discovery(key: str, value: object) -> None:
         raise ValueError(f"{key} = {value!r:.80} is no list of some of {', '.join(DISCOVERY)}")
 
 
-_CHECKS: Final = {"name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery}
+_CHECKS: Final = {
+    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery, KEY: check_folders,
+}  # fmt: skip
