@@ -79,3 +79,61 @@ def test_what_makes_no_sense_is_refused_before_anything_is_asked(laptop: Machine
     assert "agent name" in laptop.misuses("admin", "purge", "--mailbox", "a b")
     assert daemon_pid(laptop.home) == 0
     assert "no mailbox 'nobody' here" in laptop.fails(2, "admin", "purge", "--mailbox", "nobody")
+
+
+def test_bounds_are_shown_with_their_use_and_changed_while_the_daemon_runs(laptop: Machine) -> None:
+    with zmesh.connect("code") as code:
+        code.send("code", "first")
+        code.send("nobody@nowhere", "x" * 2000)
+        rows = {(row["quota"], row["of"]): row for row in laptop.json("admin", "quota")}
+        assert rows["mailbox", "code"]["messages"] == {"used": 1, "limit": 20_000}
+        assert rows["peer", ""]["messages"]["used"] == 1
+        shown = laptop.run("admin", "quota").stdout
+        assert "1 of 20,000" in shown
+        assert "of 512.0 MiB" in shown
+        told = laptop.json("admin", "quota", "set", "mailbox.messages", "1")
+        assert (told["effect"], told["value"]) == ("now", 1)
+        with pytest.raises(zmesh.MeshFull, match="mailbox 'code' is full"):
+            code.send("code", "second")
+        assert (
+            "mailbox.bytes = 1048576: it holds now" in laptop.run("admin", "quota", "set", "mailbox.bytes", "1M").stdout
+        )
+        assert "from 1 to" in laptop.fails(1, "admin", "quota", "set", "mailbox.messages", "0")
+        assert "is no amount" in laptop.fails(1, "admin", "quota", "set", "mailbox.messages", "many")
+        assert "not in the file any more" in laptop.run("admin", "quota", "unset", "mailbox.messages").stdout
+        code.send("code", "second")
+        laptop.run("down")
+        rows = {(row["quota"], row["of"]): row for row in laptop.json("admin", "quota")}
+        assert rows["mailbox", "code"]["bytes"]["limit"] == 1 << 20, "what was set outlives the daemon"
+    assert kinds(laptop) == ["admin.set", "admin.set", "admin.unset"]
+
+
+def test_settings_are_shown_and_changed_in_the_users_own_file(laptop: Machine) -> None:
+    config = laptop.home / "config.toml"
+    config.write_text(f"# mine\n{config.read_text()}")
+    config.chmod(0o640)
+    before = config.read_text()
+    rows = {row["key"]: row for row in laptop.json("admin", "settings")}
+    assert (rows["name"]["value"], rows["name"]["source"], rows["name"]["live"]) == ("laptop", "file", False)
+    pid = daemon_pid(laptop.home)
+    shown = laptop.run("admin", "settings").stdout
+    assert "at the next start" in shown
+    assert "at once" in shown
+    assert laptop.json("admin", "settings", "set", "discovery", "rendezvous,static")["effect"] == "now"
+    assert (
+        "peers = tcp://127.0.0.1:9: it holds now"
+        in laptop.run("admin", "settings", "set", "peers", "tcp://127.0.0.1:9").stdout
+    )
+    until(lambda: any("127.0.0.1:9" in trouble for trouble in laptop.json("status")["troubles"]))
+    assert "zmesh down, then zmesh up" in laptop.run("admin", "settings", "set", "name", "tower").stdout
+    assert any("another name" in trouble for trouble in laptop.json("status")["troubles"])
+    assert "at the next start: name" in laptop.run("admin", "settings", "unset", "peers").stdout
+    assert "no setting: did you mean 'peers'" in laptop.fails(1, "admin", "settings", "set", "peer", "x")
+    said = config.read_text()
+    assert said.startswith("# mine\n")
+    assert said == before.replace('"laptop"', '"tower"').replace('["rendezvous"]', '["rendezvous", "static"]')
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert daemon_pid(laptop.home) == pid
+    assert laptop.json("admin", "settings", ZMESH_PEERS="192.0.2.7")[2]["source"] == "default", (
+        "the daemon's environment"
+    )

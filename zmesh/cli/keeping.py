@@ -5,6 +5,7 @@ Each command asks the daemon, and prints what came of it. Nothing here may chang
 
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import click
 
 from zmesh.cli.admin import act
 from zmesh.cli.options import complete_mailbox, json_option, read_mailbox, read_ttl
-from zmesh.cli.printing import duration, print_json
+from zmesh.cli.printing import duration, harmless, print_json, print_table
 from zmesh.daemon.connecting import connected
 from zmesh.protocol.bounds import KIB
 
@@ -134,3 +135,124 @@ def compact(*, as_json: bool) -> None:
         sizes = told[when]
         whole = size(sizes["file"] + sizes["log"])
         click.echo(f"{when:<7} {whole}, of which {size(sizes['free'])} free and {size(sizes['log'])} write-ahead log")
+
+
+# --- quota ---
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def quota(ctx: click.Context, *, as_json: bool) -> None:
+    """Show how much of what is bounded is used; change a bound.
+
+    peer: un-ended messages to one other peer. mailbox: un-ended messages in one. device: what another device has sent,
+    of what may come at once, ten seconds' worth of its rate; zmesh grant limit sets that for one device.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    with connected() as client:
+        rows = client.call("admin.quotas")
+    if as_json:
+        print_json(rows)
+        return
+    used = [row for row in rows if row["messages"]["used"] or row["bytes"]["used"]]
+    shown = used or rows[:1]
+    cells = [
+        (row["quota"], row["of"] or "(nobody yet)", _use(row["messages"], "{:,}".format), _use(row["bytes"], size))
+        for row in shown
+    ]
+    print_table(("QUOTA", "OF", "MESSAGES", "BYTES"), cells)
+    if len(rows) > len(shown):
+        click.echo(f"{len(rows) - len(shown)} more are not used at all")
+
+
+def _use(value: dict[str, int], written: Callable[[int], str]) -> str:
+    return f"{written(value['used'])} of {written(value['limit'])}"
+
+
+@quota.command("set")
+@click.argument("name")
+@click.argument("limit")
+@json_option
+def set_quota(*, name: str, limit: str, as_json: bool) -> None:
+    """Change a bound of this machine's peers, such as mailbox.messages 50000, or mailbox.bytes 256M.
+
+    There are peer.messages, peer.bytes, mailbox.messages, mailbox.bytes, device.messages and device.bytes, the last
+    two per second. It holds at once, and is written into config.toml. What is there already stays.
+    """
+    _tell_change(act("set", key=f"quotas.{name}", value=limit), as_json=as_json)
+
+
+@quota.command("unset")
+@click.argument("name")
+@json_option
+def unset_quota(*, name: str, as_json: bool) -> None:
+    """Give a bound its default again."""
+    _tell_change(act("unset", key=f"quotas.{name}"), as_json=as_json)
+
+
+# --- settings ---
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def settings(ctx: click.Context, *, as_json: bool) -> None:
+    """Show all settings, where they come from, and which of them hold at once when they are changed."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with connected() as client:
+        rows = client.call("admin.settings")
+    if as_json:
+        print_json(rows)
+        return
+    lives = {True: "at once", False: "at the next start", None: "see its program"}
+    print_table(
+        ("SETTING", "VALUE", "FROM", "A CHANGE HOLDS"),
+        [(row["key"], _value(row["value"]), row["source"], lives[row["live"]]) for row in rows],
+    )
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@settings.command("set")
+@click.argument("key")
+@click.argument("value")
+@json_option
+def set_setting(*, key: str, value: str, as_json: bool) -> None:
+    """Change a setting in config.toml, where comments and order stay, and have the daemon take it.
+
+    Lists are written with commas: discovery rendezvous,mdns. What would not load is refused, and nothing is changed.
+    """
+    _tell_change(act("set", key=key, value=value), as_json=as_json)
+
+
+@settings.command("unset")
+@click.argument("key")
+@json_option
+def unset_setting(*, key: str, as_json: bool) -> None:
+    """Take a setting out of config.toml: it is as by default again."""
+    _tell_change(act("unset", key=key), as_json=as_json)
+
+
+def _tell_change(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+        return
+    key, value = told["key"], told["value"]
+    said = f"{key} is not in the file any more" if value is None else f"{key} = {_value(value)}"
+    effects = {
+        "now": "it holds now",
+        "restart": "it holds when the daemon is started again: zmesh down, then zmesh up",
+        "program": "it holds when the program that it is for reads it",
+    }
+    effect = effects.get(told["effect"], f"it is in the file, and does not hold: {told['effect']} says otherwise")
+    click.echo(harmless(f"{said}: {effect}"))
+    if told["also"]:
+        click.echo(f"the file had been changed before; taken as well: {', '.join(told['also'])}")
+    others = [other for other in told["restart"] if other != key]
+    if others:
+        click.echo(f"at the next start: {', '.join(others)}")

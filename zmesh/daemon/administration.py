@@ -11,9 +11,11 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh.daemon.keeping import Keeping
+from zmesh.daemon.settings import Settings
 from zmesh.errors import DaemonError, MeshError
 from zmesh.peer.administration import Administration
 from zmesh.peer.arguments import brief
+from zmesh.peer.configuration import load_configuration
 from zmesh.peer.peer import Peer
 
 PREFIX: Final = "admin."
@@ -26,10 +28,11 @@ Rule = Callable[["Administrator", Values], Awaitable[Any]]
 class Administrator:
     """Carries out what an administrator asks of one daemon."""
 
-    def __init__(self, peer: Peer) -> None:
-        """Take the daemon's peer, which is running."""
+    def __init__(self, peer: Peer, settings: Settings | None = None) -> None:
+        """Take the daemon's peer, which is running, and its settings; None for those of a peer of its own."""
         self._peer = Administration(peer)
         self.keeping = Keeping(peer)
+        self.settings = settings or Settings(peer, load_configuration(peer.home), None)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
@@ -87,11 +90,15 @@ class Administrator:
         "admin.log": _tell_log,
         "admin.progress": _tell_progress,
         "admin.purgeable": lambda self, arguments: self.keeping.purgeable(**arguments),
+        "admin.quotas": lambda self, _: self.keeping.quotas(),
+        "admin.settings": lambda self, _: self.settings.tell(),
     }
     """Verbs that change nothing."""
     _ACTS: ClassVar[dict[str, Rule]] = {
         "admin.compact": lambda self, arguments: self.keeping.compact(**arguments),
         "admin.purge": lambda self, arguments: self.keeping.purge(**arguments),
+        "admin.set": lambda self, arguments: self.settings.set(**arguments),
+        "admin.unset": lambda self, arguments: self.settings.unset(**arguments),
     }
     """Verbs that do something: what they return is told in the audit log."""
 

@@ -5,6 +5,7 @@ be asked for anything but by `administration`, which writes it down.
 """
 
 import asyncio
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,7 @@ from zmesh.peer.compaction import compact
 from zmesh.peer.duration import parse_ttl
 from zmesh.peer.peer import Peer
 from zmesh.peer.purging import KINDS, Purge, Wanted, purge
+from zmesh.protocol.bounds import RATE_BURST
 from zmesh.protocol.directory import near_names
 
 Values = dict[str, Any]
@@ -86,6 +88,22 @@ class Keeping:
                 self._tell(0, 0)
         return _told(done) | {"known_for": _known_for(marks, peer.driver.now())}
 
+    async def quotas(self) -> list[Values]:
+        """Tell how much of what is bounded is used, and what the bound is."""
+        driver = self._peer.driver
+        node, now = driver.core.node, driver.now()
+        quotas, held = node.quotas, node.outbox.messages
+        peer, mailbox = (quotas.peer_messages, quotas.peer_bytes), (quotas.mailbox_messages, quotas.mailbox_bytes)
+        told = [_used("peer", "", (held.nowhere, held.nowhere_bytes), peer)]
+        told += [_used("peer", each.name, (each.queued, each.queued_bytes), peer) for each in node.remotes.values()]
+        told += [_used("mailbox", box.name, (box.count, box.size), mailbox) for box in node.inbox.mailboxes.values()]
+        devices = {each.device: each.name for each in node.remotes.values() if each.device not in ("", node.device)}
+        for device, name in devices.items():
+            limits, *used = driver.guard.standing(device, now)
+            most = limits.messages * RATE_BURST, limits.octets * RATE_BURST
+            told.append(_used("device", name, (math.ceil(used[0]), math.ceil(used[1])), (int(most[0]), int(most[1]))))
+        return told
+
     def _checked(self, mailbox: str) -> str:
         name = checked_name(mailbox, "agent name")
         mailboxes = self._peer.driver.core.node.inbox.mailboxes
@@ -94,6 +112,14 @@ class Keeping:
             hint = f": did you mean {' or '.join(near)}?" if near else ""
             raise AddressError(f"there is no mailbox {name!r} here{hint}")
         return name
+
+
+def _used(quota: str, of: str, used: tuple[int, int], limits: tuple[int, int]) -> Values:
+    messages, octets = zip(used, limits, strict=True)
+    return {
+        "quota": quota, "of": of, "messages": dict(zip(("used", "limit"), messages, strict=True)),
+        "bytes": dict(zip(("used", "limit"), octets, strict=True)),
+    }  # fmt: skip
 
 
 def _seconds(older: float) -> float:

@@ -8,16 +8,19 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
+from zmesh.peer import configured_quotas
 from zmesh.peer.arguments import brief, several
+from zmesh.peer.configured_quotas import check_quotas, read_quotas
 from zmesh.peer.folders import FILE, KEY, check_folders, read_file
 from zmesh.protocol.address import is_name
+from zmesh.protocol.quotas import Quotas, default_quotas
 
 PEERS_VARIABLE: Final = "ZMESH_PEERS"
 DISCOVERY_VARIABLE: Final = "ZMESH_DISCOVERY"
@@ -37,12 +40,14 @@ class Configuration:
         port: Where this machine's peer listens; its door is at the next one.
         peers: Addresses of peers elsewhere.
         discovery: Sources of addresses, of `DISCOVERY`.
+        quotas: How much its peers keep and take.
     """
 
     name: str = ""
     port: int = PORT
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
+    quotas: Quotas = field(default_factory=default_quotas)
 
 
 def load_configuration(home: Path) -> Configuration:
@@ -52,7 +57,19 @@ def load_configuration(home: Path) -> Configuration:
         ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
     """
     path = home / FILE
-    text = read_file(path)
+    return read_configuration(read_file(path), path)
+
+
+def read_configuration(text: str, path: Path) -> Configuration:
+    """Read what a configuration says.
+
+    Args:
+        text: Of the file.
+        path: Names the file, for the error.
+
+    Raises:
+        ConfigurationError: Something in it is wrong; the message names it.
+    """
     try:
         return _checked(tomllib.loads(text), text)
     except ValueError as error:  # TOMLDecodeError is one
@@ -113,6 +130,8 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
             raise ValueError(f"{error}{_line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     values.pop(KEY, None)  # `named_folder` reads it, each time anew
+    if configured_quotas.KEY in values:
+        values[configured_quotas.KEY] = read_quotas(said[configured_quotas.KEY])
     return Configuration(**values)
 
 
@@ -160,4 +179,5 @@ def _check_discovery(key: str, value: object) -> None:
 
 _CHECKS: Final = {
     "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery, KEY: check_folders,
+    configured_quotas.KEY: check_quotas,
 }  # fmt: skip
