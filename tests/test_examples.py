@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_home import kill_daemon
+from tests.storm.processes import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -68,6 +69,38 @@ def listener(home: Path) -> None:
         kill_daemon(home)
 
 
+def disk_space(home: Path) -> None:
+    home.mkdir(mode=0o700, exist_ok=True)
+    path = home / "config.toml"
+    plain = 'discovery = ["rendezvous"]\nport = 17486\nname = "laptop"\n'
+    command = [sys.executable, str(EXAMPLES / "disk_space.py"), "1000000"]
+    path.write_text(f"{plain}[adapters.disk]\ncommand = {command}\n")
+    path.chmod(0o600)
+    environment = os.environ | {"ZMESH_HOME": str(home), "PYTHONPATH": str(ROOT)}
+
+    def zmesh(*words: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", "zmesh", *words], env=environment, capture_output=True, text=True, timeout=SECONDS,
+            check=True,
+        )  # fmt: skip
+        return ended.stdout
+
+    try:
+        zmesh("up")
+        little = r"adapter disk \(process \d+\) degraded: \d+ GiB are free, less than 1000000\n"
+        wait_until(lambda: re.search(little, zmesh("status")), SECONDS, "the daemon runs it, and it says how it is")
+        assert re.fullmatch(r"\d+ GiB are free\n", zmesh("ask", "--as", "ann", "disk", "how much?"))
+        path.write_text(plain)
+        zmesh("down")
+        with started(home, "disk_space.py", "0") as by_hand:
+            assert line_of(by_hand) == "disk@laptop answers"
+            assert re.search(r"client disk \(process \d+\) healthy: \d+ GiB are free\n", zmesh("status"))
+            by_hand.send_signal(signal.SIGINT)
+            assert (by_hand.communicate(timeout=SECONDS)[1], by_hand.returncode) == ("", 0)
+    finally:
+        kill_daemon(home)
+
+
 def ask_and_answer(home: Path) -> None:
     answer = "librarian@answering answers: You asked 'What is OAuth 2.0?'. I would read the RFC."
     with started(home, "ask_and_answer.py", "ask", "What is OAuth 2.0?") as asking:
@@ -107,7 +140,7 @@ def test_ctrl_c_ends_it_without_a_traceback(role: str, code: int, tmp_path: Path
 def test_no_example_is_in_the_way_of_another_or_of_the_readme() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (*EXAMPLES.glob("*.py"), ROOT / "README.md")]
     names = [set(re.findall(r"zmesh\.Peer\(\"([^\"]+)\"\) as", text)) for text in texts]
-    assert sum(map(bool, names)) == len(names) - 1, "all but one run peers of their own"
+    assert sum(map(bool, names)) == len(names) - 2, "all but two run peers of their own"
     assert len(set.union(*names)) == sum(map(len, names))
 
 
@@ -115,6 +148,7 @@ RUNS: dict[str, Callable[[Path], None]] = {
     "hello.py": hello,
     "ask_and_answer.py": ask_and_answer,
     "listener.py": listener,
+    "disk_space.py": disk_space,
 }
 
 

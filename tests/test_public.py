@@ -27,6 +27,7 @@ _OF_A_CLIENT = {
     "on",
     "poll",
     "receipt",
+    "report",
     "send",
     "status",
     "take",

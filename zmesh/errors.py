@@ -100,6 +100,10 @@ class MailboxBusy(MeshError):  # noqa: N818 - names the state
     """Somebody is there to take a mailbox's messages, or some are just arriving: it cannot be merged now."""
 
 
+class PeerHalted(MeshError):  # noqa: N818 - names the state
+    """An administrator has paused the peer, or has it drained; the message says how that ends."""
+
+
 class PeerClosed(MeshError):  # noqa: N818 - names the state
     """The peer was closed; open another one to go on."""
 

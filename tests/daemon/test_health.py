@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmesh.daemon.health import FAILED_AFTER, RESTART_FIRST, RESTART_MAX, TABLE, Condition, Health
+from zmesh.daemon.health import FAILED_AFTER, RESTART_FIRST, RESTART_MAX, TABLE, Condition, Health, worst
 
 
 def test_a_part_is_healthy_only_once_it_was_seen_to_work() -> None:
@@ -67,4 +67,30 @@ def test_it_is_healthy_exactly_after_it_was_seen_to_work(events: list[tuple[str,
 @pytest.mark.parametrize("state", Health)
 def test_every_state_can_be_left_by_working(state: Health) -> None:
     assert TABLE[state]["well"] is Health.HEALTHY
-    assert set(TABLE[state]) >= {"well", "trouble", "in vain"}
+    assert set(TABLE[state]) >= {"well", "trouble", "in vain", "ended"}
+
+
+def test_what_ends_again_and_again_recovers_until_it_has_failed_and_waits_longer_each_time() -> None:
+    condition, now, waits = Condition(0.0), 0.0, []
+    for _ in range(10):
+        condition.ended("gone", now)
+        failed = condition.restarts >= FAILED_AFTER
+        assert (condition.state, condition.trouble) == (Health.FAILED if failed else Health.RECOVERING, "gone")
+        waits.append(condition.left(now))
+        now += waits[-1]
+        assert condition.left(now) == 0
+        condition.restarted(now)
+        assert condition.state is Health.RECOVERING
+        now += 1000
+        assert condition.left(now) == 0
+    assert waits[:3] == [RESTART_FIRST, 2 * RESTART_FIRST, 4 * RESTART_FIRST]
+    assert waits[-1] == RESTART_MAX
+    condition.seen(None, now)
+    condition.ended("gone", now)
+    assert (condition.state, condition.left(now)) == (Health.RECOVERING, RESTART_FIRST)
+
+
+def test_the_worst_of_none_is_healthy() -> None:
+    assert worst([]) is Health.HEALTHY
+    assert worst([Health.DEGRADED, Health.FAILED, Health.RECOVERING]) is Health.FAILED
+    assert worst([Health.DEGRADED, Health.RECOVERING]) is Health.RECOVERING

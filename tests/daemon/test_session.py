@@ -26,6 +26,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "nack": {"lease": 1, "delay": 0.0, "counted": True},
     "reply": {"lease": 1, "turn": 0, "body": BODY, "type": "x"},
     "status": {"status": "busy"},
+    "report": {"health": "degraded", "text": "no display"},
     "send": SEND,
     "ask": ASK,
     "receipt": {"ident": ID},
@@ -39,7 +40,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 HELD = {"lease": 1, "id": ID, "source": ID, "sender": "code@laptop", "to": "code", "type": "x", "priority": "normal",
         "thread": b"", "reply_to": b"", "sent_at": 0, "attempt": 1}  # fmt: skip
 GREETING = {"v": VERSION, "pid": 1, "held": [HELD], "mailbox": "code", "here": True, "reach": "client", "role": "r",
-            "capabilities": ["c"], "project": "p", "status": "busy"}  # fmt: skip
+            "capabilities": ["c"], "project": "p", "status": "busy", "adapter": "desktop",
+            "report": {"health": "failed", "text": "x"}}  # fmt: skip
 WRONG: tuple[Any, ...] = (
     None, True, -1, 0, 2**63, 2**64 - 1, 1.5, float("nan"), float("inf"), "", "x", "x" * 300, "a b", b"", b"x", ID,
     [], [1], [b"x", 1], [b"\xc1", True], ["x", True], [b"\x91" * 2000, True], [[]], {}, {"a": 1}, [None] * 40, "\0",

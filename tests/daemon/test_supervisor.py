@@ -60,8 +60,12 @@ def test_all_is_well() -> None:
         clock.now += 3
         assert health(supervisor) == "healthy"
         assert supervisor.report() == [
-            {"part": name, "state": "healthy", "for": 3.0, "trouble": "", "restarts": 0} for name in ("store", "link")
-        ]
+            {
+                "part": name, "kind": "peer", "state": "healthy", "for": 3.0, "trouble": "", "restarts": 0,
+                "says": "", "pid": None,
+            }
+            for name in ("store", "link")
+        ]  # fmt: skip
 
     asyncio.run(scenario())
 

@@ -12,7 +12,9 @@ from tests.peer.test_surroundings import free_port
 from tests.trust.support import DEVICES, NAMES, bring_in, exchange
 from tests.waiting import until
 from zmesh.discovery import visits
+from zmesh.discovery.meeting import Meeting, Meetings
 from zmesh.peer.home import device_key_path, home_directory, trust_path
+from zmesh.peer.traffic import Traffic
 from zmesh.protocol.deadlines import NEVER
 from zmesh.protocol.effects import Share
 from zmesh.protocol.frames import Ops
@@ -160,6 +162,34 @@ def test_who_was_revoked_is_neither_linked_nor_visited_any_more(machines: list[M
             await until(lambda: linked(one) == {"bob", "cid"} and "bob" in linked(three), 40, "the links")
             ada.trust.say(ada.trust.revocation(DEVICES[1].public))
             await until(lambda: linked(one) == {"cid"} and linked(three) == {"ada"} and not linked(two), 40, "its end")
+
+    run(test)
+
+
+def test_who_is_paused_visits_nobody_whom_it_knows(machines: list[Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, bob, _ = machines
+    bring_in(ada.trust, bob.trust)
+
+    async def test() -> None:
+        async with ada.peer() as one, bob.peer(ada) as other:
+            await until(lambda: linked(one) and linked(other), 20)
+            visited: list[int] = []
+            visit = Meetings.visit
+
+            async def count(self: Meetings, host: str, door: int, **more: Any) -> Meeting:
+                visited.append(door)
+                return await visit(self, host, door, **more)
+
+            monkeypatch.setattr(Meetings, "visit", count)
+            await Traffic(other).pause("process 7")
+            await until(lambda: not linked(one), 20)
+            other.look_for([f"127.0.0.1:{ada.port}", f"127.0.0.1:{bob.port}"])  # the second is visited for sure
+            assert other._member is not None  # noqa: SLF001
+            other._member.visits.hasten()  # noqa: SLF001
+            await until(lambda: bob.port + 1 in visited, 20)
+            assert ada.port + 1 not in visited
+            await Traffic(other).resume()
+            await until(lambda: linked(one) and linked(other), 20)
 
     run(test)
 

@@ -469,6 +469,19 @@ def test_dialling_again_replaces_the_connection() -> None:
 # --- trouble ---
 
 
+def test_the_last_words_before_a_connection_is_closed_arrive() -> None:
+    async def test(one: Probe, two: Probe) -> None:
+        await two.connect(one)
+        last = 0
+        while two.link.send(REMOTE, [b"h", last.to_bytes(4, "big") + bytes(60_000)]) and last < 40:
+            last += 1
+        assert two.link.send(REMOTE, [b"h", b"goodbye"])
+        two.link.close(REMOTE)
+        await until(lambda: one.bodies[-1:] == [b"goodbye"], what="the last words")
+
+    probes(test)
+
+
 def test_a_wrong_key_a_dead_port_and_a_revocation_are_told_apart() -> None:
     async def test(one: Probe, two: Probe) -> None:
         wrong, dead, revoked = b"wrong key", b"dead port", b"revoked"

@@ -6,7 +6,7 @@ from tests.protocol.pair import DEVICE, World, two
 from tests.stores import store_of
 from zmesh.protocol import admission as module
 from zmesh.protocol.bounds import MAX_STORES
-from zmesh.protocol.effects import Sighted
+from zmesh.protocol.effects import Halt, Sighted
 
 OTHER = "o" * 32
 X = store_of(DEVICE, 1)
@@ -26,6 +26,20 @@ def test_the_store_unseen_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch
     a.command(Sighted(stores[2], "x", a.device, ()))
     assert list(a.core.node.remotes) == stores[1:3]
     assert [peer.store for peer in a.disk.snapshot().peers] == stores[1:3]
+
+
+def test_who_was_disconnected_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it did, nobody would know of it any more that it is not to be linked."""
+    monkeypatch.setattr(module, "MAX_PEERS", 2)
+    world = World()
+    a = world.add("a")
+    stores = [store_of(DEVICE, n) for n in range(1, 4)]
+    for store in stores[:2]:
+        world.now += 1.0
+        a.command(Sighted(store, "x", a.device, PLACE))
+    a.command(Halt(a.ticket(), stores[0], "process 7"))
+    a.command(Sighted(stores[2], "x", a.device, ()))
+    assert list(a.core.node.remotes) == [stores[0], stores[2]]
 
 
 def test_nobody_who_is_owed_anything_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.protocol.pair import DEVICE, Node, World, one, one_way, two
 from tests.stores import store_of
-from zmesh.errors import LeaseLost, MailboxBusy, MeshFull
+from zmesh.errors import LeaseLost, MailboxBusy, MeshFull, PeerHalted
 from zmesh.protocol import core as module
 from zmesh.protocol.bounds import MAX_EPOCH
 from zmesh.protocol.codec import decode, encode
@@ -19,12 +19,15 @@ from zmesh.protocol.effects import (
     Delivery,
     Detach,
     Done,
+    Drain,
     Exclude,
+    Halt,
     MergeMailbox,
     Moved,
     Nack,
     Note,
     Notice,
+    Release,
     Send,
     Share,
     Sighted,
@@ -182,6 +185,19 @@ class Storm(RuleBasedStateMachine):
         else:
             self.cut ^= {(source, to)}
 
+    @rule(name=nodes, other=nodes)
+    def halt(self, name: str, other: str) -> None:
+        """Disconnect another peer; oneself stands for all."""
+        node = self.node(name)
+        if node.alive:
+            node.command(Halt(node.ticket(), b"" if name == other else self.node(other).store, "process 7"))
+
+    @rule(name=nodes, other=nodes)
+    def release(self, name: str, other: str) -> None:
+        node = self.node(name)
+        if node.alive:
+            node.command(Release(node.ticket(), b"" if name == other else self.node(other).store))
+
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.0, 4.0, 20.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.run(seconds)
@@ -254,6 +270,7 @@ class Storm(RuleBasedStateMachine):
             if node.alive:
                 node.commit_held()
             self.start(node.name)
+        self.release_all()
         for _ in range(30):
             self.work_off()
             if not any(node.core.node.outbox.by_id or node.disk.snapshot().ins for node in self.world.nodes.values()):
@@ -266,6 +283,11 @@ class Storm(RuleBasedStateMachine):
                 assert out in ([Sent.HANDLED], [Sent.EXPIRED], [Sent.DEAD]), f"{out} {letter}"
         for node in self.world.nodes.values():
             self.is_clean(node)
+
+    def release_all(self) -> None:
+        for name in NAMES:
+            for other in NAMES:
+                self.release(name, other)
 
     def work_off(self) -> None:
         for node in self.world.nodes.values():
@@ -326,6 +348,20 @@ def test_a_link_is_bound_to_its_device() -> None:
     world.inject(a, encode(b.remote(a).link.id, ping()), "e" * 32, b"path")
     link, frame = decode(world.answers[0].parts)
     assert (link, frame, world.answers[0].path) == (b.remote(a).link.id, Reset(), b"path")
+
+
+def test_a_greeting_of_a_link_that_is_no_more_is_reset_as_any_frame_of_it() -> None:
+    world, a, b = two()
+    old, hello = b.remote(a).link.id, world.frames(Hello, "b")[-1]
+    b.core.ready(a.store, world.now)
+    b.flush()
+    world.run(1.0)
+    world.answers.clear()
+    for late in (hello, ping()):
+        world.inject(a, encode(old, late), b.device, b.store)
+        world.now += 1.0
+    assert [decode(answer.parts) for answer in world.answers] == [(old, Reset())] * 2
+    assert a.remote(b).link.peer_id == b.remote(a).link.id
 
 
 def test_resets_are_limited_for_each_connection_and_not_all_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -719,6 +755,20 @@ def test_an_address_is_resolved_afresh_when_its_mailbox_ends_and_when_that_fails
     node.failing = "the disk is full"
     node.commit_held()
     assert node.core.node.find("late@a").known
+
+
+def test_a_core_halts_drains_and_goes_on() -> None:
+    world, a, b = two()
+    a.command(Drain(a.ticket(), "process 7"))
+    with pytest.raises(PeerHalted):
+        a.send("inbox@b")
+    a.command(Halt(a.ticket(), b.store, "process 7"))
+    assert not a.remote(b).up
+    a.command(Release(a.ticket(), b.store))
+    a.command(Release(a.ticket(), b""))
+    a.send("inbox@b")
+    world.run(1.0)
+    assert b.bodies == [b"hello"]
 
 
 def test_a_note_is_in_the_audit_log_once_it_is_answered() -> None:

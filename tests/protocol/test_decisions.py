@@ -339,6 +339,47 @@ def test_decision_5_rollback_of_the_sender_that_queued_new_messages_under_old_nu
     assert a.remote(b).epoch == b.remote(a).source_epoch == 2
 
 
+def test_decision_5_rollback_of_the_sender_while_the_receiver_is_writing() -> None:
+    """What is accepted and not yet on disk is in no cursor: the number is given again, and means another message."""
+    world, a, b = two()
+    copy = a.disk.copy()
+    b.holding = True
+    a.send("inbox@b", b"old")
+    world.settle()
+    a.restart(copy)
+    new = a.send("inbox@b", b"new")
+    world.run(1.0)
+    b.commit_held()
+    world.run(10.0)
+    assert (a.receipt(new), b.inserted(new)) == (Sent.STORED, [Received.STORED])
+    assert b.bodies == [b"old", b"new"]
+    assert a.remote(b).epoch == 2
+
+
+def test_decision_5_rollback_of_the_sender_whose_old_frames_come_late() -> None:
+    """They come on another connection than the new greeting, and after it: the link they belong to is no more."""
+    world, a, b = two()
+    copy = a.disk.copy()
+    old_link, hello = a.remote(b).link.id, last(world.frames(Hello, "a"))
+    world.drop.append(losing(Data, a))
+    a.send("inbox@b", b"old")
+    world.settle()
+    world.drop.clear()
+    a.kill()
+    a.disk = copy
+    a.start()
+    world.carry(1)  # the connection is there, and a greets
+    world.now += 0.02
+    world.carry(1)  # b greets, and will not greet again for a moment
+    for late in (hello, last(world.frames(Data, "a"))):
+        world.inject(b, encode(old_link, late), a.device, a.store)
+    world.carry(1)
+    assert a.remote(b).up
+    new = a.send("inbox@b", b"new")
+    world.run(10.0)
+    assert (a.receipt(new), b.inserted(new)) == (Sent.STORED, [Received.STORED])
+
+
 def test_decision_5_rollback_of_the_sender_concerns_that_peer_only() -> None:
     world, a, b = two()
     c = world.add("c")

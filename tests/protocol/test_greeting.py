@@ -9,8 +9,8 @@ from tests.stores import store_of
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Sighted
-from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello
+from zmesh.protocol.effects import Halt, Sighted
+from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello, Reset
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Sent
@@ -152,6 +152,34 @@ def test_a_new_link_replaces_the_old_one() -> None:
     assert list(a.core.node.by_link) == [(DEVICE, a.remote(b).link.peer_id)]
     assert a.remote(b).up
     assert b.remote(a).up
+
+
+def test_a_greeting_of_a_link_that_was_replaced_is_answered_by_a_reset_and_changes_nothing() -> None:
+    world, a = alone()
+    for link in (LINK, b"link two", LINK):
+        world.inject(a, encode(link, hello()), DEVICE, b"path")
+    assert a.core.node.remotes[STRANGER].link.peer_id == b"link two"
+    assert list(a.core.node.by_link) == [(DEVICE, b"link two")]
+    assert [decode(answer.parts) for answer in world.answers] == [(LINK, Reset())]
+
+
+def test_a_link_id_that_another_device_has_used_is_not_late() -> None:
+    world, a = alone()
+    for link in (LINK, b"link two"):
+        world.inject(a, encode(link, hello()), DEVICE, b"path")
+    world.inject(a, encode(LINK, hello()), "e" * 32, b"elsewhere")
+    assert world.answers == []
+    assert a.audits("forged-store")
+
+
+def test_a_link_that_was_replaced_by_a_late_greeting_is_given_up_and_another_one_comes() -> None:
+    """Of two greetings the first has come last: it can not be told from a newer one."""
+    world, a, b = two()
+    world.inject(a, encode(LINK, hello(store=b.store, name="b", endpoints=(b.endpoint,))), b.device, b.store)
+    world.run(5.0)
+    assert a.remote(b).up
+    assert b.remote(a).up
+    assert a.remote(b).link.peer_id == b.remote(a).link.id
 
 
 @pytest.mark.parametrize(("oldest", "newest"), [(2, 9), (0x80, 0xFF)])
@@ -359,3 +387,13 @@ def test_a_device_that_calls_back_can_speak_for_its_own_stores_only() -> None:
     a.flush()
     assert "belongs to another device" in a.audits("forged-store")[0]
     assert a.remote(c).link.peer_id == before
+
+
+def test_who_is_not_to_be_linked_is_told_so_and_leaves_no_trace() -> None:
+    world, a = alone()
+    a.command(Halt(a.ticket(), b"", "process 7"))
+    world.inject(a, encode(LINK, hello()), DEVICE, b"path")
+    (answer,) = world.answers
+    assert answer.path == b"path"
+    assert decode(answer.parts) == (LINK, Bye("paused", "it is paused: mail for it waits until it is resumed there"))
+    assert a.core.node.remotes == {}

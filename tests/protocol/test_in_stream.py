@@ -100,6 +100,32 @@ def test_only_what_is_committed_is_told() -> None:
     assert (stream.cursor_id, stream.dirty) == (ident(2), True)
 
 
+def test_what_came_on_earlier_links_is_settled_when_it_is_committed_and_not_before() -> None:
+    stream = InStream(KLASS, InStreamRow(SOURCE, KLASS, EPOCH, 7, ident(7)))
+    stream.new_link()
+    accept(stream, 8)
+    early = stream.row(SOURCE, EPOCH)
+    accept(stream, 9)
+    said = [stream.settled]  # it came on the present link
+    stream.new_link()
+    said.append(stream.settled)
+    stream.saved(early)
+    said.append(stream.settled)
+    save(stream)
+    said.append(stream.settled)
+    assert said == [True, False, False, True]
+
+
+def test_what_came_on_earlier_links_is_settled_when_it_is_taken_back() -> None:
+    stream = InStream(KLASS)
+    accept(stream, 1, 2)
+    stream.new_link()
+    stream.take_back()
+    assert stream.settled
+    accept(stream, 1)
+    assert stream.settled, "it comes again on the present link"
+
+
 def test_a_late_commit_takes_nothing_back() -> None:
     stream = InStream(KLASS)
     accept(stream, 1)

@@ -1,13 +1,16 @@
 """The records of received messages: what they fill, and how those end that nobody took."""
 
+from typing import Any
+
 import pytest
 
-from tests.protocol.pair import nack, one, received
+from tests.protocol.pair import nack, one, received, two
 from zmesh.protocol import incoming as module
 from zmesh.protocol.bounds import (
     STORE_RETRY,
 )
 from zmesh.protocol.effects import Take
+from zmesh.protocol.messages import InMessage
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent
 
@@ -95,6 +98,43 @@ def test_cancelling_ends_only_what_nobody_ever_took() -> None:
     box.messages.cancel(node.store, [b"uncommitted".ljust(16)])
     node.commit_held()
     assert node.inserted(b"uncommitted".ljust(16)) == [Received.STORED]
+
+
+class Unwalked(dict[int, InMessage]):
+    """Messages that nobody may look through."""
+
+    def values(self) -> Any:
+        pytest.fail("all messages are looked at")
+
+
+def test_cancelling_looks_at_no_other_message() -> None:
+    _, node = one()
+    kept, ended = node.send("in@a"), node.send("in@a")
+    messages = node.core.node.inbox.messages
+    messages.by_row = Unwalked(messages.by_row)
+    messages.cancel(node.store, [ended, b"unknown".ljust(16), ended])
+    node.flush()
+    assert node.inserted(kept) == [Received.STORED]
+    assert node.inserted(ended) == [Received.EXPIRED]
+
+
+def test_what_comes_a_second_time_can_be_cancelled_as_before() -> None:
+    """In a new epoch a message comes again, and is known to be there only when it is written."""
+    world, a, b = two(listening=False)
+    copy = a.disk.copy()
+    ident = a.send("inbox@b")
+    world.run(1.0)
+    a.restart(copy)
+    b.holding = True
+    a.send("inbox@b", ident=ident)
+    world.run(5.0)
+    messages = b.core.node.inbox.messages
+    assert [message.id for message in messages.by_row.values()] == [ident] * 2
+    b.commit_held()
+    assert [message.id for message in messages.by_row.values()] == [ident]
+    messages.cancel(a.store, [ident])
+    b.flush()
+    assert b.inserted(ident) == [Received.EXPIRED]
 
 
 def test_the_deadlines_of_ended_messages_leave_the_memory() -> None:

@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from tests.protocol.pair import DEVICE, Node, World, losing, two
-from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, STORE_RETRY, WINDOW_MESSAGES
+from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, REST_REDIAL, STORE_RETRY, WINDOW_MESSAGES
 from zmesh.protocol.codec import MAGIC, encode
 from zmesh.protocol.effects import Attach, Close, SetStatus
 from zmesh.protocol.envelope import Envelope
@@ -543,6 +543,17 @@ def test_a_status_is_no_reason_to_write_or_to_look_addresses_up_again() -> None:
     assert b.core.node.find("me") is found
     assert b.core.node.changes > changes, "but whoever watches is told"
     assert commits == []
+
+
+@pytest.mark.parametrize("code", ["paused", "disconnected"])
+def test_who_rests_is_dialled_rarely_and_spoken_of_once(code: str) -> None:
+    world, a, b = two()
+    say(world, a, b, Bye(code, "it rests"))
+    assert b.remote(a).trouble == "it rests"
+    assert b.remote(a).link.timer() == world.now + REST_REDIAL
+    take_in(b.core.node, b.remote(a), Bye(code, "it rests"))
+    b.flush()
+    assert [notice.level for notice in b.notices if "it rests" in notice.text] == ["info"]
 
 
 def test_who_says_goodbye_is_known_to_be_gone() -> None:

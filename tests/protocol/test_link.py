@@ -530,6 +530,27 @@ def test_who_is_to_be_forgotten_is_not_dialled_again() -> None:
     assert link.timer() == NEVER
 
 
+@pytest.mark.parametrize("make", [idle, dialling, greeting, up])
+def test_a_link_that_is_held_hangs_up_and_dials_nobody_until_it_is_free(make: Make) -> None:
+    link = make()
+    connected = link.state is not Link.IDLE
+    assert link.hold(NOW + 60.0) == (HANGUP if connected else NOTHING)
+    assert link.held
+    assert link.sighted((THERE,), NOW + 61.0) == NOTHING
+    assert link.moved(NOW + 62.0, gone=True) == NOTHING
+    assert (link.state, link.timer()) == (Link.IDLE, NEVER)
+    assert link.free(NOW + 64.0).dial == (HERE if connected else THERE)
+    assert not link.held
+
+
+def test_a_link_that_is_held_before_its_next_dial_does_not_dial() -> None:
+    link = up()
+    link.bye(NOW)
+    assert link.timer() < NEVER
+    assert link.hold(NOW) == NOTHING
+    assert link.timer() == NEVER
+
+
 def test_a_sighting_is_stronger_than_a_bye() -> None:
     link = up()
     link.bye(NOW + REDIAL_FIRST)

@@ -10,7 +10,7 @@ from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import Close, Dial, Hangup, Persist, SendBack, Sighted
+from zmesh.protocol.effects import Close, Dial, Halt, Hangup, Persist, SendBack, Sighted
 from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
@@ -77,6 +77,25 @@ def test_what_is_known_of_a_store_is_written_before_its_streams_however_often_it
     assert [type(peer) for peer in a.disk.snapshot().peers] == [PutPeer]
     a.restart()
     assert a.remote(b).device == b.device
+
+
+def test_a_link_that_is_held_ends_and_is_not_dialled_until_it_is_free() -> None:
+    world, a, b = two()
+    node = a.core.node
+    node.hold_link(a.remote(b))
+    assert [type(effect) for effect in a.core.effects() if isinstance(effect, Hangup | Dial)] == [Hangup]
+    assert node.by_link == {}
+    node.act(a.remote(b), a.remote(b).link.free(world.now))
+    assert [effect.store for effect in a.core.effects() if isinstance(effect, Dial)] == [b.store]
+
+
+def test_halts_are_restored_before_anybody_is_dialled() -> None:
+    world, a, b = two()
+    a.command(Halt(a.ticket(), b.store, "process 7"))
+    a.kill()
+    a.start()
+    assert a.remote(b).link.held
+    assert world.now
 
 
 # --- finding ---
@@ -151,6 +170,22 @@ def test_what_the_link_wants_is_done() -> None:
     node.act(remote, Act(dial="tcp://192.0.2.1:1", hangup=True))
     effects = node.turn.drain()
     assert effects == [Hangup(b.store), Dial(b.store, b.device, "tcp://192.0.2.1:1")]
+
+
+def test_a_greeting_waits_for_what_came_on_earlier_links_and_no_other() -> None:
+    world, a, b = two()
+    b.holding = True
+    a.send("inbox@b")
+    world.settle()
+    node, remote = b.core.node, b.remote(a)
+    node.greet(remote)
+    assert len(node.turn.drain()) == 1, "it came on the present link"
+    remote.new_link(b"new link")
+    node.greet(remote)
+    assert (remote.hello_due, node.turn.drain()) == (True, [])
+    b.commit_held()
+    node.greet(remote)
+    assert (remote.hello_due, len(node.turn.drain())) == (False, 1)
 
 
 def test_a_ping_repeats_the_roster_until_it_is_known() -> None:

@@ -1,9 +1,11 @@
 """The end of a turn: what goes out, what is written down, and how much at once."""
 
+import pytest
+
 from tests.protocol.pair import losing, two
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, OUTCOMES_PER_FRAME
 from zmesh.protocol.effects import Attach
-from zmesh.protocol.frames import Ack, Changes, Data, Outcome, Peers
+from zmesh.protocol.frames import Ack, Changes, Data, Hello, Outcome, Peers
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 
@@ -48,6 +50,27 @@ def test_one_change_among_many_agents_travels_alone() -> None:
 
 
 # --- the end of a turn ---
+
+
+@pytest.mark.parametrize(("failing", "cursor"), [("", 1), ("disk full", 0)])
+def test_a_greeting_that_waits_for_the_disk_goes_out_with_the_end_of_the_commit(failing: str, cursor: int) -> None:
+    world, a, b = two()
+    b.holding = True
+    ident = a.send("inbox@b")
+    world.settle()
+    a.kill()
+    before = len(world.frames(Hello, "b"))
+    a.restart()
+    world.run(0.5)
+    assert not a.remote(b).up
+    assert len(world.frames(Hello, "b")) == before
+    b.failing = failing
+    b.commit_held()
+    hellos = [frame for frame in world.frames(Hello, "b") if isinstance(frame, Hello)]
+    assert [hello.cursors[Priority.NORMAL].number for hello in hellos[before:]] == [cursor]
+    b.failing = ""
+    world.run(5.0)
+    assert (a.receipt(ident), b.bodies) == (Sent.STORED, [b"hello"])
 
 
 def test_a_full_disk_is_not_hammered_and_nothing_is_lost() -> None:

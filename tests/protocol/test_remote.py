@@ -14,6 +14,7 @@ from zmesh.protocol.bounds import (
     ENDINGS_PER_ACK,
     IN_FLIGHT_BYTES,
     IN_FLIGHT_CRITICAL_BYTES,
+    LINKS_REMEMBERED,
     MAX_BODY,
     NO_ID,
     WINDOW_MESSAGES,
@@ -253,17 +254,41 @@ def test_a_new_link_of_theirs_has_heard_nothing_of_ours() -> None:
     remote = make()
     remote.heard.accept(Outcome(1, 1, (Fate("handled", "", (ident(1),)),)))
     remote.heard.saved, remote.roster_fresh, remote.closed = 1, 7, True
-    remote.new_link()
+    remote.new_link(b"new link")
     assert not remote.closed
     ack = remote.ack(NOW)
     assert (ack.outcomes, ack.roster, remote.heard.seen) == (0, 0, 0)
+
+
+def test_so_many_link_ids_of_theirs_are_remembered_that_were_replaced() -> None:
+    remote = make()
+    links = [bytes([number]) * 8 for number in range(LINKS_REMEMBERED + 3)]
+    for link in links:
+        remote.new_link(link)
+        remote.new_link(link)  # after a goodbye
+    assert list(remote.replaced) == links[2:-1]
+
+
+def test_it_is_greeted_when_all_that_came_on_its_earlier_links_is_on_disk() -> None:
+    remote = make()
+    said = [remote.may_greet]  # there is no connection
+    bring_up(remote)
+    said.append(remote.may_greet)
+    stream = remote.ins[Priority.LOW]
+    stream.advance(ident(1), None)
+    said.append(remote.may_greet)
+    remote.new_link(b"new link")
+    said.append(remote.may_greet)
+    stream.saved(stream.row(STORE, 1))
+    said.append(remote.may_greet)
+    assert said == [False, True, True, False, True]
 
 
 def test_pages_of_two_links_are_never_mixed() -> None:
     """A process that starts again counts its versions from the beginning: an old page may have the same one."""
     remote = make()
     assert not remote.roster.page(Peers(2, 0, 2, (SHELL,)), NOW)
-    remote.new_link()
+    remote.new_link(b"new link")
     assert not remote.roster.page(Peers(2, 1, 2, (CODE,)), NOW)
     assert remote.roster.page(Peers(2, 0, 2, (BROWSER,)), NOW)
     assert remote.roster.agents == {"code": CODE, "browser": BROWSER}

@@ -21,8 +21,10 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Failed,
+    Halt,
     Nack,
     OpenMailbox,
+    Release,
     Send,
     Settled,
     Sighted,
@@ -59,6 +61,7 @@ class Ticket:
     holder: Holder | None = None
     delivery: Delivery | None = None
     mailbox: str = ""
+    store: bytes = b""
 
 
 class App:
@@ -66,6 +69,7 @@ class App:
 
     Attributes:
         mailboxes: The mailboxes that are opened by now.
+        halted: The stores that were disconnected, and empty for all, and may be so still.
         calm: The storm is over: everybody behaves.
     """
 
@@ -73,6 +77,8 @@ class App:
         self.mailboxes: list[str] = ["m0", "m1"]
         self.calm = False
         self.sightings: dict[bytes, Sighted] = {}
+        self.halted: set[bytes] = set()
+        self._halting: dict[bytes, int] = {}
         self._world = world
         self._plan = plan
         self._process = process
@@ -119,9 +125,30 @@ class App:
         if self._running:
             self._process.command(sighted)
 
+    def halt(self, store: bytes) -> None:
+        """An administrator disconnects a store, or pauses all mail if it is empty."""
+        if self._running:
+            number = self._halting[store] = self._ticket(Ticket("halt", store=store))
+            try:
+                self._process.command(Halt(number, store, "somebody"))
+            except MeshError:
+                self._tickets.pop(number)  # that store is not known yet
+                return
+            self.halted.add(store)
+            self._oracle.totals["halts"] += 1
+
+    def release(self, store: bytes) -> None:
+        """An administrator connects a store again, or all of them."""
+        if self._running:
+            self._halting.pop(store, None)
+            self._oracle.wire.halted.discard((self._process.index, store))
+            self._process.command(Release(self._ticket(Ticket("release", store=store)), store))
+
     def settle_down(self) -> None:
         """The storm is over: finish what is held, take what comes."""
         self.calm = True
+        for store in sorted(self.halted):  # also what a disk remembers that went back in time
+            self.release(store)
         if self._running:
             for holder in list(self._holders.values()):
                 if holder.here and holder.holding and self._running:
@@ -211,6 +238,8 @@ class App:
         if ticket.kind == "done":
             assert ticket.delivery is not None
             self._oracle.settled_done(self._process, ticket.delivery.row)
+        if ticket.kind == "halt" and self._halting.get(ticket.store) == effect.ticket:
+            self._oracle.wire.halted.add((self._process.index, ticket.store))
         if ticket.kind == "mailbox":
             self._oracle.settled_mailbox(self._process, ticket.mailbox)
             self._later(0.0, self._attach, ticket.mailbox)
@@ -230,6 +259,8 @@ class App:
             self._world.after(0.2 + self._random.random(), self.send, sending)
         if ticket.kind == "mailbox":
             self._later(0.5, self._open, ticket.mailbox)
+        if ticket.kind == "release":
+            self._later(0.5, self.release, ticket.store)
         if ticket.holder is not None and ticket.delivery is not None:
             ticket.holder.holding[ticket.delivery.row] = ticket.delivery
             self._later(0.2, self._react, ticket.holder, ticket.delivery)

@@ -28,6 +28,7 @@ from zmesh.protocol.journal import (
     LoseOut,
     OutStreamRow,
     PutEnding,
+    PutHalt,
     PutIn,
     SetIn,
 )
@@ -508,3 +509,18 @@ def dead_way_is_kept(stack: ExitStack) -> None:
     swap(stack, LinkMachine, "lost", new)
     swap(stack, LinkMachine, "_silent_at", lambda _: lambda _self: NEVER)
     swap(stack, WayBack, "called", lambda old: lambda self, path, now: old(self, self.path or path, now))
+
+
+# --- what an administrator says ---
+
+
+@fault
+def halt_forgotten_at_the_end_of_the_process(stack: ExitStack) -> None:
+    """A pause is not written down."""
+    without(stack, lambda op: isinstance(op, PutHalt))
+
+
+@fault
+def released_peer_is_not_dialled(stack: ExitStack) -> None:
+    """After a pause everybody waits for everybody."""
+    swap(stack, LinkMachine, "free", lambda _: lambda _self, _now: NOTHING)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.journal import (
     DropEndings,
+    DropHalt,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -25,6 +26,7 @@ from zmesh.protocol.journal import (
     OutStreamRow,
     PutAudit,
     PutEnding,
+    PutHalt,
     PutIn,
     PutMailbox,
     PutOut,
@@ -111,6 +113,7 @@ class StoreModel:
         self._outcomes: dict[tuple[bytes, int], PutOutcome] = {}
         self._mailboxes: dict[str, PutMailbox] = {}
         self._peers: dict[bytes, PutPeer] = {}
+        self._halts: dict[bytes, PutHalt] = {}
 
     def copy(self) -> "StoreModel":
         """Return a model that holds the same and changes by itself."""
@@ -153,6 +156,7 @@ class StoreModel:
             outcomes=_values(self._outcomes),
             mailboxes=_values(self._mailboxes),
             peers=_values(self._peers),
+            halts=_values(self._halts),
         )
 
     def fetch_out(self, rows: Iterable[int]) -> dict[int, bytes]:
@@ -225,6 +229,10 @@ class StoreModel:
                 self._peers[op.store] = op
             case DropPeer():
                 self._drop_peer(op.store)
+            case PutHalt():
+                self._halts[op.store] = op
+            case DropHalt():
+                self._halts.pop(op.store, None)
             case PutAudit():
                 self.audit.append(op)
 

@@ -31,6 +31,7 @@ class Plan:
         nack, hold, leave: Chances that a consumer gives a message back, keeps it, or goes away.
         body: Largest body in bytes.
         bounds: Protocol bounds that are made small for this seed.
+        halts: How often a store is paused or disconnects another one, until it is released.
         walls: How many pairs of stores there are of which one cannot dial the other; `walls_stay` when they do.
     """
 
@@ -74,6 +75,7 @@ class Plan:
     bounds: tuple[tuple[str, int], ...]
     walls: int
     walls_stay: bool
+    halts: int
 
 
 def draw(random: Random) -> Plan:
@@ -128,6 +130,7 @@ def draw(random: Random) -> Plan:
         bounds=_draw_bounds(random),
         walls=some(0.4, 1, 3),
         walls_stay=random.random() < 0.6,
+        halts=some(0.4, 1, 6),
     )
 
 

@@ -57,6 +57,7 @@ class Storm:
         self.oracle = Oracle(self.world, self.log)
         self.network = Network(self.world, self.plan)
         self._random = self.world.random("storm")
+        self._halting = self.world.random("halts")
         self._trace = trace
         self.processes = [self._process(index) for index in range(self.plan.stores)]
         self.apps = [App(self.world, self.plan, process, self.oracle, self.log) for process in self.processes]
@@ -189,6 +190,8 @@ class Storm:
             for _ in range(count):
                 # The last tenth is left for what is armed, so that all of it happens.
                 self.world.after((0.02 + self._random.random() * 0.88) * plan.storm, fault)
+        for _ in range(plan.halts):
+            self.world.after((0.02 + self._halting.random() * 0.88) * plan.storm, self._halt)
 
     def _any(self) -> Process:
         return self._random.choice(self.processes)
@@ -272,6 +275,15 @@ class Storm:
     @staticmethod
     def _empty(disk: Disk) -> None:
         disk.full = False
+
+    def _halt(self) -> None:
+        """Somebody pauses a store, or has it disconnect another one; mostly, somebody undoes that before the calm."""
+        one, other = self._halting.sample(self.apps, 2)
+        store = b"" if self._halting.random() < 0.5 else self.processes[self.apps.index(other)].store
+        one.halt(store)
+        self.world.after(
+            self._halting.choice((0.0, 0.1, 1.0, 5.0)) * (0.5 + self._halting.random()), one.release, store
+        )
 
     def _roll_back(self) -> None:
         """Keep a copy of a disk, and some time later restore it."""

@@ -26,9 +26,14 @@ Stream = tuple[int, int, int, int]
 
 
 class Wire:
-    """What travelled, by stream."""
+    """What travelled, by stream.
+
+    Attributes:
+        halted: (store, another one) between which an administrator was told that no mail is exchanged; empty for all.
+    """
 
     def __init__(self, oracle: "Oracle") -> None:
+        self.halted: set[tuple[int, bytes]] = set()
         self._oracle = oracle
         self._ids: dict[Stream, dict[int, bytes]] = {}
         self._emptied: set[tuple[Stream, int]] = set()
@@ -44,6 +49,7 @@ class Wire:
 
     def rolled_back(self, index: int) -> None:
         """A disk went back: what its store sent and nobody took may be said otherwise; so may what it took."""
+        self.halted = {pair for pair in self.halted if pair[0] != index}
         for stream, ids in self._ids.items():
             source, target, epoch, klass = stream
             if index not in (source, target):
@@ -69,8 +75,9 @@ class Wire:
         """Check a frame that leaves for `store`.
 
         Raises:
-            Violation: It says what is not on the sender's disk, or goes out on a link that was reset.
+            Violation: It says what is not on the sender's disk, or goes out on a link that was reset or halted.
         """
+        self._check_halts(process, store)
         link = parts[0][4:HEADER_BYTES]
         if self._oracle.now > self._reset.get((process.index, store, link), NEVER) + HEED:
             self._oracle.fail(process.name, f"link {link.hex()} goes on, and was reset")
@@ -94,6 +101,10 @@ class Wire:
                     self._floor((process.index, target, frame.epoch, klass), floor)
             case _:
                 pass
+
+    def _check_halts(self, process: "Process", store: bytes) -> None:
+        if not self.halted.isdisjoint({(process.index, b""), (process.index, store)}):
+            self._oracle.fail(process.name, "a frame is sent to a store with which no mail is to be exchanged")
 
     def check_cursor(self, index: int, source: int, row: InStreamRow, first: int) -> None:
         """Check that everything a committed cursor passes over was stored, or ended otherwise.

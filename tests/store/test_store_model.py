@@ -18,6 +18,7 @@ from zmesh.peer.store_reader import read_bodies, read_messages, read_snapshot
 from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import (
     DropEndings,
+    DropHalt,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -30,6 +31,7 @@ from zmesh.protocol.journal import (
     OutStreamRow,
     PutAudit,
     PutEnding,
+    PutHalt,
     PutIn,
     PutMailbox,
     PutOut,
@@ -91,6 +93,8 @@ others = st.one_of(
     st.builds(PutMailbox, names, texts, name_lists, texts, st.none() | times),
     st.builds(PutPeer, stores, names, devices, name_lists, numbers, agents, times),
     st.builds(DropPeer, stores),
+    st.builds(PutHalt, stores | st.just(b""), times, texts),
+    st.builds(DropHalt, stores | st.just(b"")),
     st.builds(PutAudit, times, codes, texts),
 )
 persists = st.lists(st.one_of(put_outs, put_ins, others, others), min_size=1, max_size=12)

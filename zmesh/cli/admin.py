@@ -16,6 +16,11 @@ from zmesh.cli.printing import print_json, print_table
 from zmesh.daemon.connecting import connected
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "pause": ("zmesh.cli.traffic:pause", "Exchange no mail with other machines."),
+    "resume": ("zmesh.cli.traffic:resume", "End a pause or a drain."),
+    "drain": ("zmesh.cli.traffic:drain", "Take no new sends, and wait until what can go out is out."),
+    "disconnect": ("zmesh.cli.traffic:disconnect", "Exchange no mail with one other peer."),
+    "reconnect": ("zmesh.cli.traffic:reconnect", "Exchange mail with that peer again."),
     "log": ("zmesh.cli.admin:log", "Show what was done by hand, and what went wrong."),
     "purge": ("zmesh.cli.keeping:purge", "Forget messages that have ended."),
     "quota": ("zmesh.cli.keeping:quota", "Show how much of what is bounded is used; change a bound."),

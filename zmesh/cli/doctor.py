@@ -16,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from zmesh.daemon.errand import ask_daemon
+from zmesh.daemon.place import place_of
 from zmesh.discovery.diagnosis import OK, TROUBLE, WARNING, Finding, diagnose
 from zmesh.discovery.examination import Examination
 from zmesh.discovery.observation import Observed
@@ -33,6 +35,7 @@ from zmesh.trust.trust_store import TrustStore
 
 COLOURS: Final = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
 INDENT: Final = " " * 9
+DAEMON_PATIENCE: Final = 2.0  # seconds for the daemon to answer; without it the report has everything else
 SHORTEST: Final = 4  # characters of a device id that name a member
 _Opened = TypeVar("_Opened")
 
@@ -48,7 +51,7 @@ def doctor(*, who: str | None, as_json: bool) -> None:
     if sys.platform == "win32":
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     logging.getLogger("zmesh").addHandler(logging.NullHandler())  # what it would log is in the report
-    findings = [_printable(finding) for finding in diagnose(_observe(who))]
+    findings = [_printable(finding) for finding in [*diagnose(_observe(who)), *_halts()]]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -81,6 +84,24 @@ def _observe(who: str | None) -> Observed:
         if store is not None:
             store.close()
     return replace(observed, version=_version(home), faults=(*faults, *observed.faults), descriptors=_descriptors())
+
+
+def _halts() -> list[Finding]:
+    """Ask the daemon, if it runs, what an administrator has halted: then silence is no illness."""
+    told: dict[str, Any] = {}
+    with contextlib.suppress(OSError, MeshError):
+        home = home_directory(None)
+        if (home / "daemon").is_dir():  # nothing is made where there was no daemon yet
+            told = ask_daemon(place_of(home), "daemon.status", DAEMON_PATIENCE).get("traffic", {})
+    findings: list[Finding] = []
+    if paused := told.get("paused"):
+        what = f"this machine's peer is paused by {paused['by']}: it exchanges no mail with other machines"
+        findings.append(Finding("paused", WARNING, what, "`zmesh admin resume` ends that"))
+    for halted in told.get("disconnected", ()):
+        peer = halted["peer"]
+        what = f"{peer} was disconnected here by {halted['by']}: no mail is exchanged with it"
+        findings.append(Finding("disconnected", WARNING, what, f"`zmesh admin reconnect {peer}` ends that", peer))
+    return findings
 
 
 def _opened(action: Callable[[], _Opened], faults: list[str]) -> _Opened | None:

@@ -1,5 +1,6 @@
 """`zmesh status` and `zmesh down`: the daemon as it is, and its end. Neither must ever start one."""
 
+import time
 from typing import Any, Final
 
 import click
@@ -61,19 +62,44 @@ def describe(told: dict[str, Any]) -> list[str]:
         *(f"address    {endpoint}" for endpoint in told["endpoints"]),
         f"door       port {told['door']}",
         f"linked     {', '.join(told['linked']) or 'nobody yet'}",
+        *_halts(told.get("traffic", {})),
         f"clients    {_named(_client(client) for client in told['clients']) if told['clients'] else 'none'}",
         f"to send    {_count(told['outgoing'])}",
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
         f"health     {told['health']}",
-        *(f"           {part['part']} {part['state']}: {part['trouble']}" for part in told["parts"] if part["trouble"]),
+        *(f"           {_part(part)}" for part in told["parts"] if part["trouble"] or part["kind"] != "peer"),
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
+
+
+def _halts(traffic: dict[str, Any]) -> list[str]:
+    """Say what an administrator has halted; a daemon of an older version tells nothing of that."""
+    lines: list[str] = []
+    if paused := traffic.get("paused"):
+        lines.append(f"PAUSED     {_since(paused)}: no mail to or from other machines until zmesh admin resume")
+    if draining := traffic.get("draining"):
+        lines.append(f"DRAINING   by {draining}: nothing new is sent until zmesh admin resume")
+    for halted in traffic.get("disconnected", ()):
+        peer = halted["peer"]
+        lines.append(f"CUT OFF    {peer} {_since(halted)}: no mail until zmesh admin reconnect {peer}")
+    return lines
+
+
+def _since(halted: dict[str, Any]) -> str:
+    return f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(halted['since']))}, by {halted['by']}"
 
 
 def _client(client: dict[str, Any]) -> str:
     holds = f", holds {client['holds']}" if client["holds"] else ""
     return f"{client['mailbox'] or '(no mailbox)'} (process {client['pid'] or '?'}{holds})"
+
+
+def _part(part: dict[str, Any]) -> str:
+    kind = "" if part["kind"] == "peer" else f"{part['kind']} "
+    process = f" (process {part['pid']})" if part["pid"] else ""
+    why = part["trouble"] or part["says"]
+    return f"{kind}{part['part']}{process} {part['state']}{f': {why}' if why else ''}"
 
 
 def _named(words: Any) -> str:

@@ -231,6 +231,10 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         """Say what this agent is doing; as `Agent.status`."""
         await self._connection.call("status", {"status": status})
 
+    async def report(self, health: str, text: str = "") -> None:
+        """Say how this program is, for `zmesh status`; arguments and errors as of `Client.report`."""
+        await self._connection.call(*verbs.report(health, text))
+
     async def peers(self) -> list[Values]:
         """Return the other peers that are known, with the fields of `PeerInfo`."""
         return list(await self._connection.call("peers"))

@@ -212,6 +212,19 @@ class Client(ClientMailbox[ClientMessage]):
         """Say what this agent is doing; as `Agent.status`."""
         self._connection.call("status", {"status": status})
 
+    def report(self, health: str, text: str = "") -> None:
+        """Say how this program is, for `zmesh status`: it stands there until the program says otherwise, or leaves.
+
+        Args:
+            health: `healthy`, `degraded` or `failed`.
+            text: Why, for people: a line of at most 200 characters.
+
+        Raises:
+            TypeError, ValueError: There is no such health, or the text is too long.
+            MeshFull: Too many programs report.
+        """
+        self._connection.call(*verbs.report(health, text))
+
     def peers(self) -> list[Values]:
         """Return the other peers that are known, with the fields of `PeerInfo`."""
         return list(self._connection.call("peers"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmesh.daemon.client import Client
 from zmesh.daemon.connection import Connection
-from zmesh.daemon.naming import AGENT, agent_name
+from zmesh.daemon.naming import ADAPTER, AGENT, agent_name
 from zmesh.daemon.place import place_of
 from zmesh.daemon.process import start
 from zmesh.peer.arguments import checked_name
@@ -78,7 +78,9 @@ def _described(
     own = name is None and not os.environ.get(AGENT)
     mailbox = checked_name(agent_name(Path.cwd(), home) if name is None else name, "agent name")
     words = None if capabilities is None else list(capabilities)
-    described = {"role": role, "capabilities": words, "project": project}
+    described: dict[str, Any] = {"role": role, "capabilities": words, "project": project}
+    if os.environ.get(ADAPTER):
+        described["adapter"] = os.environ[ADAPTER]
     return {"mailbox": mailbox, "own": own, "reach": "client", **described}
 
 

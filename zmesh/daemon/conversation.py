@@ -221,6 +221,8 @@ class Conversation:
             self._drop(request)
         elif request.verb == "status":  # the next daemon hears of it, too
             self._said["status"] = request.arguments["status"]
+        elif request.verb == "report":
+            self._said["report"] = {name: request.arguments[name] for name in ("health", "text")}
         return Answer(number, value)
 
     def _drop(self, request: _Request) -> None:

@@ -4,6 +4,7 @@ A part that has a trouble is restarted with growing pauses, for ever; after seve
 failed, and is healthy again as soon as it works. This module must never call a part healthy that was not seen to work.
 """
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -24,18 +25,29 @@ class Health(Enum):
 
 
 TABLE: Final[dict[Health, dict[str, Health]]] = {
-    Health.HEALTHY: {"well": Health.HEALTHY, "trouble": Health.DEGRADED, "in vain": Health.DEGRADED},
+    Health.HEALTHY: {
+        "well": Health.HEALTHY, "trouble": Health.DEGRADED, "in vain": Health.DEGRADED, "ended": Health.RECOVERING,
+    },
     Health.DEGRADED: {
         "well": Health.HEALTHY, "trouble": Health.DEGRADED, "restart": Health.RECOVERING, "in vain": Health.FAILED,
+        "ended": Health.RECOVERING,
     },
     Health.RECOVERING: {
-        "well": Health.HEALTHY, "trouble": Health.DEGRADED, "in vain": Health.FAILED,
+        "well": Health.HEALTHY, "trouble": Health.DEGRADED, "restart": Health.RECOVERING, "in vain": Health.FAILED,
+        "ended": Health.RECOVERING,
     },
     Health.FAILED: {
         "well": Health.HEALTHY, "trouble": Health.FAILED, "in vain": Health.FAILED, "restart": Health.RECOVERING,
+        "ended": Health.FAILED,
     },
 }  # fmt: skip
-"""What becomes of a part: by what was seen, or done about it. "in vain": a trouble after `FAILED_AFTER` restarts."""
+"""What becomes of a part: by what was seen, or done about it. "in vain": a trouble after `FAILED_AFTER` restarts.
+"ended": it is not there at all, and is started again."""
+
+
+def worst(states: Iterable[Health]) -> Health:
+    """Return the worst of these; healthy where there are none."""
+    return max(states, key=list(Health).index, default=Health.HEALTHY)
 
 
 class Condition:
@@ -65,6 +77,16 @@ class Condition:
         if self.state is Health.HEALTHY:
             self._due = now + RESTART_FIRST
         return self._go("in vain" if self.restarts >= FAILED_AFTER else "trouble", now)
+
+    def ended(self, trouble: str, now: float) -> bool:
+        """It has ended by itself, and is to be started again; return True if that is another state than before."""
+        self.trouble = trouble
+        self._due = now + delay_of(self.restarts, RESTART_FIRST, RESTART_MAX)
+        return self._go("in vain" if self.restarts >= FAILED_AFTER else "ended", now)
+
+    def left(self, now: float) -> float:
+        """Return how many seconds are left until it is to be restarted."""
+        return max(0.0, self._due - now)
 
     def due(self, now: float) -> bool:
         """Say whether it is to be restarted now."""

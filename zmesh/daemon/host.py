@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
+from zmesh.daemon.adapters import Adapters, health_of
 from zmesh.daemon.administration import PREFIX, Administrator
 from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
@@ -68,6 +70,7 @@ class Daemon:
         self._supervisor: Supervisor
         self._settings: Settings
         self._administrator: Administrator
+        self._adapters: Adapters
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -120,7 +123,8 @@ class Daemon:
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
         self._supervisor = Supervisor(self.peer.parts)
-        self._settings = Settings(self.peer, self._configuration, self._peers)
+        self._adapters = Adapters(self._home, self._place.directory)
+        self._settings = Settings(self.peer, self._configuration, self._peers, self._adapters.take)
         self._administrator = Administrator(self.peer, self._settings)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
@@ -131,6 +135,7 @@ class Daemon:
         try:
             self._serving = True
             up(self)
+            self._adapters.take(self._configuration.adapters)
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -141,6 +146,7 @@ class Daemon:
                 self._reloading.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             await self._administrator.close()
+            await self._adapters.close()  # they may finish what they do
             await self._server.close()
 
     async def _ended(self) -> None:
@@ -170,6 +176,7 @@ class Daemon:
         """Look at every part now, and tell what was seen."""
         await self._supervisor.look()
         peer, node = self.peer, self.peer.driver.core.node
+        parts = [*self._supervisor.report(), *self._adapters.report(self._server.reports)]
         return {
             "name": peer.name,
             "version": __version__,
@@ -184,11 +191,12 @@ class Daemon:
                 for session in self._server.sessions
                 if session.pid  # who asks this without a mailbox is no client
             ],
-            "health": self._supervisor.health.value,
-            "parts": self._supervisor.report(),
+            "health": health_of(parts).value,
+            "parts": parts,
             "linked": sorted(info.name for info in peer.peers() if info.linked),
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
+            "traffic": asdict(self._administrator.traffic.standing()),
             "troubles": [*peer.troubles, *namesakes(peer), *filter(None, (self.notice, self._settings.stale))],
         }
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AGENT: Final = "ZMESH_AGENT"
 """The environment variable that names a program's mailbox."""
+ADAPTER: Final = "ZMESH_ADAPTER"
+"""The environment variable in which a program finds as which adapter the daemon has started it."""
 _MARKS: Final = (".git", ".hg", ".svn", "pyproject.toml", "package.json", "Cargo.toml", "go.mod")
 """What the folder of a project has in it."""
 

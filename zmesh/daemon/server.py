@@ -11,6 +11,7 @@ from typing import Final
 from zmesh.daemon.lives import Lives
 from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.place import TOKEN_BYTES, Place, is_token
+from zmesh.daemon.reports import Reports
 from zmesh.daemon.session import Control, Session
 from zmesh.daemon.wire import FAILED, HELLO, pack
 from zmesh.peer.peer import Peer
@@ -29,11 +30,13 @@ class LocalServer:
 
     Attributes:
         sessions: Who is there.
+        reports: What they say of their own health.
     """
 
     def __init__(self, peer: Peer, place: Place, control: Control) -> None:
         """Take the peer, where to listen, and who carries out what concerns the daemon itself."""
         self.sessions: dict[Session, asyncio.Task[None]] = {}
+        self.reports = Reports()
         self._peer, self._place, self._control = peer, place, control
         self._own, self._lives = OwnMailboxes(peer), Lives()
         self._sweep: asyncio.Task[None] | None = None
@@ -75,7 +78,7 @@ class LocalServer:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = Session(self._peer, self._control, self._own, self._lives)
+        session = Session(self._peer, self._control, self._own, self._lives, self.reports)
         try:
             if not await self._knows(reader):
                 writer.transport.abort()

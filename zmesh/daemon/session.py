@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from zmesh import __version__
 from zmesh.daemon.lives import Lives, known_of
 from zmesh.daemon.own_mailboxes import OwnMailboxes
+from zmesh.daemon.reports import Reports, checked_report
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
 from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSION, WAITING, Frames, pack
 from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMessage
@@ -43,11 +44,12 @@ class Session:
         parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
-    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives) -> None:
-        """Take the peer, who carries out what concerns the daemon, who has a mailbox for itself, who notes times."""
+    def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives, reports: Reports) -> None:
+        """Take the peer, who carries out what concerns the daemon, and what all sessions share."""
         self.pid = 0
         self.parting = False
         self._peer, self._control, self._own_mailboxes, self._lives = peer, control, own, lives
+        self._reports, self._adapter = reports, ""
         self._claimed = ""
         self._greeted = False
         self._taking = 0  # messages that polls under way may take
@@ -87,6 +89,7 @@ class Session:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._reports.forget(self)
         agent, self._agent = self._agent, None
         if agent is not None and not self.parting:
             with suppress(MeshError):
@@ -147,6 +150,8 @@ class Session:
         own: bool = False,
         was: str = "",
         status: Any = None,
+        adapter: Any = "",
+        report: Values | None = None,
         **said: Any,
     ) -> Values:
         if self._greeted:
@@ -158,6 +163,7 @@ class Session:
             )
         self._greeted = True
         self.pid = int(pid)
+        self._adapter = adapter if isinstance(adapter, str) else ""
         told: Values = {"peer": self._peer.name, "version": __version__, "address": "", "taken": [], "gone": []}
         if mailbox is None:
             return told
@@ -170,6 +176,9 @@ class Session:
             self._reclaim(delivery, told)
         if status is not None:
             await self._agent.status(status)
+        if report is not None:
+            with suppress(MeshFull):  # others were here first
+                await self._report(**report)
         return told
 
     def _reclaim(self, delivery: Delivery, told: Values) -> None:
@@ -247,6 +256,10 @@ class Session:
 
     async def _status(self, *, status: Any) -> None:
         await self._own.status(status)
+
+    async def _report(self, *, health: Any, text: Any) -> None:
+        state, line = checked_report(health, text)
+        self._reports.say(self, state, line, name=self._own.name, adapter=self._adapter, pid=self.pid)
 
     # --- sending ---
 
@@ -326,6 +339,7 @@ class Session:
         "nack": _nack,
         "reply": _reply,
         "status": _status,
+        "report": _report,
         "send": _send,
         "ask": _ask,
         "receipt": _receipt,

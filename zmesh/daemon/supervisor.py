@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from zmesh.daemon.health import Condition, Health
+from zmesh.daemon.health import Condition, Health, worst
 from zmesh.peer.parts import Part
 
 LOOK_EVERY: Final = 30.0  # seconds while all is well: a look commits to the disk, which should be let sleep
@@ -41,20 +41,24 @@ class Supervisor:
     @property
     def health(self) -> Health:
         """How the worst part is."""
-        order = list(Health)
-        worst = max((order.index(condition.state) for condition in self._conditions.values()), default=0)
-        return order[worst]
+        return worst(condition.state for condition in self._conditions.values())
 
     def report(self) -> list[dict[str, Any]]:
-        """Return how each part is: its name, state, seconds since when, trouble, and restarts in vain."""
+        """Return how each part is: its name, state, seconds since when, trouble, and restarts in vain.
+
+        Programs beside the peer have more to tell, see `zmesh.daemon.adapters`.
+        """
         now = self._clock()
         return [
             {
                 "part": name,
+                "kind": "peer",
                 "state": condition.state.value,
                 "for": round(now - condition.since, 3),
                 "trouble": condition.trouble,
                 "restarts": condition.restarts,
+                "says": "",
+                "pid": None,
             }
             for name, condition in self._conditions.items()
         ]

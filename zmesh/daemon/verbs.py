@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any, Final
 
+from zmesh.daemon.reports import checked_report
 from zmesh.peer.body import pack_body
 from zmesh.peer.duration import parse_timeout
 
@@ -88,6 +89,16 @@ def reply(lease: int, turn: int, body: Any, type: str) -> Request:  # noqa: A002
 def wait(ident: bytes, until: str, timeout: float | str | None) -> Request:
     """Wait until a message is `stored` or `handled`."""
     return "wait", {"ident": ident, "until": until, "timeout": parse_timeout(timeout)}
+
+
+def report(health: str, text: str) -> Request:
+    """Say how the program itself is.
+
+    Raises:
+        TypeError, ValueError: That can be nothing of the kind.
+    """
+    state, line = checked_report(health, text)
+    return "report", {"health": state.value, "text": line}
 
 
 def find(address: str, timeout: float | str | None) -> Request:

@@ -19,6 +19,8 @@ PADDING: Final = -1
 LIVE: Final = ", ".join(str(int(state)) for state in sorted(SENDER_LIVE))
 """Outgoing messages in these states keep their body."""
 FINAL: Final = ", ".join(str(int(state)) for state in (Sent.HANDLED, Sent.EXPIRED, Sent.REFUSED))
+HALT_KEY: Final = "halt:"
+"""How the keys of halts begin in the meta table; the store's id follows, in hexadecimal digits."""
 EMPTIED: Final = ", ".join(str(int(state)) for state in (Received.HANDLED, Received.EXPIRED))
 
 
@@ -180,6 +182,8 @@ DROP_PEER: Final = CommandView(
         DELETE FROM ending WHERE source = NEW.store;
         DELETE FROM outcome WHERE dest = NEW.store;""",
 )
+PUT_META: Final = _replace("meta", "key", "value")
+DROP_META: Final = CommandView("drop_meta", ("key",), "DELETE FROM meta WHERE key = NEW.key;")
 PUT_AUDIT: Final = CommandView(
     "put_audit",
     ("kind", "at", "text"),
@@ -189,7 +193,8 @@ PUT_AUDIT: Final = CommandView(
 
 COMMANDS: Final = (
     MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS,
-    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, MERGE_MAILBOX, PUT_PEER, DROP_PEER, PUT_AUDIT,
+    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, MERGE_MAILBOX, PUT_PEER, DROP_PEER,
+    PUT_META, DROP_META, PUT_AUDIT,
 )  # fmt: skip
 
 

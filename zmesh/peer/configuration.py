@@ -16,6 +16,7 @@ from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
 from zmesh.peer import configured_quotas
+from zmesh.peer.adapter_settings import AdapterSettings, check_own, read_adapters
 from zmesh.peer.arguments import brief, several
 from zmesh.peer.configured_quotas import check_quotas, read_quotas
 from zmesh.peer.folders import FILE, KEY, check_folders, read_file
@@ -40,6 +41,7 @@ class Configuration:
         port: Where this machine's peer listens; its door is at the next one.
         peers: Addresses of peers elsewhere.
         discovery: Sources of addresses, of `DISCOVERY`.
+        adapters: Programs that this machine's daemon runs.
         quotas: How much its peers keep and take.
     """
 
@@ -47,6 +49,7 @@ class Configuration:
     port: int = PORT
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
+    adapters: tuple[AdapterSettings, ...] = ()
     quotas: Quotas = field(default_factory=default_quotas)
 
 
@@ -57,23 +60,28 @@ def load_configuration(home: Path) -> Configuration:
         ConfigurationError: It cannot be read, or something in it is wrong; the message names it.
     """
     path = home / FILE
-    return read_configuration(read_file(path), path)
+    text, status = read_file(path)
+    return read_configuration(text, path, status)
 
 
-def read_configuration(text: str, path: Path) -> Configuration:
+def read_configuration(text: str, path: Path, status: os.stat_result | None) -> Configuration:
     """Read what a configuration says.
 
     Args:
         text: Of the file.
-        path: Names the file, for the error.
+        path: Where it lies, or is to lie.
+        status: Of the file; None for one that there is not.
 
     Raises:
         ConfigurationError: Something in it is wrong; the message names it.
     """
     try:
-        return _checked(tomllib.loads(text), text)
+        said = _checked(tomllib.loads(text), text)
     except ValueError as error:  # TOMLDecodeError is one
         raise ConfigurationError(f"{path}: {error}") from error
+    if said.adapters and status is not None:
+        check_own(status, path)
+    return said
 
 
 def chosen_peers(asked: Iterable[str] | None, configured: Iterable[str]) -> tuple[Named, ...]:
@@ -127,12 +135,12 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
         try:
             _check(key, value)
         except ValueError as error:
-            raise ValueError(f"{error}{_line_of(key, text)}") from None
+            raise ValueError(f"{error}{'' if key == 'adapters' else _line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     values.pop(KEY, None)  # `named_folder` reads it, each time anew
     if configured_quotas.KEY in values:
         values[configured_quotas.KEY] = read_quotas(said[configured_quotas.KEY])
-    return Configuration(**values)
+    return Configuration(**values | {"adapters": read_adapters(said.get("adapters", {}))})
 
 
 def _line_of(key: str, text: str) -> str:
@@ -177,7 +185,11 @@ def _check_discovery(key: str, value: object) -> None:
         raise ValueError(f"{key} = {value!r:.80} is no list of some of {', '.join(DISCOVERY)}")
 
 
+def _check_adapters(_: str, value: object) -> None:
+    read_adapters(value)
+
+
 _CHECKS: Final = {
-    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery, KEY: check_folders,
-    configured_quotas.KEY: check_quotas,
+    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery,
+    "adapters": _check_adapters, configured_quotas.KEY: check_quotas, KEY: check_folders,
 }  # fmt: skip

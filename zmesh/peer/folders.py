@@ -7,6 +7,7 @@ Two projects whose folders are called alike get names of their own so. Short-liv
 load nothing heavy, and is not to complain about other settings.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,23 +22,23 @@ MAX_FOLDERS: Final = 256  # projects of one user that have a name of their own
 KEY: Final = "folders"
 
 
-def read_file(path: Path) -> str:
-    """Return the text of the configuration; empty when there is none.
+def read_file(path: Path) -> tuple[str, os.stat_result | None]:
+    """Return the text of the configuration, and whose that is; nothing when there is none.
 
     Raises:
         ConfigurationError: It cannot be read, or is no text, or too long.
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+            text, status = file.read(MAX_BYTES + 1), os.fstat(file.fileno())
     except FileNotFoundError:
-        return ""
+        return "", None
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
     if len(text) > MAX_BYTES:
         raise ConfigurationError(f"{path} is longer than {MAX_BYTES} bytes")
     try:
-        return text.decode()
+        return text.decode(), status
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
@@ -66,7 +67,7 @@ def named_folder(home: Path, folder: Path) -> str:
         ConfigurationError: The file or the table cannot be read.
     """
     path = home / FILE
-    text = read_file(path)
+    text, _ = read_file(path)
     if KEY not in text:
         return ""
     try:

@@ -48,7 +48,7 @@ class Member:
             gate.store, lambda store, message: self._say(store, Ops(ADDRESSES, message)), self._reached
         )
         self.meetings = Meetings(gate.store, self.book, gate.look)
-        self.visits = Visits(self._visit, self._reached, named)
+        self.visits = Visits(self._visit, self._needs_no_visit, named)
         self.doubles = Doubles(self.meetings.visit, lambda: driver.core.node.store)
         self._mdns: list[MdnsSource] = []
         self._discovery: Discovery | None = None
@@ -105,6 +105,10 @@ class Member:
         node = self._driver.core.node
         remote = node.remotes.get(store)
         return store == node.store or (remote is not None and remote.up)
+
+    def _needs_no_visit(self, store: bytes) -> bool:
+        """Say whether the link to a store is up, or not to be."""
+        return self._reached(store) or self._driver.core.node.halting.of(store) is not None
 
     def _name_inviter(self) -> None:
         """Where this device was invited there is a member, found by others or not."""

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Final
 from zmesh.peer.commands import (
     COMMANDS,
     DROP_ENDINGS,
+    DROP_META,
     DROP_OUTCOMES,
     DROP_PEER,
     END_OUT,
     FATE_OUT,
+    HALT_KEY,
     IN_STREAM,
     LOSE_OUT,
     LOST,
@@ -28,6 +30,7 @@ from zmesh.peer.commands import (
     PUT_ENDING,
     PUT_IN,
     PUT_MAILBOX,
+    PUT_META,
     PUT_OUT,
     PUT_OUTCOME,
     PUT_PEER,
@@ -40,6 +43,7 @@ from zmesh.protocol.bounds import MIB
 from zmesh.protocol.journal import (
     NOTHING_SPECIAL,
     DropEndings,
+    DropHalt,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -52,6 +56,7 @@ from zmesh.protocol.journal import (
     OutStreamRow,
     PutAudit,
     PutEnding,
+    PutHalt,
     PutIn,
     PutMailbox,
     PutOut,
@@ -335,6 +340,10 @@ class OpWriter:
         self._change(self._rest, DROP_PEER, (op.store,), _EVERY_ROW)
         self._rest.flush()
 
+    def _put_halt(self, op: PutHalt) -> None:
+        values = (HALT_KEY + op.store.hex(), json.dumps([op.since, op.by]).encode())
+        self._change(self._rest, PUT_META, values, _EVERY_ROW)
+
     def _flush_streams(self) -> None:
         for command, rows in ((OUT_STREAM, self._out_streams), (IN_STREAM, self._in_streams)):
             for op in rows.values():
@@ -353,6 +362,8 @@ class OpWriter:
         MergeMailbox: _merge_mailbox,
         PutPeer: _put_peer,
         DropPeer: _drop_peer,
+        PutHalt: _put_halt,
+        DropHalt: lambda self, op: self._change(self._rest, DROP_META, (HALT_KEY + op.store.hex(),), _EVERY_ROW),
         MoveOut: lambda self, op: self._change(
             self._out, MOVE_OUT, (op.row, op.dest, op.epoch, op.number, int(op.state)), (op.row, op.row)
         ),

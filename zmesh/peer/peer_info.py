@@ -51,7 +51,7 @@ def list_peers(node: Node, now: float, trouble: Callable[[bytes], str | None]) -
             remote.up,
             tuple(sorted(remote.roster.agents)),
             remote.queued,
-            "" if remote.up else remote.trouble or trouble(remote.store) or "",
+            "" if remote.up else node.halting.why(remote.store) or remote.trouble or trouble(remote.store) or "",
             last_heard(remote, now),
         )
         for remote in node.remotes.values()

@@ -41,14 +41,13 @@ class Receipt:
         id: The message's id, 16 bytes.
         address: `agent@peer` it was resolved to when it was sent.
         warning: What the sender should know, such as that nobody has this mailbox yet; empty when all is well.
-        detail: Why it ended as it did, or was refused for now, in words.
     """
 
     def __init__(self, driver: "Driver", ident: bytes, address: str, state: Sent) -> None:
         self.id, self.address = ident, address
         self.warning = ""
-        self.detail = ""
         self._driver = driver
+        self._detail = ""
         self._state = state
         self._dest = b""
         self._known = False  # something was heard of it: it is more than a number that somebody asked for
@@ -65,6 +64,14 @@ class Receipt:
         if live is None or live.state in (Sent.EXPIRED, Sent.LOST):  # they are being written down
             return self._state.name.lower()
         return live.state.name.lower()
+
+    @property
+    def detail(self) -> str:
+        """Why it ended as it did, was refused for now, or is kept here by an administrator, in words."""
+        node = self._driver.core.node
+        live = node.outbox.by_id.get(self.id)
+        halted = node.halting.why(live.dest) if live is not None and live.dest else ""
+        return halted or self._detail
 
     async def stored(self, timeout: float | str | None = None) -> None:  # noqa: ASYNC109 - the public name
         """Wait until the message is in the recipient's durable inbox.
@@ -115,7 +122,7 @@ class Receipt:
         self.address = self.address or row.address
         self._known = True
         if self._state in (Sent.QUEUED, row.state):
-            self._state, self.detail, self._dest = row.state, row.detail, row.dest
+            self._state, self._detail, self._dest = row.state, row.detail, row.dest
             self._wake()
 
     @property
@@ -136,7 +143,7 @@ class Receipt:
             return  # somebody else claims to know what became of it
         self._known = True
         self._dest = progress.dest
-        self._state, self.detail = progress.state, progress.detail
+        self._state, self._detail = progress.state, progress.detail
         self._wake()
 
     def _wake(self) -> None:
@@ -155,8 +162,9 @@ class Receipt:
                     self._raise_failure()
                     await self._change()
         except TimeoutError:
+            why = f" ({self.detail})" if self.detail else ""
             raise WaitTimeout(
-                f"the message to {self.address} is {self.state}, not {name}, after {seconds:g} s; "
+                f"the message to {self.address} is {self.state}, not {name}, after {seconds:g} s{why}; "
                 "it goes on being delivered, and the receipt can be asked again"
             ) from None
 
@@ -164,9 +172,9 @@ class Receipt:
         failure = _FAILURES.get(self._state)
         if failure is not None:
             kind, text = failure
-            if self._state is Sent.EXPIRED and self.detail == _CANCELLED:
+            if self._state is Sent.EXPIRED and self._detail == _CANCELLED:
                 raise kind(f"the message to {self.address} was cancelled before anybody took it")
-            raise kind(f"the message to {self.address} {text}" + (f" ({self.detail})" if self.detail else ""))
+            raise kind(f"the message to {self.address} {text}" + (f" ({self._detail})" if self._detail else ""))
 
     async def _change(self) -> None:
         waiter: asyncio.Future[None] = self._driver.promise()

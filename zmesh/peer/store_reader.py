@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmesh.errors import StoreError
-from zmesh.peer.commands import LIVE
+from zmesh.peer.commands import HALT_KEY, LIVE
 from zmesh.peer.connection import Connection, Row
 from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import (
@@ -15,6 +15,7 @@ from zmesh.protocol.journal import (
     OutRow,
     OutStreamRow,
     PutEnding,
+    PutHalt,
     PutMailbox,
     PutOutcome,
     PutPeer,
@@ -100,6 +101,7 @@ def read_snapshot(connection: Connection, store: bytes) -> Snapshot:
             outcomes=tuple(PutOutcome(*row) for row in _all(connection, "outcome", "dest, number")),
             mailboxes=tuple(_mailbox(*row) for row in _all(connection, "mailbox", "name")),
             peers=tuple(_peer(row) for row in _all(connection, "peer", "store")),
+            halts=_halts(connection),
         )
     except (ValueError, TypeError) as error:
         raise StoreError(f"the store holds what no zmesh wrote ({error}). Restore it from a backup") from error
@@ -201,6 +203,13 @@ def _ins(connection: Connection) -> tuple[InRow, ...]:
 
 def _mailbox(name: str, role: str, capabilities: str, project: str, seen: float | None) -> PutMailbox:
     return PutMailbox(name, role, tuple(json.loads(capabilities)), project, seen)
+
+
+def _halts(connection: Connection) -> tuple[PutHalt, ...]:
+    rows = connection.execute(
+        "SELECT substr(key, ?), value FROM meta WHERE key GLOB ? ORDER BY key", (len(HALT_KEY) + 1, f"{HALT_KEY}*")
+    )
+    return tuple(PutHalt(bytes.fromhex(store), *json.loads(value)) for store, value in rows)
 
 
 def _peer(columns: Row) -> PutPeer:

@@ -290,10 +290,10 @@ class ZmqLink:
             raise TransportError(f"cannot dial {endpoint}: {error.strerror}") from error
 
     def close(self, store: bytes) -> None:
-        """Close the connection to `store`, if there is one; what is in it is lost."""
+        """Close the connection to `store`, if there is one; last words get `FAREWELL`, what is in it else is lost."""
         race = self._races.pop(store, None)
         if race is not None:
-            race.close()
+            race.close(FAREWELL if race.leader.writable else 0)
 
     def trouble(self, store: bytes) -> str | None:
         """Say why the connection to `store` does not come about, once it has not for 3 s; None when it is well."""

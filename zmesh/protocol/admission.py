@@ -63,7 +63,14 @@ class Admission:
 
         Whoever has not heard our outcomes comes late; but who has gone for good must not hold a place for ever.
         """
-        idle = [remote for remote in among if not remote.up and not remote.queued and (greets or not remote.greeted)]
+        idle = [
+            remote
+            for remote in among
+            if not remote.up
+            and not remote.queued
+            and (greets or not remote.greeted)
+            and remote.store not in self._node.halting.halts  # who was disconnected is to stay so
+        ]
         if not idle:
             return False
         self._node.forget(min(idle, key=lambda each: (each.greeted, each.outcomes.pending, each.link.heard)))

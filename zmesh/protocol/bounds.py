@@ -104,12 +104,15 @@ PING_MAX: Final = 5.0
 IDLE_PING: Final = 5.0  # seconds of silence before a peer is asked for a sign of life
 SILENCE: Final = 12.0  # no frame for so long: the link is down
 STALLED: Final = 3.0  # unacknowledged and no frame for so long: the connection is replaced
+LINKS_REMEMBERED: Final = 16  # of another store, which newer ones have replaced: their HELLOs are late ones
 RESET_INTERVAL: Final = 0.1  # at most one RESET per connection in this time
 REWIND_INTERVAL: Final = 0.25  # at most one request to rewind per class in this time without progress
 STORE_RETRY: Final = 0.5  # after a failed commit
 REQUEUE_FIRST: Final = 0.5  # a temporarily refused message is sent again after this; doubles
 REQUEUE_MAX: Final = 30.0
 BYE_REDIAL: Final = 1.0  # a peer that said BYE is not dialled at once, unless it is sighted
+REST_REDIAL: Final = 15.0  # nor is one that is paused, which dials by itself when it is resumed: this is for those who
+#                            cannot be dialled
 
 # --- the roster (seconds): together they leave time on the wire, for others to know of a change within a second ---
 ROSTER_GAP: Final = 0.2  # between two versions of the roster: short-lived clients come and go in bursts

@@ -29,9 +29,11 @@ from zmesh.protocol.effects import (
     Command,
     Detach,
     Done,
+    Drain,
     Effect,
     Exclude,
     Expect,
+    Halt,
     MergeMailbox,
     Moved,
     Nack,
@@ -39,6 +41,7 @@ from zmesh.protocol.effects import (
     OpenMailbox,
     Path,
     Reclaim,
+    Release,
     Send,
     SetQuotas,
     SetStatus,
@@ -53,7 +56,7 @@ from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Bye, Cancel, Frame, Hello, Reset, Unknown
-from zmesh.protocol.greeting import on_hello
+from zmesh.protocol.greeting import is_late, on_hello
 from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, PutAudit, Snapshot, Written
@@ -133,7 +136,7 @@ class Core:
             node.turn.emit(Transmit(store, encode(unknown, Reset())))
 
     def _take_in(self, parts: Sequence[bytes], device: str, path: Path) -> bytes:
-        """Give a frame to its rule; return its link id if that is not known.
+        """Give a frame to its rule; return its link id if that is not known, or not any more.
 
         Args:
             parts: The frame.
@@ -147,6 +150,8 @@ class Core:
             node.say("warning", device, error.code, f"a frame was dropped: {error.text}")
             return b""
         if isinstance(frame, Hello):
+            if is_late(node, link, frame, device):
+                return link
             self._guard(None, device, lambda: on_hello(node, link, frame, device, path))
             return b""
         remote = node.by_link.get((device, link))
@@ -262,6 +267,10 @@ class Core:
         self._at(now)
         self._RULES[type(command)](self, command)
 
+    def _send_new(self, command: Send) -> None:
+        self.node.halting.check_open(command)
+        self._send(command)
+
     def _send(self, command: Send) -> None:
         node = self.node
         resolved = node.find(command.address)
@@ -279,7 +288,7 @@ class Core:
             node.outbox.send(command, resolved, None)
             node.placing.follow(resolved.address.agent, command.id)
         else:
-            node.outbox.send(command, resolved, remote)
+            node.outbox.send(command, resolved, remote, "" if store == node.store else node.halting.warning(store))
         if remote is None or not resolved.known:
             node.turn.then(lambda: node.placing.place_late(command.id))
         if remote is not None:
@@ -398,7 +407,7 @@ class Core:
         return self.node
 
     _RULES: ClassVar[dict[type[Any], Callable[["Core", Any], None]]] = {
-        Send: _send,
+        Send: _send_new,
         OpenMailbox: _open,
         MergeMailbox: _merge,
         Attach: _attach,
@@ -416,6 +425,9 @@ class Core:
         Moved: _moved,
         Exclude: _exclude,
         Share: _share,
+        Halt: lambda core, command: core.node.halting.halt(command),
+        Release: lambda core, command: core.node.halting.release(command),
+        Drain: lambda core, command: core.node.halting.drain(command),
         Note: _note,
         SetQuotas: lambda core, command: core.node.limit(checked_quotas(command.quotas)),
         Close: _close,

@@ -223,6 +223,39 @@ class Share:
 
 
 @record
+class Halt:
+    """Exchange no mail with a store until a `Release`, whatever restarts between. Answered by `Settled(ticket)`.
+
+    Attributes:
+        store: Which one; empty for all of them.
+        by: Who says so, in words.
+    """
+
+    ticket: int
+    store: bytes
+    by: str
+
+
+@record
+class Release:
+    """Exchange mail again with a store; if `store` is empty, with all that have no halt of their own, and take sends.
+
+    Answered by `Settled(ticket)`.
+    """
+
+    ticket: int
+    store: bytes
+
+
+@record
+class Drain:
+    """Take no new sends until a `Release` of all, or the end of the process. Answered by `Settled(ticket)`."""
+
+    ticket: int
+    by: str
+
+
+@record
 class Note:
     """Append a line to the audit log."""
 
@@ -265,6 +298,9 @@ Command = (
     | Moved
     | Exclude
     | Share
+    | Halt
+    | Release
+    | Drain
     | Note
     | SetQuotas
     | Close

@@ -39,6 +39,12 @@ class Evidence:
         return self.ours or bool(self.gone)
 
 
+def is_late(node: Node, link: bytes, frame: Hello, device: str) -> bool:
+    """Say whether a HELLO is of a link that a newer one has replaced: what came on that one must not count again."""
+    remote = node.remotes.get(frame.store)
+    return remote is not None and remote.device == device and link in remote.replaced
+
+
 def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> None:
     """Take in a HELLO; `path` is empty if it came back on our own connection.
 
@@ -58,6 +64,8 @@ def on_hello(node: Node, link: bytes, frame: Hello, device: str, path: Path) -> 
         short = store_text(frame.store)[:8]
         text = f"{frame.name!r} of device {device} claims store {short}, which belongs to another device: it is refused"
         raise ProtocolError("forged-store", text)
+    if node.halting.turns_away(frame.store, link, path):
+        return
     remote = node.admit(frame.store, device, frame.name, greets=True)
     if remote is None:
         return
@@ -114,7 +122,7 @@ def _refuse_version(node: Node, link: bytes, frame: Hello, device: str, path: Pa
 def _bind(node: Node, remote: Remote, link: bytes, frame: Hello, device: str) -> None:
     if remote.link.peer_id != link:
         node.by_link.pop((device, remote.link.peer_id), None)
-        remote.new_link()
+        remote.new_link(link)
     node.by_link[device, link] = remote
     if remote.name != frame.name:
         remote.name = frame.name

@@ -20,6 +20,7 @@ class InStream:
         confirmed: Endings up to this number were confirmed, and are forgotten.
         seen: Everything up to it was accepted, in order.
         seen_id: Id of the message at it.
+        earlier: Everything up to it came on earlier links; until it is committed the cursor hides what is to come.
         gap: A number beyond `seen + 1` arrived: the sender must rewind.
         dirty: True when the store's row is behind.
         fresh: A new epoch has begun: with its first row go the endings of the old one.
@@ -32,6 +33,7 @@ class InStream:
         "cursor",
         "cursor_id",
         "dirty",
+        "earlier",
         "fresh",
         "gap",
         "klass",
@@ -44,6 +46,7 @@ class InStream:
         self.klass = klass
         self.cursor = self.seen = row.cursor if row else 0
         self.cursor_id = self.seen_id = row.cursor_id if row else NO_ID
+        self.earlier = self.cursor
         self.confirmed = row.confirmed if row else 0
         self._endings: dict[int, Ending] = endings or {}
         self.gap = False
@@ -63,6 +66,15 @@ class InStream:
     def ended(self) -> bool:
         """True when there are endings to tell."""
         return bool(self._endings)
+
+    @property
+    def settled(self) -> bool:
+        """True when nothing that came on an earlier link is still to be committed."""
+        return self.cursor >= self.earlier
+
+    def new_link(self) -> None:
+        """The sender greets under a new link id: its disk may have gone back in time."""
+        self.earlier = self.seen
 
     def expects(self, number: int) -> bool:
         """Say whether `number` is the next one; a later one is noted as a gap, an earlier one is a duplicate."""
@@ -101,6 +113,7 @@ class InStream:
         """The commit failed: forget what was accepted and not committed."""
         if self.seen != self.cursor:
             self.seen, self.seen_id, self.gap = self.cursor, self.cursor_id, True
+            self.earlier = self.cursor
             self._endings = {n: e for n, e in self._endings.items() if n <= self.cursor}
 
     def confirm(self, floor: int) -> bool:

@@ -38,6 +38,7 @@ class Incoming:
         self.expiry = Deadlines(self.by_row)
         self._turn = turn
         self._report = report
+        self._rows: dict[tuple[bytes, bytes], int] = {}  # by (source, id); one that has come twice, as it came first
 
     # --- the records ---
 
@@ -47,6 +48,7 @@ class Incoming:
         mailbox.count += 1
         mailbox.size += message.size
         self.by_row[message.row] = message
+        self._rows.setdefault((message.source, message.id), message.row)
         if message.body is not None:
             self.cached += message.size
         if message.deadline is not None and message.attempts == 0:
@@ -55,6 +57,8 @@ class Incoming:
     def drop(self, message: InMessage) -> None:
         """The message has ended: only the store remembers it now."""
         del self.by_row[message.row]
+        if self._rows.get((message.source, message.id)) == message.row:
+            del self._rows[message.source, message.id]
         mailbox = self.mailboxes[message.mailbox]
         mailbox.count -= 1
         mailbox.size -= message.size
@@ -95,9 +99,10 @@ class Incoming:
 
     def cancel(self, source: bytes, ids: Iterable[bytes]) -> None:
         """End messages of one sender that nobody has ever leased."""
-        wanted = set(ids)
-        for message in [m for m in self.by_row.values() if m.id in wanted and m.source == source]:
-            if message.committed and message.state is Received.STORED and message.attempts == 0:
+        for ident in ids:
+            row = self._rows.get((source, ident))
+            message = None if row is None else self.by_row[row]
+            if message is not None and message.committed and message.state is Received.STORED and not message.attempts:
                 self.expire(message, "cancel")
 
     def expire_due(self) -> None:

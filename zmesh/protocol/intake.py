@@ -7,12 +7,13 @@ every claim is compared with what we know, and one that cannot be true is a `Pro
 from collections.abc import Callable
 from typing import Any, Final
 
-from zmesh.protocol.bounds import MAX_EPOCH, NO_ID
+from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, NO_ID, REST_REDIAL
 from zmesh.protocol.effects import Told
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import Ack, Bye, Cancel, Changes, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
 from zmesh.protocol.guard import Refusal
+from zmesh.protocol.halting import AT_REST
 from zmesh.protocol.in_stream import InStream
 from zmesh.protocol.journal import DropEndings, InRow, PutEnding
 from zmesh.protocol.node import Node
@@ -232,11 +233,14 @@ def _on_log(node: Node, remote: Remote, frame: Have | Ops) -> None:
 
 
 def _on_bye(node: Node, remote: Remote, frame: Bye) -> None:
+    rests = frame.code in AT_REST
     if frame.code != "closing":
+        if not rests or remote.trouble != frame.text:  # it says so whenever it is dialled, perhaps for weeks
+            text = f"{node.describe(remote)} hung up: {frame.code}: {frame.text}"
+            node.say("info" if rests else "warning", remote.device, "bye", text)
         remote.trouble = frame.text
-        node.say("warning", remote.device, "bye", f"{node.describe(remote)} hung up: {frame.code}: {frame.text}")
     remote.closed = frame.code == "closing"
-    node.end_link(remote)
+    node.end_link(remote, delay=REST_REDIAL if rests else BYE_REDIAL)
 
 
 _RULES: Final[dict[type[Any], Callable[[Node, Remote, Any], None]]] = {

@@ -245,6 +245,27 @@ class DropPeer:
 
 
 @record
+class PutHalt:
+    """Insert or replace the halt of the store `store`, or that of all mail if it is empty: an administrator's word.
+
+    Attributes:
+        since: When it was said.
+        by: Who said so, in words.
+    """
+
+    store: bytes
+    since: float
+    by: str
+
+
+@record
+class DropHalt:
+    """Delete the halt of `store`, or that of all mail if it is empty."""
+
+    store: bytes
+
+
+@record
 class PutAudit:
     """Append a line to the audit log: a loss, a rollback, a refusal of a forged frame."""
 
@@ -255,7 +276,7 @@ class PutAudit:
 
 Op = (
     PutOut | MoveOut | EndOut | FateOut | LoseOut | OutStreamRow | PutIn | SetIn | InStreamRow | PutEnding | DropEndings
-    | PutOutcome | DropOutcomes | PutMailbox | MergeMailbox | PutPeer | DropPeer | PutAudit
+    | PutOutcome | DropOutcomes | PutMailbox | MergeMailbox | PutPeer | DropPeer | PutHalt | DropHalt | PutAudit
 )  # fmt: skip
 
 
@@ -338,3 +359,4 @@ class Snapshot:
     outcomes: tuple[PutOutcome, ...] = ()
     mailboxes: tuple[PutMailbox, ...] = ()
     peers: tuple[PutPeer, ...] = ()
+    halts: tuple[PutHalt, ...] = ()

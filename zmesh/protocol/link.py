@@ -68,6 +68,7 @@ class LinkMachine:
         endpoints: Where to dial, best first; the one that answered last is always among them.
         heard: When the last valid frame came, seconds.
         via: The connection of theirs that our frames go back on; empty while they go on our own.
+        held: An administrator wants no link: nothing is dialled.
     """
 
     def __init__(self, entropy: Entropy, now: float) -> None:
@@ -78,6 +79,7 @@ class LinkMachine:
         self.endpoints: tuple[str, ...] = ()
         self.heard = now
         self.via = b""
+        self.held = False
         self._entropy = entropy
         self._way = WayBack()
         self._probing = False  # a connection of our own is being dialled beside the one of theirs
@@ -109,7 +111,7 @@ class LinkMachine:
     def sighted(self, endpoints: tuple[str, ...], now: float) -> Act:
         """Addresses were learned, by discovery or from a HELLO; the newest come first."""
         self._learn(endpoints)
-        if not self.endpoints or (self.state is Link.UP and not self.via):
+        if self.held or not self.endpoints or (self.state is Link.UP and not self.via):
             return NOTHING
         fresh = next((each for each in endpoints if self._promises(each, now)), "")
         if self.state is not Link.IDLE and (not fresh or self._dialled in endpoints):
@@ -224,6 +226,17 @@ class LinkMachine:
         act = self._close(now + max(delay, self._redial.next(self._entropy.fraction())), now)
         self._way.forget()
         return act
+
+    def hold(self, now: float) -> Act:
+        """An administrator wants no link: hang up, and dial no more."""
+        act = self.bye(now, delay=NEVER)
+        self.held, self._dial_at = True, NEVER
+        return act
+
+    def free(self, now: float) -> Act:
+        """A link is wanted again: dial at once what answered last."""
+        self.held, self._wish = False, self._kept
+        return self.sighted((), now)
 
     def hear(self, now: float, path: bytes = b"") -> None:
         """A valid frame came that is no HELLO: they know our link. `path` as in `greeted`."""

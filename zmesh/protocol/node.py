@@ -18,6 +18,7 @@ from zmesh.protocol.effects import Dial, FetchOut, Hangup, Path, Progress, SendB
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.frames import Frame, Hello
 from zmesh.protocol.guard import UNGUARDED, Guard
+from zmesh.protocol.halting import Halting
 from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.journal import DropOutcomes, DropPeer, FateOut, Snapshot
 from zmesh.protocol.link import Act
@@ -47,6 +48,7 @@ class Node:
         ways: The connections of others that our frames go back on, each with the device it must belong to.
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
+        halting: With whom no mail is exchanged, because somebody has said so.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
         changes: How often rosters, names or links have changed.
@@ -79,6 +81,7 @@ class Node:
         self.changes = 0
         self.placing = Placing(self)
         self.admission = Admission(self)
+        self.halting = Halting(self)
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
         self._fetches: deque[Fetched] = deque()
@@ -94,10 +97,12 @@ class Node:
         """Take over what the store kept, and dial whom we know; `grace` as in `Inbox.restore`."""
         self.inbox = Inbox(self.turn, snapshot.next_in, self.report, self.quotas)
         self.outbox = self._new_outbox(snapshot.next_out)
+        self.halting.restore(snapshot.halts)
         peers = {peer.store: peer for peer in snapshot.peers}
         stores = dict.fromkeys([*peers, *(row.dest for row in snapshot.out_streams)])
         stores.update(dict.fromkeys(row.source for row in snapshot.in_streams))
         stores.update(dict.fromkeys(row.dest for row in snapshot.outcomes))
+        stores.update(dict.fromkeys(row.store for row in snapshot.halts if row.store))
         for store in stores:
             peer = peers.get(store)
             remote = self._new_remote(store, peer.device if peer else "", peer.name if peer else "unknown")
@@ -124,6 +129,7 @@ class Node:
 
     def _new_remote(self, store: bytes, device: str, name: str) -> Remote:
         remote = self.remotes[store] = Remote(store, device, name, self.turn.entropy, self.turn.now)
+        self.halting.begin(remote)
         self.changed()
         return remote
 
@@ -159,6 +165,11 @@ class Node:
         """Give up the link to a store: its frames count no longer, and it is dialled again after `delay` seconds."""
         self.by_link.pop((remote.device, remote.link.peer_id), None)
         self.act(remote, remote.link.bye(self.turn.now, delay=delay))
+
+    def hold_link(self, remote: Remote) -> None:
+        """Give up the link to a store until it is set free: it is not dialled."""
+        self.by_link.pop((remote.device, remote.link.peer_id), None)
+        self.act(remote, remote.link.hold(self.turn.now))
 
     def touch(self, remote: Remote) -> None:
         """Its streams may have changed in this turn."""
@@ -249,7 +260,7 @@ class Node:
             self.turn.emit(Dial(remote.store, remote.device, act.dial))
         if act.hello:
             self.changed()
-            self._hello(remote)
+            self.greet(remote)
         if act.ping:
             remote.outcomes.rewind()
             if remote.roster_known != remote.roster_sent:
@@ -263,6 +274,15 @@ class Node:
         for remote in self.remotes.values():
             if remote.link.via == path and remote.device != device:
                 self.act(remote, remote.link.lost(self.turn.now, path))
+
+    def greet(self, remote: Remote) -> None:
+        """Say HELLO, or as soon as what came on their earlier links is on disk or given up.
+
+        Until then our cursors do not show a sender whose disk went back in time all that it has forgotten.
+        """
+        remote.hello_due = not remote.may_greet
+        if remote.may_greet:
+            self._hello(remote)
 
     def _hello(self, remote: Remote) -> None:
         hello = Hello(

@@ -149,8 +149,8 @@ class Outbox:
             )
             raise MeshFull(text)
 
-    def send(self, command: Send, resolved: Resolved, remote: Remote | None) -> None:
-        """Queue a message that `check` has nothing against, for another store."""
+    def send(self, command: Send, resolved: Resolved, remote: Remote | None, warning: str = "") -> None:
+        """Queue a message that `check` has nothing against, for another store; the warning says why it waits."""
         known = self.by_id.get(command.id)
         if known is not None:
             self._settle_with(known, command.ticket)
@@ -162,7 +162,7 @@ class Outbox:
             remote.outs[message.klass].append(message, remote.epoch, handing_over=remote.up)
         else:
             self.waiting[message.row] = message
-        warning = "" if resolved.known else waiting_warning(resolved)
+        warning = warning or ("" if resolved.known else waiting_warning(resolved))
         self._persist(message, command, warning)
 
     def send_here(self, command: Send, resolved: Resolved, arrive: Arrive) -> None:

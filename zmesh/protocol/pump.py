@@ -35,6 +35,8 @@ class Pump:
             self._tell_roster()
         touched, node.touched = node.touched, {}
         for remote in touched.values():
+            if remote.hello_due:
+                node.greet(remote)
             if remote.up:
                 self._send(remote)
                 if remote.ack_due:

@@ -3,6 +3,7 @@
 A `Remote` only holds and counts; what frames and commands mean is decided in `core`, `outbox` and `inbox`.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from zmesh.protocol.bounds import (
     ENDINGS_PER_ACK,
     IN_FLIGHT_BYTES,
     IN_FLIGHT_CRITICAL_BYTES,
+    LINKS_REMEMBERED,
     MAX_AGENTS,
     WINDOW_MESSAGES,
 )
@@ -132,8 +134,10 @@ class Remote:
         epoch: Of our streams to it; `outs` are these streams.
         source_epoch: Of its streams to us, 0 before the first; `ins` are these streams.
         outcomes: What we owe it; `heard` is what it has told us.
+        replaced: Link ids of theirs that a newer one took the place of; they greet under none of them again.
         doubted: Link id under which its claims about our streams were doubted: only a younger one convinces.
         ack_due: It must be told how far we are.
+        hello_due: A HELLO waits until `may_greet`.
         floor_due: It must be told our floors once they are on disk: endings make room for others.
         dirty: The store's row about it is behind.
         written: When it was last heard, as the store knows it.
@@ -158,8 +162,11 @@ class Remote:
         self.outcomes = OutcomeSender([])
         self.heard = OutcomeReceiver()
         self.scheduler = Scheduler()
+        self.replaced: deque[bytes] = deque(maxlen=LINKS_REMEMBERED)
+        self._bound = b""
         self.doubted = b""
         self.ack_due = False
+        self.hello_due = False
         self.floor_due = False
         self.dirty = False
         self.written = now
@@ -212,6 +219,11 @@ class Remote:
         return self.link.state is Link.UP
 
     @property
+    def may_greet(self) -> bool:
+        """True when a HELLO would say all that came on its earlier links, and there is a connection."""
+        return self.link.state in (Link.GREETING, Link.UP) and all(stream.settled for stream in self.ins)
+
+    @property
     def unconfirmed(self) -> bool:
         """True when the other side owes us a confirmation."""
         return (
@@ -230,12 +242,17 @@ class Remote:
         """Return the classes that may have something to send."""
         return [s.klass for s in self.outs if s.ready and (s.flying == 0 or self.room(s.klass) > 0)]
 
-    def new_link(self) -> None:
-        """The other side has a new link: what it knew of us in memory is gone."""
+    def new_link(self, link: bytes) -> None:
+        """The other side greets under the id `link`: what it knew of us in memory is gone."""
+        if self._bound not in (b"", link):
+            self.replaced.append(self._bound)
+        self._bound = link
         self.heard = OutcomeReceiver()
         self.roster.begin()
         self.roster_fresh = 0
         self.closed = False
+        for stream in self.ins:
+            stream.new_link()
 
     def rewind_all(self) -> None:
         """Our link is new: everything unconfirmed is to be sent again."""
