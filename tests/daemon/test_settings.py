@@ -186,3 +186,28 @@ def test_a_file_that_would_be_too_long_is_refused(home: Path) -> None:
             await machine.ask("set", key="folders./x", value="y")
 
     run(home, scenario, text=OWN + "#" * (65536 - len(OWN) - 1) + "\n")
+
+
+def test_what_adapters_are_told_is_nobodys_business(home: Path) -> None:
+    """Their environments hold keys and passwords, which no list and no log may show."""
+    taken: list[Any] = []
+
+    async def scenario(machine: Machine) -> None:
+        settings = Settings(machine.peer, load_configuration(home), None, taken.append)
+        machine.administrator = Administrator(machine.peer, settings)
+        told = await machine.ask("set", key="adapters.desk.command", value='["desk", "--quick"]')
+        assert (told["effect"], told["value"]) == ("now", ["desk", "--quick"])
+        told = await machine.ask("set", key="adapters.desk.environment.TOKEN", value="hush")
+        assert (told["effect"], told["value"]) == ("now", "(not shown)")
+        assert [adapter.environment for (adapter,) in taken] == [(), (("TOKEN", "hush"),)]
+        rows = await machine.told()
+        assert rows["adapters.desk.command"]["value"] == ["desk", "--quick"]
+        assert rows["adapters.desk.environment.TOKEN"] == {"value": "(not shown)", "source": "file", "live": True}
+        assert "hush" in machine.file.read_text()
+        assert not [line for line in await Administration(machine.peer).log() if "hush" in line.text]
+        assert (await machine.ask("unset", key="adapters.desk.environment.TOKEN"))["effect"] == "now"
+        machine.file.chmod(0o666)
+        with pytest.raises(ConfigurationError, match="others can change"):
+            await machine.ask("set", key="adapters.desk.environment.TOKEN", value="hush")
+
+    run(home, scenario)

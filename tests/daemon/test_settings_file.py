@@ -64,6 +64,19 @@ def test_a_file_that_says_nothing_begins_to(path: list[str], value: Any, written
     assert changed("", path, value) == written
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("[a]\nb.x = 1\n", "[a]\nb.x = 1\nb.c.y = 2\n"),
+        ("[a.b]\nx = 1 # c\n\n[d]\n", "[a.b]\nx = 1 # c\nc.y = 2\n\n[d]\n"),
+        ("a = {b = {x = 1}}\n", "a = {b = {x = 1,c = {y = 2}}}\n"),
+        ("a.b.x = 1\n", "a.b.x = 1\na.b.c.y = 2\n"),
+    ],
+)
+def test_a_table_within_is_written_as_those_around_it(text: str, written: str) -> None:
+    assert changed(text, ["a", "b", "c", "y"], 2) == written
+
+
 def test_what_comes_before_tables_stays_before_them() -> None:
     said = tomllib.loads(changed("[folders]\n'/x' = 'y'\n", ["port"], 7000))
     assert said == {"port": 7000, "folders": {"/x": "y"}}

@@ -207,7 +207,7 @@ def settings(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    lives = {True: "at once", False: "at the next start", None: "see its program"}
+    lives = {True: "at once", False: "at the next start"}
     print_table(
         ("SETTING", "VALUE", "FROM", "A CHANGE HOLDS"),
         [(row["key"], _value(row["value"]), row["source"], lives[row["live"]]) for row in rows],
@@ -247,7 +247,6 @@ def _tell_change(told: dict[str, Any], *, as_json: bool) -> None:
     effects = {
         "now": "it holds now",
         "restart": "it holds when the daemon is started again: zmesh down, then zmesh up",
-        "program": "it holds when the program that it is for reads it",
     }
     effect = effects.get(told["effect"], f"it is in the file, and does not hold: {told['effect']} says otherwise")
     click.echo(harmless(f"{said}: {effect}"))

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
-from zmesh.daemon import traffic
+from zmesh.daemon import keeping, traffic
 from zmesh.daemon.keeping import Keeping
-from zmesh.daemon.settings import Settings
+from zmesh.daemon.settings import Settings, discreet
 from zmesh.errors import DaemonError, MeshError
 from zmesh.peer.administration import Administration
 from zmesh.peer.arguments import brief
@@ -32,14 +32,16 @@ class Administrator:
 
     Attributes:
         traffic: What is done to its peer's traffic.
+        keeping: What is done to its store.
+        settings: What holds for it.
     """
 
     def __init__(self, peer: Peer, settings: Settings | None = None) -> None:
         """Take the daemon's peer, which is running, and its settings; None for those of a peer of its own."""
         self._peer = Administration(peer)
         self.traffic = Traffic(peer)
-        self.keeping = Keeping(peer)
-        self.settings = settings or Settings(peer, load_configuration(peer.home), None)
+        self.keeping: Keeping = Keeping(peer)
+        self.settings: Settings = settings or Settings(peer, load_configuration(peer.home), None)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
@@ -73,7 +75,7 @@ class Administrator:
 
     async def _act(self, verb: str, rule: Rule, arguments: Values) -> Any:
         by = str(arguments.pop("by", "somebody"))
-        asked = " ".join(f"{name}={brief(value)}" for name, value in arguments.items())
+        asked = " ".join(f"{name}={brief(value)}" for name, value in discreet(arguments).items())
         await self._note(verb, f"{by} asks{': ' if asked else ''}{asked}")
         if verb in traffic.SIGNED:
             arguments["by"] = by
@@ -92,25 +94,9 @@ class Administrator:
     async def _tell_log(self, arguments: Values) -> list[Values]:
         return [asdict(line) for line in await self._peer.log(**arguments)]
 
-    async def _tell_progress(self, _: Values) -> Values:
-        return self.keeping.progress
-
-    _LOOKS: ClassVar[dict[str, Rule]] = {
-        "admin.log": _tell_log,
-        "admin.progress": _tell_progress,
-        "admin.purgeable": lambda self, arguments: self.keeping.purgeable(**arguments),
-        "admin.quotas": lambda self, _: self.keeping.quotas(),
-        "admin.settings": lambda self, _: self.settings.tell(),
-        **traffic.LOOKS,
-    }
+    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log, **keeping.LOOKS, **traffic.LOOKS}
     """Verbs that change nothing."""
-    _ACTS: ClassVar[dict[str, Rule]] = {
-        "admin.compact": lambda self, arguments: self.keeping.compact(**arguments),
-        "admin.purge": lambda self, arguments: self.keeping.purge(**arguments),
-        "admin.set": lambda self, arguments: self.settings.set(**arguments),
-        "admin.unset": lambda self, arguments: self.settings.unset(**arguments),
-        **traffic.ACTS,
-    }
+    _ACTS: ClassVar[dict[str, Rule]] = {**keeping.ACTS, **traffic.ACTS}
     """Verbs that do something: what they return is told in the audit log."""
 
 

@@ -124,9 +124,7 @@ class Daemon:
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
         self._supervisor = Supervisor(self.peer.parts)
         self._adapters = Adapters(self._home, self._place.directory)
-        self._settings = Settings(
-            self.peer, self._configuration, self._peers, took=lambda now: self._adapters.take(now.adapters)
-        )
+        self._settings = Settings(self.peer, self._configuration, self._peers, self._adapters.take)
         self._administrator = Administrator(self.peer, self._settings)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()

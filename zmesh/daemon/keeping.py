@@ -6,8 +6,9 @@ be asked for anything but by `administration`, which writes it down.
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import AddressError
 from zmesh.peer.ages import Mark, read_marks, rows_before
@@ -18,6 +19,9 @@ from zmesh.peer.peer import Peer
 from zmesh.peer.purging import KINDS, Purge, Wanted, purge
 from zmesh.protocol.bounds import RATE_BURST
 from zmesh.protocol.directory import near_names
+
+if TYPE_CHECKING:
+    from zmesh.daemon.administration import Administrator
 
 Values = dict[str, Any]
 
@@ -138,3 +142,23 @@ def _told(done: Purge) -> Values:
     sides = {"sent": done.sent, "received": done.received}
     gone = {side: {state: asdict(count) for state, count in counts.items()} for side, counts in sides.items()}
     return {"gone": gone, "kept": {"known": done.known, "awaited": done.awaited}}
+
+
+async def _progress(administrator: "Administrator", _: Values) -> Values:
+    return administrator.keeping.progress
+
+
+ACTS: Final[dict[str, Callable[["Administrator", Values], Awaitable[Any]]]] = {
+    "admin.compact": lambda administrator, arguments: administrator.keeping.compact(**arguments),
+    "admin.purge": lambda administrator, arguments: administrator.keeping.purge(**arguments),
+    "admin.set": lambda administrator, arguments: administrator.settings.set(**arguments),
+    "admin.unset": lambda administrator, arguments: administrator.settings.unset(**arguments),
+}
+"""Verbs that do something."""
+LOOKS: Final[dict[str, Callable[["Administrator", Values], Awaitable[Any]]]] = {
+    "admin.progress": _progress,
+    "admin.purgeable": lambda administrator, arguments: administrator.keeping.purgeable(**arguments),
+    "admin.quotas": lambda administrator, _: administrator.keeping.quotas(),
+    "admin.settings": lambda administrator, _: administrator.settings.tell(),
+}
+"""Verbs that change nothing."""

@@ -17,6 +17,7 @@ from zmesh.daemon.settings_value import path_of, read_value
 from zmesh.daemon.wishes import wishes
 from zmesh.errors import ConfigurationError, MeshError
 from zmesh.peer import configured_quotas
+from zmesh.peer.adapter_settings import AdapterSettings
 from zmesh.peer.configuration import (
     DISCOVERY_VARIABLE,
     PEERS_VARIABLE,
@@ -26,11 +27,13 @@ from zmesh.peer.configuration import (
     load_configuration,
     read_configuration,
 )
-from zmesh.peer.folders import FILE, KEY, MAX_BYTES, read_file
+from zmesh.peer.folders import FILE, MAX_BYTES, read_file
 from zmesh.peer.peer import Peer
 
 FIXED: Final = ("name", "port")
 """What a daemon is from its start to its end: its store is found by its name, and others know it by its port."""
+HIDDEN: Final = "(not shown)"
+"""Stands for what nobody is to read in a log: environments of adapters hold keys and passwords."""
 VARIABLES: Final = {"peers": PEERS_VARIABLE, "discovery": DISCOVERY_VARIABLE}
 _log = logging.getLogger("zmesh.daemon")
 
@@ -49,7 +52,7 @@ class Settings:
         peer: Peer,
         configuration: Configuration,
         peers: Sequence[str] | None,
-        took: Callable[[Configuration], None] = lambda _: None,
+        run: Callable[[tuple[AdapterSettings, ...]], object] = lambda _: None,
     ) -> None:
         """Take the peer, which is running.
 
@@ -57,12 +60,11 @@ class Settings:
             peer: The daemon's.
             configuration: As it was when the daemon was started.
             peers: Addresses that the command line named, which go before the configuration.
-            took: Called with each configuration that is taken, for what the peer does not know of.
+            run: Told which adapters are to run.
         """
         self.stale = ""
-        self._peer, self._started, self._wished = peer, configuration, peers
+        self._peer, self._started, self._wished, self._run = peer, configuration, peers, run
         self._now = configuration
-        self._took = took
         self._path = peer.home / FILE
         self._turn = asyncio.Lock()
 
@@ -86,22 +88,23 @@ class Settings:
             peer.look_for(self._wished)
             peer.driver.limit(now.quotas)
             await peer.find_by(None)
+            self._run(now.adapters)
         except (MeshError, ValueError) as error:
             self.stale = f"{FILE} was changed, and is not used: {error}"
             _log.warning("%s", self.stale)
             return {"live": [], "restart": [], "trouble": str(error)}
-        self._took(now)
         self._now = now
         fixed = [name for name in FIXED if getattr(now, name) != getattr(self._started, name)]
         self.stale = f"{FILE} says another {', '.join(fixed)}: `zmesh down`, then `zmesh up`" if fixed else ""
         _log.info("%s was read again%s", FILE, f"; {self.stale}" if self.stale else "")
         live = [key for key, value in _leaves(now) if value != dict(_leaves(before))[key] and key not in FIXED]
+        live += ["adapters"] if now.adapters != before.adapters else []
         return {"live": live, "restart": fixed, "trouble": ""}
 
     # --- telling ---
 
     async def tell(self) -> list[Values]:
-        """Tell every setting: `key`, `value`, `source`, and whether a change is `live`, None if that is not known.
+        """Tell every setting: `key`, `value`, `source`, and whether a change is `live`.
 
         Raises:
             ConfigurationError: The file cannot be read.
@@ -117,7 +120,7 @@ class Settings:
             found = own() if own is not None else value
             told.append(_row(key, found, self._source(key, said), live=key not in FIXED))
         for key, value in _others(said):
-            told.append(_row(key, value, "file", live=_is_read_anew(key) or None))
+            told.append(_row(key, HIDDEN if is_secret(key) else value, "file", live=True))
         return told
 
     def _effective(self, key: str) -> Callable[[], Any] | None:
@@ -165,38 +168,48 @@ class Settings:
     async def _put(self, key: str, value: object) -> Values:
         path = path_of(key)
         async with self._turn:
-            text, _ = read_file(self._path)
-            read_configuration(text, self._path)  # what does not load is not touched
+            text, status = read_file(self._path)
+            read_configuration(text, self._path, status)  # what does not load is not touched
             if value is UNSET and not _is_there(tomllib.loads(text), path):
                 raise ConfigurationError(f"{FILE} does not say {key}: zmesh admin settings shows where it comes from")
             written = await asyncio.get_running_loop().run_in_executor(None, changed, text, path, value)
             if len(written.encode()) > MAX_BYTES:
                 raise ConfigurationError(f"{self._path} would be longer than {MAX_BYTES} bytes")
-            read_configuration(written, self._path)
+            read_configuration(written, self._path, status)
             write_file(self._path, written)
             took = await self._reload()
             if took["trouble"]:
                 raise ConfigurationError(f"{FILE} was written, and is not used: {took['trouble']}")
-        also = [each for each in took["live"] if each != key]
-        value = None if value is UNSET else value
+        also = [each for each in took["live"] if each not in (key, key.partition(".")[0])]
+        value = None if value is UNSET else HIDDEN if is_secret(key) else value
         return {"key": key, "value": value, "effect": self._effect(key), "also": also, "restart": took["restart"]}
 
     def _effect(self, key: str) -> str:
         """Say since when a setting holds that is in the file.
 
         Returns:
-            "now"; "restart": when the daemon is started again; "program": when the program that it is for is; or what
-            goes before the file.
+            "now"; "restart": when the daemon is started again; or what goes before the file.
         """
         source = self._source(key, {})
         if source != "default":
             return source
         if key in FIXED:
             return "now" if getattr(self._now, key) == getattr(self._started, key) else "restart"
-        return "now" if key in dict(_leaves(self._now)) or _is_read_anew(key) else "program"
+        return "now"
 
 
-def _row(key: str, value: Any, source: str, *, live: bool | None) -> Values:
+def is_secret(key: str) -> bool:
+    """Say whether the value of a setting may be one that is nobody's business."""
+    return key.startswith("adapters.") and not key.endswith(".command")
+
+
+def discreet(arguments: Values) -> Values:
+    """Return what an administrator has asked for as it may be written down."""
+    secret = "value" in arguments and is_secret(str(arguments.get("key")))
+    return arguments | {"value": HIDDEN} if secret else arguments
+
+
+def _row(key: str, value: Any, source: str, *, live: bool) -> Values:
     return {"key": key, "value": value, "source": source, "live": live}
 
 
@@ -208,11 +221,6 @@ def _leaves(configuration: Configuration) -> Iterator[tuple[str, Any]]:
     yield "discovery", list(configuration.discovery)
     for name, field in configured_quotas.NAMES.items():
         yield f"{configured_quotas.KEY}.{name}", getattr(configuration.quotas, field)
-
-
-def _is_read_anew(key: str) -> bool:
-    """Say whether a setting that has no place in `Configuration`, or many, holds as soon as it is in the file."""
-    return key.startswith((f"{KEY}.", "adapters."))
 
 
 def _others(said: Values) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,26 +33,25 @@ def changed(text: str, path: Sequence[str], value: object) -> str:
     import tomlkit  # noqa: PLC0415 - see above
     from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
 
-    expected = tomllib.loads(text)
-    try:
-        _change(expected, path, value)
-        document = tomlkit.parse(text)
-        _change(document, path, value)
-        written = tomlkit.dumps(document)
-        said = tomllib.loads(written)
-    except (TOMLKitError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _by_hand(path) from error
-    if _without_empty(said) != _without_empty(expected):
-        raise _by_hand(path)
-    return written
+    refusals = (TOMLKitError, ValueError, TypeError, KeyError, AttributeError)
+    with contextlib.suppress(*refusals):
+        expected = tomllib.loads(text)
+        _change(expected, path, value, _nest)
+        for add in (_dot, _inline):
+            with contextlib.suppress(*refusals):
+                document = tomlkit.parse(text)
+                _change(document, path, value, add)
+                written = tomlkit.dumps(document)
+                if _without_empty(tomllib.loads(written)) == _without_empty(expected):
+                    return written
+    raise ConfigurationError(f"{'.'.join(path)} cannot be changed as the file is written: change it there by hand")
 
 
-def _change(table: Any, path: Sequence[str], value: object) -> None:
+def _change(table: Any, path: Sequence[str], value: object, add: Callable[[Any, Sequence[str], object], None]) -> None:
     for depth, name in enumerate(path[:-1]):
         if name not in table:
-            if value is UNSET:
-                return
-            _add(table, path[depth:], value)
+            if value is not UNSET:
+                add(table, path[depth:], value)
             return
         table = table[name]
     if value is not UNSET:
@@ -61,25 +60,30 @@ def _change(table: Any, path: Sequence[str], value: object) -> None:
         del table[path[-1]]
 
 
-def _add(table: Any, path: Sequence[str], value: object) -> None:
-    """Put a value where there is no table for it yet: `[quotas]` with `mailbox.messages`."""
-    inner: Any = {}
-    table[path[0]] = inner if type(table) is dict else _table()
-    inner = table[path[0]]
-    if type(table) is dict or len(path) == 2:  # noqa: PLR2004 - a table and a key in it
-        for name in path[1:-1]:
-            inner = inner.setdefault(name, {})
-        inner[path[-1]] = value
-        return
+def _nest(table: Any, path: Sequence[str], value: object) -> None:
+    """Put a value where there is no table for it yet, in plain dicts."""
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+    table[path[-1]] = value
+
+
+def _dot(table: Any, path: Sequence[str], value: object) -> None:
+    """The same in a document: `environment.TOKEN` in the table that is there, `mailbox.bytes` in a new `[quotas]`."""
     import tomlkit  # noqa: PLC0415 - as above
 
-    inner.append(tomlkit.key(list(path[1:])), value)
+    if isinstance(table, tomlkit.TOMLDocument):
+        table[path[0]] = tomlkit.table()
+        table, path = table[path[0]], path[1:]
+    table.append(tomlkit.key(list(path)), value)
 
 
-def _table() -> Any:
+def _inline(table: Any, path: Sequence[str], value: object) -> None:
+    """The same, within a table that is on one line."""
     import tomlkit  # noqa: PLC0415 - as above
 
-    return tomlkit.table()
+    inner = tomlkit.inline_table()
+    _nest(inner, path[1:], value)
+    table[path[0]] = inner
 
 
 def _without_empty(table: Any) -> Any:
@@ -88,10 +92,6 @@ def _without_empty(table: Any) -> Any:
         return table
     inner = {name: _without_empty(value) for name, value in table.items()}
     return {name: value for name, value in inner.items() if value != {}}
-
-
-def _by_hand(path: Sequence[str]) -> ConfigurationError:
-    return ConfigurationError(f"{'.'.join(path)} cannot be changed as the file is written: change it there by hand")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -61,26 +61,27 @@ def load_configuration(home: Path) -> Configuration:
     """
     path = home / FILE
     text, status = read_file(path)
-    said = read_configuration(text, path)
-    if said.adapters and status is not None:
-        check_own(status, path)
-    return said
+    return read_configuration(text, path, status)
 
 
-def read_configuration(text: str, path: Path) -> Configuration:
+def read_configuration(text: str, path: Path, status: os.stat_result | None) -> Configuration:
     """Read what a configuration says.
 
     Args:
         text: Of the file.
-        path: Names the file, for the error.
+        path: Where it lies, or is to lie.
+        status: Of the file; None for one that there is not.
 
     Raises:
         ConfigurationError: Something in it is wrong; the message names it.
     """
     try:
-        return _checked(tomllib.loads(text), text)
+        said = _checked(tomllib.loads(text), text)
     except ValueError as error:  # TOMLDecodeError is one
         raise ConfigurationError(f"{path}: {error}") from error
+    if said.adapters and status is not None:
+        check_own(status, path)
+    return said
 
 
 def chosen_peers(asked: Iterable[str] | None, configured: Iterable[str]) -> tuple[Named, ...]:
@@ -189,6 +190,6 @@ def _check_adapters(_: str, value: object) -> None:
 
 
 _CHECKS: Final = {
-    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery, KEY: check_folders,
-    configured_quotas.KEY: check_quotas, "adapters": _check_adapters,
+    "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery,
+    "adapters": _check_adapters, configured_quotas.KEY: check_quotas, KEY: check_folders,
 }  # fmt: skip
