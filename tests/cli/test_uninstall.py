@@ -142,6 +142,7 @@ def test_a_home_that_is_the_users_own_keeps_all_that_is_not_zmeshs(user: Path) -
         (user / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (user / name).write_text(text)
     (user / "config.toml").write_text(CONFIGURATION)
+    (user / ".config.toml.ab12_xyz.new").write_text("one whose writer was kil")
     with zmesh.connect("code", home=user) as code:
         code.send("code", "mail")
     assert machine_key.exists()
