@@ -45,9 +45,10 @@ def test_other_peers_are_looked_for_and_what_needs_a_start_is_told(daemon_home: 
         reload(PLAIN + 'discovery = ["static"]\npeers = "x"\n')
         wait(lambda: any("is not used: " in trouble and "peers" in trouble for trouble in troubles(code)), "the slip")
         assert any("127.0.0.1:9" in trouble for trouble in troubles(code)), "what was there before stays"
-        reload(PLAIN + 'discovery = ["static", "rendezvous"]\n')
-        wait(lambda: any("says another discovery" in trouble for trouble in troubles(code)), "what needs a start")
+        reload(PLAIN.replace(str(PORT), str(PORT + 4)) + 'discovery = ["static", "rendezvous"]\n')
+        wait(lambda: any("says another port" in trouble for trouble in troubles(code)), "what needs a start")
         assert not any("127.0.0.1:9" in trouble for trouble in troubles(code))
+        wait(lambda: list((daemon_home / "rendezvous").glob("*")), "the way that it did not look before")
         reload(PLAIN + 'discovery = ["static"]\n')
         wait(lambda: troubles(code) == [], "all is as it says")
         assert daemon_pid(daemon_home) == pid

@@ -225,3 +225,37 @@ def test_what_is_known_is_told_again_when_asked_for() -> None:
         assert len(seen) == 4
 
     run([one], test)
+
+
+def test_sources_come_and_go_while_it_runs() -> None:
+    kept, gone, new = Fake(), Fake(), Fake()
+
+    async def test(discovery: Discovery, seen: list[Sighting]) -> None:
+        gone.say(sighting("gone", 1))
+        gone.trouble = "gone"
+        await discovery.change([new, kept])
+        assert (kept.own, kept.stopped) == ([OWN], 0)
+        assert (gone.own, gone.stopped) == ([OWN], 1)
+        assert (new.own, new.stopped) == ([OWN], 0)
+        assert discovery.troubles == ()
+        new.say(sighting("new", 2))
+        assert ports(seen[-1]) == [2, 1], "what was said stays a hint"
+        await discovery.update(replace(OWN, name="other"))
+        assert [len(source.own) for source in (kept, gone, new)] == [2, 1, 2]
+        await discovery.stop()
+        await discovery.change([gone])
+        assert len(gone.own) == 1, "it was stopped: nothing is started any more"
+
+    run([kept, gone], test)
+
+
+def test_a_source_that_cannot_be_stopped_or_started_keeps_no_other_from_it() -> None:
+    broken, good = Fake(broken=True), Fake()
+
+    async def test(discovery: Discovery, _: list[Sighting]) -> None:
+        await discovery.change([broken, good])
+        assert good.own == [OWN]
+        await discovery.change([good])
+        assert broken.stopped == 1
+
+    run([], test)

@@ -190,3 +190,17 @@ def test_what_is_asked_besides_messages(ada: TrustStore, guard: MemberGuard) -> 
         guard.allows("injct", BOB, "code")
     ada.say(ada.revocation(DEVICES[1].public))
     assert not guard.allows("chat", BOB, "other")
+
+
+def test_what_is_usual_can_be_changed_and_a_limit_of_a_device_goes_before_it(
+    ada: TrustStore, guard: MemberGuard
+) -> None:
+    assert taken(guard, 1, 0.0) > 1000
+    guard.limit(2.0, 1e6)
+    limits, messages, octets = guard.standing(BOB, 0.0)
+    assert (limits.messages, limits.octets, limits.size, messages, octets) == (2.0, 1e6, MAX_BODY, 0.0, 0.0)
+    assert taken(guard, 100, 0.0) == 2 * RATE_BURST
+    assert guard.standing(BOB, 0.0)[1:] == (2 * RATE_BURST, 200 * RATE_BURST)
+    assert guard.standing(BOB, 5.0)[1] == 2 * RATE_BURST - 10
+    ada.grants.limit(BOB, Limits(messages=3.0))
+    assert guard.standing(BOB, 5.0)[0] == Limits(3.0, 1e6, MAX_BODY)

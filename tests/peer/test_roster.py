@@ -16,6 +16,7 @@ from zmesh.protocol.frames import AgentRecord, Peers
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.node import Node
+from zmesh.protocol.quotas import default_quotas
 from zmesh.protocol.states import Link
 
 SOON = 20
@@ -177,7 +178,10 @@ def test_a_status_that_is_none_is_refused(home: Path, wrong: object) -> None:
 
 
 def node() -> Node:
-    return Node(store=b"a" * 16, name="laptop", device="d", endpoints=(), entropy=SeededEntropy(0), now=NOW)
+    return Node(
+        store=b"a" * 16, name="laptop", device="d", endpoints=(), entropy=SeededEntropy(0), now=NOW,
+        quotas=default_quotas(),
+    )  # fmt: skip
 
 
 def test_what_is_not_known_is_none() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -46,8 +47,6 @@ from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received
 
 if TYPE_CHECKING:
-    import pytest
-
     from zmesh.protocol.remote import Remote
     from zmesh.protocol.states import Sent
 
@@ -458,7 +457,12 @@ def offline() -> tuple[World, Node, Node]:
     return world, a, b
 
 
-def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool) -> tuple[World, Node, Node, bytes]:
+def limit(node: Node, **quotas: int) -> None:
+    """Make quotas of a store small, which no command does."""
+    node.core.node.limit(replace(node.core.node.quotas, **quotas))
+
+
+def forgotten(*, confirmed: bool) -> tuple[World, Node, Node, bytes]:
     """b has handled a message, then a's disk goes back to before it was sent, and b's mailbox is full."""
     world, a, b = two()
     world.drop.append(losing(Data, a))
@@ -474,7 +478,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, *, confirmed: bool) -> tuple[Worl
     b.done(1)
     world.run(1.0)
     assert b.inserted(ident) == [Received.HANDLED]
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 1)
+    limit(b, mailbox_messages=1)
     b.send("inbox@b", b"in the way")
     a.restart(copy)
     world.run(10.0)

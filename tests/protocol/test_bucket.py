@@ -47,6 +47,13 @@ def test_a_clock_that_stands_or_steps_back_brings_and_takes_nothing() -> None:
     assert drain(bucket, 1, 50.1) == 1
 
 
+def test_it_tells_what_has_not_flowed_in_again() -> None:
+    bucket = Bucket(2.0, 10.0, 0.0)
+    assert bucket.used(0.0) == 0
+    bucket.take(6)
+    assert [bucket.used(at) for at in (0.0, 1.0, 3.0, 9.0)] == [6, 4, 0, 0]
+
+
 @given(
     st.floats(0.1, 1e4),
     st.floats(0.1, 1e5),

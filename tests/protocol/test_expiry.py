@@ -164,10 +164,8 @@ def test_a_message_for_a_full_mailbox_of_ours_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_what_our_disk_has_forgotten_is_lost_to_us_when_its_ttl_ends_and_not_expired(
-    monkeypatch: pytest.MonkeyPatch, *, restarted: bool
-) -> None:
-    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+def test_what_our_disk_has_forgotten_is_lost_to_us_when_its_ttl_ends_and_not_expired(*, restarted: bool) -> None:
+    world, a, b, ident = forgotten(confirmed=True)
     if restarted:
         a.restart()
         assert a.core.node.outbox.by_id[ident].doubt
@@ -178,8 +176,8 @@ def test_what_our_disk_has_forgotten_is_lost_to_us_when_its_ttl_ends_and_not_exp
     assert b.inserted(ident) == [Received.HANDLED]
 
 
-def test_a_doubtful_message_that_cannot_be_ended_is_ended_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, a, _, ident = forgotten(monkeypatch, confirmed=True)
+def test_a_doubtful_message_that_cannot_be_ended_is_ended_later() -> None:
+    world, a, _, ident = forgotten(confirmed=True)
     a.failing = "disk full"
     world.run(60.0)
     assert a.receipt(ident) is Sent.QUEUED

@@ -9,6 +9,7 @@ from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import InRow, PutMailbox
 from zmesh.protocol.mailbox import ASKED, Holder, Mailbox
 from zmesh.protocol.messages import InMessage
+from zmesh.protocol.quotas import default_quotas
 
 unhurried = settings(deadline=None)  # a busy machine is no reason to fail
 
@@ -31,7 +32,7 @@ def test_it_begins_empty() -> None:
     assert (mailbox.count, mailbox.size, mailbox.arriving, mailbox.fetching) == (0, 0, 0, False)
     assert mailbox.head() is None
     assert len(mailbox.ready) == CLASSES
-    assert not mailbox.full(0)
+    assert not mailbox.full(default_quotas(), 0)
 
 
 def test_the_roster_says_what_it_is_and_whether_somebody_is_there() -> None:
@@ -142,7 +143,7 @@ def test_it_is_busy_while_something_is_ready_or_on_its_way_to_the_disk() -> None
 def test_it_is_full_at_its_quota_of_messages_or_bytes(count: int, size: int, more: int, full: bool) -> None:  # noqa: FBT001
     mailbox = make()
     mailbox.count, mailbox.size = count, size
-    assert mailbox.full(more) is full
+    assert mailbox.full(default_quotas(), more) is full
 
 
 @unhurried

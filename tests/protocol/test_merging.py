@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.protocol.pair import Node, World, nack, one, two
+from tests.protocol.pair import Node, World, limit, nack, one, two
 from zmesh.errors import AddressError, MailboxBusy, MeshFull
 from zmesh.protocol.effects import Attach, Detach, Done, MergeMailbox, Take
 from zmesh.protocol.states import Sent
@@ -106,9 +106,9 @@ def test_names_that_are_none_or_one_are_refused() -> None:
         merge(node, "in", "in")
 
 
-def test_a_full_mailbox_takes_nothing_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 2)
+def test_a_full_mailbox_takes_nothing_over() -> None:
     _, node = pair_of_mailboxes()
+    limit(node, mailbox_messages=2)
     for name in ("in", "in.2", "in.2"):
         node.send(f"{name}@a")
     with pytest.raises(MeshFull, match="no room for the 2 messages"):

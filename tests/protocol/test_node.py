@@ -1,5 +1,7 @@
 """What the parts of a peer share: other stores, addresses, sending, and the end of a turn."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.protocol.pair import DEVICE, World, losing, one_way, two
@@ -13,6 +15,7 @@ from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage
+from zmesh.protocol.quotas import default_quotas
 from zmesh.protocol.states import Link, Received, Sent
 
 X, Y = store_of(DEVICE, 1), store_of(DEVICE, 2)
@@ -324,3 +327,14 @@ def test_who_finds_no_place_is_not_admitted(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(admission, "MAX_PEERS", 0)
     a = World().add("a")
     assert a.core.node.admit(X, a.device, "x", greets=True) is None
+
+
+# --- quotas ---
+
+
+def test_quotas_hold_for_both_halves_and_after_a_restore() -> None:
+    _, a, _ = two()
+    quotas = replace(default_quotas(), peer_messages=7, mailbox_messages=8)
+    a.core.node.limit(quotas)
+    a.core.node.restore(a.disk.snapshot())
+    assert a.core.node.quotas is a.core.node.inbox.quotas is a.core.node.outbox.quotas is quotas

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.protocol.pair import World, forgotten, losing, offline, two
+from tests.protocol.pair import World, forgotten, limit, losing, offline, two
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
-from zmesh.protocol import outbox as module
 from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID, RATE_BURST, REQUEUE_MAX
 from zmesh.protocol.effects import CancelSend, Send
 from zmesh.protocol.frames import Ack, Data, Ending
@@ -54,10 +53,10 @@ def test_what_cannot_be_sent_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("address", ["inbox@b", "inbox@nowhere"])
-@pytest.mark.parametrize("bound", ["QUOTA_MESSAGES", "QUOTA_BYTES"])
-def test_too_much_for_one_peer_is_refused(monkeypatch: pytest.MonkeyPatch, address: str, bound: str) -> None:
+@pytest.mark.parametrize("quota", [{"peer_messages": 1}, {"peer_bytes": 5}])
+def test_too_much_for_one_peer_is_refused(address: str, quota: dict[str, int]) -> None:
     world, a, b = offline()
-    monkeypatch.setattr(module, bound, 5 if bound == "QUOTA_BYTES" else 1)
+    limit(a, **quota)
     ident = a.send(address)
     with pytest.raises(MeshFull, match="already wait"):
         a.send(address)
@@ -67,12 +66,10 @@ def test_too_much_for_one_peer_is_refused(monkeypatch: pytest.MonkeyPatch, addre
     world.run(10.0)
 
 
-@pytest.mark.parametrize("bound", ["QUOTA_MESSAGES", "QUOTA_BYTES"])
-def test_what_waits_for_nobody_takes_no_room_from_mail_that_has_a_mailbox(
-    monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
+@pytest.mark.parametrize("quota", [{"peer_messages": 1}, {"peer_bytes": 5}])
+def test_what_waits_for_nobody_takes_no_room_from_mail_that_has_a_mailbox(quota: dict[str, int]) -> None:
     world, a, b = two()
-    monkeypatch.setattr(module, bound, 5 if bound == "QUOTA_BYTES" else 1)
+    limit(a, **quota)
     a.send("inbox@mistyped")
     with pytest.raises(MeshFull, match="for peers and mailboxes that are not there yet"):
         a.send("inbox@unknown")
@@ -348,16 +345,16 @@ def test_a_new_epoch_takes_everything_along() -> None:
     assert [a.receipt(ident) for ident in idents] == [Sent.STORED] * 4
 
 
-def test_what_our_disk_has_forgotten_is_stored_when_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+def test_what_our_disk_has_forgotten_is_stored_when_there_is_room_again() -> None:
+    world, a, b, ident = forgotten(confirmed=True)
     b.done()
     world.run(40.0)
     assert a.receipt(ident) is Sent.HANDLED, "its outcome was told, and told again to who has forgotten it"
     assert b.inserted(ident) == [Received.HANDLED]
 
 
-def test_an_outcome_proves_what_our_disk_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, a, _, ident = forgotten(monkeypatch, confirmed=False)
+def test_an_outcome_proves_what_our_disk_has_forgotten() -> None:
+    world, a, _, ident = forgotten(confirmed=False)
     world.drop.clear()
     world.run(10.0)
     assert a.receipt(ident) is Sent.HANDLED
@@ -365,9 +362,9 @@ def test_an_outcome_proves_what_our_disk_has_forgotten(monkeypatch: pytest.Monke
     assert ident not in a.core.node.outbox.by_id
 
 
-def test_what_waits_for_room_when_our_disk_goes_back_is_in_doubt_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_room_when_our_disk_goes_back_is_in_doubt_too() -> None:
     """But not what goes to another store."""
-    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+    world, a, b, ident = forgotten(confirmed=True)
     c = world.add("c")
     c.open("inbox")
     world.meet(a, c)
@@ -388,10 +385,8 @@ def test_what_waits_for_room_when_our_disk_goes_back_is_in_doubt_too(monkeypatch
     assert next(row.epoch for row in a.disk.out_rows() if row.id == ident) == 3
 
 
-def test_what_has_no_number_when_an_epoch_begins_is_in_doubt_after_a_restart_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world, a, b, ident = forgotten(monkeypatch, confirmed=True)
+def test_what_has_no_number_when_an_epoch_begins_is_in_doubt_after_a_restart_too() -> None:
+    world, a, b, ident = forgotten(confirmed=True)
     row = a.core.node.outbox.by_id[ident].row
     a.core.node.outbox.new_epoch(a.remote(b), 3)
     a.flush()
@@ -410,9 +405,9 @@ def test_an_outcome_before_its_ack_waits_for_it() -> None:
     assert not a.core.node.outbox.awaits_cursor(b"another store".ljust(16), [ident])
 
 
-def test_a_doubtful_message_that_is_refused_while_it_expires_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_doubtful_message_that_is_refused_while_it_expires_is_lost() -> None:
     """It travels whole, so that its id can tell; but a full mailbox is looked at first."""
-    world, a, _, ident = forgotten(monkeypatch, confirmed=True)
+    world, a, _, ident = forgotten(confirmed=True)
     world.drop.append(losing(Data, a))
     world.run(40.0)
     assert a.core.node.outbox.by_id[ident].number

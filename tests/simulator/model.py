@@ -4,7 +4,7 @@ The simulator runs on it, and the SQLite store is compared with it. It must stay
 fail, and must never know more than the docstrings in `journal` say. Pruning of old endings is all it leaves out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -277,6 +277,17 @@ class StoreModel:
         _drop(self._in_streams, lambda key: key[0] == store)
         _drop(self._endings, lambda key: key[0] == store)
         _drop(self._outcomes, lambda key: key[0] == store)
+
+    def purge(self, sent: Collection[Sent], *, dead_bodies: bool) -> int:
+        """Forget sent messages in these states, but for the newest; and the bodies of dead ones. Return how many."""
+        newest = max(self._outs, default=0)
+        gone = [row for row, out in self._outs.items() if out.state in sent and row != newest]
+        for row in gone:
+            del self._out_ids[self._outs.pop(row).op.id]
+        dead = [row for row, old in self._ins.items() if dead_bodies and old.state is Received.DEAD and old.kept]
+        for row in dead:
+            self._ins[row] = self._ins[row]._replace(kept=None)
+        return len(gone) + len(dead)
 
     def _out_row(self, out: _Out) -> OutRow:
         op = out.op

@@ -1,5 +1,6 @@
 """The SQLite store does what its model does: random ops in random groups, failed commits and restarts between them."""
 
+import asyncio
 import shutil
 import tempfile
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.simulator.model import StoreModel
 from tests.store.support import DEVICE, PATIENCE, Driven, Flaky
+from zmesh.peer.purging import KINDS, Wanted, purge
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.store_reader import read_bodies, read_messages, read_snapshot
 from zmesh.protocol.frames import AgentRecord
@@ -124,6 +126,13 @@ class StoreMachine(RuleBasedStateMachine):
     def fail(self, group: list[list[Op]], fuse: int, once: bool) -> None:  # noqa: FBT001 - a drawn value
         """The disk fails after some statements, for good or once; afterwards it works again."""
         self.run(group, fuse, once=once)
+
+    @rule(kinds=st.sets(st.sampled_from(sorted(KINDS)), min_size=1).map(frozenset))
+    def purge(self, kinds: frozenset[str]) -> None:
+        """Somebody has ended messages forgotten."""
+        done = asyncio.run(purge(self.it.store, Wanted(kinds), self.model.store))
+        sent = {state for kind in kinds for state in KINDS[kind][0]}
+        assert done.messages == self.model.purge(sent, dead_bodies="dead" in kinds)
 
     @rule()
     def restart(self) -> None:

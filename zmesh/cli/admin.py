@@ -22,6 +22,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "disconnect": ("zmesh.cli.traffic:disconnect", "Exchange no mail with one other peer."),
     "reconnect": ("zmesh.cli.traffic:reconnect", "Exchange mail with that peer again."),
     "log": ("zmesh.cli.admin:log", "Show what was done by hand, and what went wrong."),
+    "purge": ("zmesh.cli.keeping:purge", "Forget messages that have ended."),
+    "quota": ("zmesh.cli.keeping:quota", "Show how much of what is bounded is used; change a bound."),
+    "settings": ("zmesh.cli.keeping:settings", "Show the settings, and where they come from; change them."),
+    "compact": ("zmesh.cli.keeping:compact", "Give free space of the store back to the file system."),
 }
 """Name of each command: where it is, as `module:attribute`, and what `zmesh admin --help` says about it."""
 

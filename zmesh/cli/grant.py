@@ -15,11 +15,13 @@ import click
 from zmesh.cli.invite import open_store
 from zmesh.cli.trust import SHORTEST, find_member
 from zmesh.errors import MeshError, TrustError
+from zmesh.peer.configuration import load_configuration
 from zmesh.peer.duration import parse_ttl
+from zmesh.peer.home import home_directory
 from zmesh.protocol.address import check_name
 from zmesh.protocol.bounds import KIB, MAX_BODY, MIB
 from zmesh.protocol.directory import near_names
-from zmesh.trust.grants import CAPABILITIES, DEFAULTS, EVERYBODY, UNLIMITED, Grant, Limits, check_capability
+from zmesh.trust.grants import CAPABILITIES, DEFAULTS, EVERYBODY, Grant, Limits, check_capability
 from zmesh.trust.trust_store import TrustStore
 
 LIMIT: Final = "limit"
@@ -167,7 +169,8 @@ def list_(*, as_json: bool) -> None:
         rules = [_rule_json(store, rule) for rule in store.grants.rules if rule.until is None or rule.until > now]
         limits = [_limits_json(store, device) for device in store.grants.limits]
     defaults = {capability: capability in DEFAULTS for capability in CAPABILITIES}
-    usual = {"messages": UNLIMITED.messages, "bytes": UNLIMITED.octets, "size": UNLIMITED.size}
+    quotas = load_configuration(home_directory()).quotas
+    usual = {"messages": quotas.device_messages, "bytes": quotas.device_bytes, "size": MAX_BODY}
     if as_json:
         known = {"default": defaults, "grants": rules, "default_limits": usual, "limits": limits}
         click.echo(json.dumps(known))

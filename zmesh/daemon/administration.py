@@ -4,15 +4,19 @@ Who asked for what is on disk before it is done, and what came of it is written 
 anything that is not in the audit log.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
-from zmesh.daemon import traffic
+from zmesh.daemon import keeping, traffic
+from zmesh.daemon.keeping import Keeping
+from zmesh.daemon.settings import Settings, discreet
 from zmesh.errors import DaemonError, MeshError
 from zmesh.peer.administration import Administration
 from zmesh.peer.arguments import brief
+from zmesh.peer.configuration import load_configuration
 from zmesh.peer.peer import Peer
 from zmesh.peer.traffic import Traffic
 
@@ -28,12 +32,23 @@ class Administrator:
 
     Attributes:
         traffic: What is done to its peer's traffic.
+        keeping: What is done to its store.
+        settings: What holds for it.
     """
 
-    def __init__(self, peer: Peer) -> None:
-        """Take the daemon's peer, which is running."""
+    def __init__(self, peer: Peer, settings: Settings | None = None) -> None:
+        """Take the daemon's peer, which is running, and its settings; None for those of a peer of its own."""
         self._peer = Administration(peer)
         self.traffic = Traffic(peer)
+        self.keeping: Keeping = Keeping(peer)
+        self.settings: Settings = settings or Settings(peer, load_configuration(peer.home), None)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        """Break off what is under way: the daemon ends."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def carry_out(self, verb: str, arguments: Values) -> Any:
         """Do what is asked for; `by` among the arguments says who asks, in words.
@@ -47,8 +62,20 @@ class Administrator:
         rule = self._ACTS.get(verb)
         if rule is None:
             raise DaemonError(f"there is no {brief(verb)} in this daemon: update it, then `zmesh down`")
+        # Whoever asked and goes away stops nothing halfway, and the log tells how it ended.
+        task = asyncio.get_running_loop().create_task(self._act(verb, rule, arguments))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.debug("an action has failed: %s", task.exception())  # whoever asked was told, if still there
+
+    async def _act(self, verb: str, rule: Rule, arguments: Values) -> Any:
         by = str(arguments.pop("by", "somebody"))
-        asked = " ".join(f"{name}={brief(value)}" for name, value in arguments.items())
+        asked = " ".join(f"{name}={brief(value)}" for name, value in discreet(arguments).items())
         await self._note(verb, f"{by} asks{': ' if asked else ''}{asked}")
         if verb in traffic.SIGNED:
             arguments["by"] = by
@@ -67,12 +94,20 @@ class Administrator:
     async def _tell_log(self, arguments: Values) -> list[Values]:
         return [asdict(line) for line in await self._peer.log(**arguments)]
 
-    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log, **traffic.LOOKS}
+    _LOOKS: ClassVar[dict[str, Rule]] = {"admin.log": _tell_log, **keeping.LOOKS, **traffic.LOOKS}
     """Verbs that change nothing."""
-    _ACTS: ClassVar[dict[str, Rule]] = {**traffic.ACTS}
+    _ACTS: ClassVar[dict[str, Rule]] = {**keeping.ACTS, **traffic.ACTS}
     """Verbs that do something: what they return is told in the audit log."""
 
 
 def told(answer: Any) -> str:
     """Return what came of an action in the words of the audit log."""
-    return " ".join(f"{name}={brief(value)}" for name, value in answer.items()) if isinstance(answer, dict) else ""
+    return " ".join(f"{name}={brief(value)}" for name, value in _flat(answer)) if isinstance(answer, dict) else ""
+
+
+def _flat(values: Values, within: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value

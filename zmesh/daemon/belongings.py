@@ -32,6 +32,8 @@ ASIDE: Final = ".daemon-removed"
 
 _DATABASE: Final = r"\.db(-wal|-shm|-journal)?"
 _IN_HOME: Final = re.compile(rf"device\.key|\.device\.key\.[0-9a-f]{{16}}|trust{_DATABASE}")
+_HALF: Final = re.compile(rf"\.{re.escape(FILE)}\.[a-z0-9_]{{8}}\.new")
+"""A configuration that was being written when its daemon was killed."""
 _IN_PEER: Final = re.compile(rf"store\.lock|[a-z]+{_DATABASE}")
 _IN_DAEMON: Final = re.compile(
     r"lock|starting|ended|socket|daemon\.err|daemon\.log(\.\d)?|\.?address\.json(\.[0-9a-f]{8})?|\.?zmesh-[0-9a-f]{8}\.xml(\.new)?"
@@ -147,7 +149,8 @@ class _Found:
             else:
                 own.append(entry)
         for entry in own:
-            if entry.name == FILE and self.files and _is_configuration(entry):
+            half = _HALF.fullmatch(entry.name) is not None and _is_file(entry)
+            if self.files and (half or (entry.name == FILE and _is_configuration(entry))):
                 self._file(entry, SETTINGS)
             else:
                 self.rest.append(entry)

@@ -24,9 +24,10 @@ from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
+from zmesh.daemon.settings import Settings
 from zmesh.daemon.supervisor import Supervisor
 from zmesh.daemon.wishes import forget
-from zmesh.errors import DaemonError, MeshError, PeerRunning, TransportError
+from zmesh.errors import DaemonError, PeerRunning, TransportError
 from zmesh.peer.arguments import brief
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.lock_file import LockFile
@@ -58,15 +59,16 @@ class Daemon:
         """
         self.over = asyncio.Event()
         self.notice = ""
-        self._stale = ""  # what the configuration says that this process cannot change
         self._configuration = load_configuration(home)
         self._serving = False
+        self._reloading: asyncio.Task[Any] | None = None
         self._home, self._name, self._port, self._peers = home, name, port, peers
         self._place: Place = place_of(home)
         self._since, self._started = time.time(), time.monotonic()
         self.peer: Peer
         self._server: LocalServer
         self._supervisor: Supervisor
+        self._settings: Settings
         self._administrator: Administrator
         self._adapters: Adapters
 
@@ -121,9 +123,10 @@ class Daemon:
 
     async def _serve(self, up: Callable[["Daemon"], None]) -> None:
         self._supervisor = Supervisor(self.peer.parts)
-        self._administrator = Administrator(self.peer)
-        self._server = LocalServer(self.peer, self._place, self._control)
         self._adapters = Adapters(self._home, self._place.directory)
+        self._settings = Settings(self.peer, self._configuration, self._peers, self._adapters.take)
+        self._administrator = Administrator(self.peer, self._settings)
+        self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
@@ -139,7 +142,10 @@ class Daemon:
         finally:
             for task in waiting:
                 task.cancel()
+            if self._reloading is not None:
+                self._reloading.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+            await self._administrator.close()
             await self._adapters.close()  # they may finish what they do
             await self._server.close()
 
@@ -150,20 +156,8 @@ class Daemon:
 
     def reload(self) -> None:
         """Take what the configuration file says now; an error in it is told, and changes nothing."""
-        if not self._serving:
-            return  # it is being started, and has just read it
-        try:
-            now = load_configuration(self._home)
-            self.peer.look_for(self._peers)
-        except (MeshError, ValueError) as error:
-            self._stale = f"config.toml was changed, and is not used: {error}"
-            _log.warning("%s", self._stale)
-            return
-        self._adapters.take(now.adapters)
-        before = self._configuration
-        fixed = [name for name in ("name", "port", "discovery") if getattr(now, name) != getattr(before, name)]
-        self._stale = f"config.toml says another {', '.join(fixed)}: `zmesh down`, then `zmesh up`" if fixed else ""
-        _log.info("config.toml was read again%s", f"; {self._stale}" if self._stale else "")
+        if self._serving:  # else it is being started, and has just read it
+            self._reloading = asyncio.get_running_loop().create_task(self._settings.reload())
 
     # --- what concerns the daemon itself ---
 
@@ -203,7 +197,7 @@ class Daemon:
             "outgoing": len(node.outbox.by_id),
             "mailboxes": {name: mailbox.count for name, mailbox in node.inbox.mailboxes.items() if mailbox.count},
             "traffic": asdict(self._administrator.traffic.standing()),
-            "troubles": [*peer.troubles, *namesakes(peer), *(text for text in (self.notice, self._stale) if text)],
+            "troubles": [*peer.troubles, *namesakes(peer), *filter(None, (self.notice, self._settings.stale))],
         }
 
     def end(self) -> None:

@@ -56,8 +56,9 @@ class AddressBook:
         self.renew()
 
     async def stop(self) -> None:
-        """Report nothing more."""
+        """Report nothing more, and give the own record to nobody: it would not be kept right."""
         self._found = lambda _: None
+        self._own = self._record = None
         self._told.clear()
 
     # --- the own record ---

@@ -4,8 +4,9 @@ Any source alone suffices, and one that fails must never keep the others from wo
 only; it must never claim that a peer is there or gone.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -38,6 +39,7 @@ class Discovery:
         self._by_source: dict[bytes, dict[str, Sighting]] = {}
         self._reported: dict[bytes, Sighting] = {}
         self._full_logged = False
+        self._changing = asyncio.Lock()  # sources are started, told and stopped one after the other
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -51,36 +53,58 @@ class Discovery:
     async def start(self, own: Sighting) -> None:
         """Announce `own` through every source and begin to report others."""
         self._own = own
-        for source in self._sources:
-            try:
-                await source.start(own, self._take)
-            except Exception:  # noqa: BLE001 - one source must not keep the others from working
-                _log.exception("the discovery source %s failed to start; the others go on", type(source).__name__)
+        async with self._changing:
+            await self._start(self._sources)
+
+    async def change(self, sources: Sequence[Source]) -> None:
+        """Go on with these sources: those that are new are started, those that are not among them are stopped.
+
+        What a stopped source has said stays a hint, as the addresses do that the store remembers.
+        """
+        async with self._changing:
+            before, self._sources = self._sources, tuple(sources)
+            await self._stop([source for source in before if source not in self._sources])
+            await self._start([source for source in self._sources if source not in before])
 
     async def revive(self) -> None:
         """Stop and start again the sources that have a trouble."""
-        for source in self._sources:
-            if source.trouble is None or self._own is None:
-                continue
-            try:
-                await source.stop()
-                await source.start(self._own, self._take)
-            except Exception:  # noqa: BLE001 - one source must not keep the others from working
-                _log.exception("the discovery source %s could not be started again", type(source).__name__)
+        async with self._changing:
+            for source in self._sources:
+                if source.trouble is None or self._own is None:
+                    continue
+                try:
+                    await source.stop()
+                    await source.start(self._own, self._take)
+                except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                    _log.exception("the discovery source %s could not be started again", type(source).__name__)
 
     async def update(self, own: Sighting) -> None:
         """Announce `own`, whose endpoints or name have changed, through every source."""
-        self._own = own
-        for source in self._sources:
-            try:
-                await source.update(own)
-            except Exception:  # noqa: BLE001 - one source must not keep the others from working
-                _log.exception("the discovery source %s did not take the new address", type(source).__name__)
+        async with self._changing:
+            self._own = own
+            for source in self._sources:
+                try:
+                    await source.update(own)
+                except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                    _log.exception("the discovery source %s did not take the new address", type(source).__name__)
 
     async def stop(self) -> None:
         """Withdraw all announcements; nothing is reported afterwards."""
         self._own = None
-        for source in self._sources:
+        async with self._changing:
+            await self._stop(self._sources)
+
+    async def _start(self, sources: Iterable[Source]) -> None:
+        for source in sources:
+            if self._own is None:
+                return  # it was stopped meanwhile
+            try:
+                await source.start(self._own, self._take)
+            except Exception:  # noqa: BLE001 - one source must not keep the others from working
+                _log.exception("the discovery source %s failed to start; the others go on", type(source).__name__)
+
+    async def _stop(self, sources: Iterable[Source]) -> None:
+        for source in sources:
             try:
                 await source.stop()
             except Exception:  # noqa: BLE001 - one source must not keep the others from working

@@ -8,17 +8,20 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from zmesh.discovery.sighting import MAX_PORT
 from zmesh.discovery.visits import MAX_NAMED, PORT, Named, read_named
 from zmesh.errors import ConfigurationError
+from zmesh.peer import configured_quotas
 from zmesh.peer.adapter_settings import AdapterSettings, check_own, read_adapters
 from zmesh.peer.arguments import brief, several
+from zmesh.peer.configured_quotas import check_quotas, read_quotas
 from zmesh.peer.folders import FILE, KEY, check_folders, read_file
 from zmesh.protocol.address import is_name
+from zmesh.protocol.quotas import Quotas, default_quotas
 
 PEERS_VARIABLE: Final = "ZMESH_PEERS"
 DISCOVERY_VARIABLE: Final = "ZMESH_DISCOVERY"
@@ -39,6 +42,7 @@ class Configuration:
         peers: Addresses of peers elsewhere.
         discovery: Sources of addresses, of `DISCOVERY`.
         adapters: Programs that this machine's daemon runs.
+        quotas: How much its peers keep and take.
     """
 
     name: str = ""
@@ -46,6 +50,7 @@ class Configuration:
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
     adapters: tuple[AdapterSettings, ...] = ()
+    quotas: Quotas = field(default_factory=default_quotas)
 
 
 def load_configuration(home: Path) -> Configuration:
@@ -56,6 +61,20 @@ def load_configuration(home: Path) -> Configuration:
     """
     path = home / FILE
     text, status = read_file(path)
+    return read_configuration(text, path, status)
+
+
+def read_configuration(text: str, path: Path, status: os.stat_result | None) -> Configuration:
+    """Read what a configuration says.
+
+    Args:
+        text: Of the file.
+        path: Where it lies, or is to lie.
+        status: Of the file; None for one that there is not.
+
+    Raises:
+        ConfigurationError: Something in it is wrong; the message names it.
+    """
     try:
         said = _checked(tomllib.loads(text), text)
     except ValueError as error:  # TOMLDecodeError is one
@@ -119,6 +138,8 @@ def _checked(said: dict[str, Any], text: str) -> Configuration:
             raise ValueError(f"{error}{'' if key == 'adapters' else _line_of(key, text)}") from None
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     values.pop(KEY, None)  # `named_folder` reads it, each time anew
+    if configured_quotas.KEY in values:
+        values[configured_quotas.KEY] = read_quotas(said[configured_quotas.KEY])
     return Configuration(**values | {"adapters": read_adapters(said.get("adapters", {}))})
 
 
@@ -170,5 +191,5 @@ def _check_adapters(_: str, value: object) -> None:
 
 _CHECKS: Final = {
     "name": _check_name, "port": _check_port, "peers": _check_peers, "discovery": _check_discovery,
-    "adapters": _check_adapters, KEY: check_folders,
+    "adapters": _check_adapters, configured_quotas.KEY: check_quotas, KEY: check_folders,
 }  # fmt: skip

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from zmesh.discovery import interfaces
 from zmesh.errors import MeshError, PeerClosed, PeerFailed, StoreError, TransportError
+from zmesh.peer.ages import note_ages
 from zmesh.peer.awaited import Awaited
 from zmesh.peer.backlog import Backlog
 from zmesh.peer.clock import CLOCK_KEY, SAVE_EVERY, StoreClock
@@ -39,11 +40,13 @@ from zmesh.protocol.effects import (
     Persist,
     Progress,
     SendBack,
+    SetQuotas,
     Settled,
     Told,
     Transmit,
 )
 from zmesh.protocol.journal import Snapshot, Written
+from zmesh.protocol.quotas import Quotas
 from zmesh.trust.device import Device
 
 _log = logging.getLogger("zmesh.peer")
@@ -105,8 +108,10 @@ class Driver:
         self._clock_timer: asyncio.TimerHandle | None = None
         self._backlog = Backlog()
 
-    def run(self, snapshot: Snapshot, name: str, link: ZmqLink, grace: float = 0.0) -> None:
-        """Begin: start the writer thread and the core on the opened link; `grace` as in `Core`."""
+    def run(
+        self, snapshot: Snapshot, name: str, link: ZmqLink, grace: float = 0.0, quotas: Quotas | None = None
+    ) -> None:
+        """Begin: start the writer thread and the core on the opened link; `grace` and `quotas` as in `Core`."""
         self.link = link
         self._store.start(self._loop.call_soon_threadsafe, self)
         self._save_clock()
@@ -120,7 +125,9 @@ class Driver:
             now=self._clock.now(),
             guard=self.guard,
             grace=grace,
+            quotas=quotas,
         )
+        self._follow_rates()
         self._soon()
 
     async def close(self) -> None:
@@ -215,6 +222,20 @@ class Driver:
             self._die(error)
             raise self._fault from error
         self._soon()
+
+    def limit(self, quotas: Quotas) -> None:
+        """Keep and take as much as these quotas say from now on.
+
+        Raises:
+            ValueError: One of them is out of its range.
+            PeerClosed, WrongLoop: As in `check`.
+        """
+        self.tell(SetQuotas(quotas))
+        self._follow_rates()
+
+    def _follow_rates(self) -> None:
+        quotas = self.core.node.quotas
+        self.guard.limit(quotas.device_messages, quotas.device_bytes)
 
     def promise(self) -> asyncio.Future[Any]:
         """Return a future for something that may happen; it fails with `PeerClosed` when the peer is closed first.
@@ -428,4 +449,5 @@ class Driver:
 
     def _save_clock(self) -> None:
         self._store.put_meta(CLOCK_KEY, self._clock.state())
+        self._store.change(lambda connection: note_ages(connection, self._clock.now))
         self._clock_timer = self._loop.call_later(SAVE_EVERY, self._save_clock)

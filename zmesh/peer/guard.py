@@ -7,6 +7,7 @@ refusal's text must hold nothing of what a peer says but its names, which were c
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from zmesh.peer.gate import Gate
@@ -33,9 +34,20 @@ class MemberGuard:
         """
         self._gate, self._wall = gate, wall
         self._grants = gate.store.grants
+        self._usual = UNLIMITED
         self._serial = -1
         self._end = 0.0  # when the first rule ends that counts now
         self._accounts: dict[str, _Account] = {}  # of members that have sent something: no more than there can be
+
+    def limit(self, messages: float, octets: float) -> None:
+        """Take so much a second, of bodies so many bytes, from each device for which no limit was set."""
+        self._usual = replace(UNLIMITED, messages=messages, octets=octets)
+        self._serial = -1  # whoever is known is told with the next message
+
+    def standing(self, device: str, now: float) -> tuple[Limits, float, float]:
+        """Return what holds for a device, and how many messages and bytes of what may come at once are used up."""
+        account = self._account(device)
+        return account.limits, *account.used(now)
 
     def refusal(self, device: str, envelope: Envelope, size: int) -> Refusal | None:
         """Say why a message is not taken from a device at all, or None; as `zmesh.protocol.guard.Guard`."""
@@ -82,7 +94,8 @@ class MemberGuard:
             self._tell(device, account)
 
     def _tell(self, device: str, account: "_Account") -> None:
-        account.follow(limits_of(self._grants.limits, device), self._here, _brief(self._gate.name_of(device)))
+        limits = limits_of(self._grants.limits, device, self._usual)
+        account.follow(limits, self._here, _brief(self._gate.name_of(device)))
 
     def _judge(self, device: str, envelope: Envelope) -> Refusal | None:
         capability = capability_for(envelope.type)
@@ -112,32 +125,38 @@ class _Account:
     Attributes:
         verdicts: By sender and type: why such messages are refused, or None.
         size: Largest body that is taken; `most` says so.
+        limits: What holds for it.
     """
 
-    __slots__ = ("_limits", "_messages", "_much", "_octets", "_often", "most", "size", "verdicts")
+    __slots__ = ("_messages", "_much", "_octets", "_often", "limits", "most", "size", "verdicts")
 
     def __init__(self) -> None:
         self.verdicts: dict[tuple[str, str], Refusal | None] = {}
         self.size, self.most = 0, ""
-        self._limits = UNLIMITED
+        self.limits = UNLIMITED
         self._messages: Bucket | None = None  # made when the store's time is known
         self._octets: Bucket | None = None
         self._often = self._much = _UNDECIDED
 
     def follow(self, limits: Limits, here: str, name: str) -> None:
         """Take limits, and the names of this device and that one; the buckets are new only if the limits are."""
-        if limits != self._limits:
+        if limits != self.limits:
             self._messages = self._octets = None
-        self._limits, self.size = limits, limits.size
+        self.limits, self.size = limits, limits.size
         self.most = f"{here} takes bodies of at most {limits.size} bytes from {name}"
         self._often = "rate-limited", f"{here} takes at most {limits.messages:g} messages a second from {name}"
         self._much = "rate-limited", f"{here} takes at most {_size(limits.octets)} a second from {name}"
+
+    def used(self, now: float) -> tuple[float, float]:
+        """Return how many messages and bytes are used up of what may come at once."""
+        found = (bucket.used(now) if bucket is not None else 0.0 for bucket in (self._messages, self._octets))
+        return next(found), next(found)
 
     def charge(self, size: int, now: float) -> Refusal | None:
         """Count a message, or say which rate it exceeds."""
         messages, octets = self._messages, self._octets
         if messages is None or octets is None:
-            rate, flow = self._limits.messages, self._limits.octets
+            rate, flow = self.limits.messages, self.limits.octets
             messages = self._messages = Bucket(rate, rate * RATE_BURST, now)
             octets = self._octets = Bucket(flow, flow * RATE_BURST, now)
         if not messages.holds(1, now):

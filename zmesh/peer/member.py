@@ -64,9 +64,16 @@ class Member:
             discovery: What runs them.
         """
         self._discovery = discovery
-        self._mdns = [source for source in sources if isinstance(source, MdnsSource)]
+        self.use(sources)
         self._name_inviter()
         self._gate.watch(self._changed)
+
+    def use(self, sources: Iterable[Source]) -> None:
+        """These are the sources of addresses from now on."""
+        self._mdns = [source for source in sources if isinstance(source, MdnsSource)]
+        for store, remote in self._driver.core.node.remotes.items():
+            if remote.up:
+                self.book.linked(store)
 
     async def close(self) -> None:
         """Stop following."""

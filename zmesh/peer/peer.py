@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from zmesh.discovery.ladder import Discovery
-from zmesh.discovery.mdns import MdnsSource
-from zmesh.discovery.rendezvous import RendezvousSource
-from zmesh.discovery.sighting import Sighting, Source
+from zmesh.discovery.sighting import Sighting
 from zmesh.errors import PeerClosed, PeerRunning, WaitTimeout
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import (
@@ -36,6 +35,7 @@ from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
+from zmesh.peer.ways import Ways
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.effects import MergeMailbox, OpenMailbox, Settled
@@ -96,12 +96,14 @@ class Peer:
         configuration = load_configuration(self.home)
         self._sources = chosen_sources(discovery, configuration.discovery)
         self._peers = chosen_peers(peers, configuration.peers)
+        self._quotas = configuration.quotas
         self._agents: dict[str, Agent] = {}
         self._stack: AsyncExitStack | None = None
         self._driver: Driver | None = None
         self._store: SqliteStore | None = None
         self._member: Member | None = None
         self._surroundings: Surroundings | None = None
+        self._find_by: Callable[[Sequence[str]], Awaitable[None]]
         self.parts: tuple[Part, ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -148,10 +150,11 @@ class Peer:
             link = self._link(device, driver, gate)
             link.open()
             stack.callback(link.shutdown)
-            driver.run(snapshot, self.name, link, self._lease_grace)
+            driver.run(snapshot, self.name, link, self._lease_grace, self._quotas)
             stack.push_async_callback(driver.close)
             member = Member(gate, driver, link, self._peers)
-            sources = self._make_sources(gate, member)
+            ways = Ways(rendezvous_directory(self.home), gate, member)
+            sources = ways.choose(self._sources)
             own = Sighting(snapshot.store, self.name, device.id, link.endpoints, "own")
             door = Door(gate.store, gate.look, meet=member.meetings.receive)
             discovery = Discovery(sources, member.sighted, member.doubles.hinted)
@@ -163,6 +166,7 @@ class Peer:
             await surroundings.start()
             member.start(sources, discovery)
             self._driver, self._store, self._member, self._surroundings = driver, store, member, surroundings
+            self._find_by = partial(ways.change, discovery)
             self.parts = (StorePart(store), LinkPart(link), DoorPart(surroundings), DiscoveryPart(discovery))
             self._stack = stack.pop_all()
 
@@ -194,14 +198,6 @@ class Peer:
             on_ready=driver.ready,
             bind=self._bind,
         )
-
-    def _make_sources(self, gate: Gate, member: Member) -> Sequence[Source]:
-        makers: dict[str, Callable[[], list[Source]]] = {
-            "rendezvous": lambda: [RendezvousSource(rendezvous_directory(self.home))],
-            "static": lambda: [member.book, member.visits],
-            "mdns": lambda: [MdnsSource(gate.knows)],
-        }
-        return [source for name in self._sources for source in makers[name]()]
 
     # --- agents ---
 
@@ -409,6 +405,20 @@ class Peer:
         self.driver.check()
         assert self._member is not None
         self._member.visits.name_anew(chosen_peers(peers, load_configuration(self.home).peers))
+
+    async def find_by(self, discovery: Iterable[str] | None) -> None:
+        """Look for peers in other ways than before; links that are up stay, and so does what is known.
+
+        Args:
+            discovery: As of `Peer`.
+
+        Raises:
+            TypeError, ValueError: One of them is none; nothing has changed.
+            ConfigurationError: Something in the configuration file is wrong; nothing has changed.
+            PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
+        """
+        self.driver.check()
+        await self._find_by(chosen_sources(discovery, load_configuration(self.home).discovery))
 
     def peers(self) -> list[PeerInfo]:
         """Return the other peers that are known, linked ones first.

@@ -242,6 +242,17 @@ class SqliteStore:
 
         return self._job(work)
 
+    def change(self, fn: Callable[[Connection], T]) -> Future[T]:
+        """Return a future of `fn(connection)`, which runs in the writer thread after the commits that were due.
+
+        It is for upkeep: it must take no longer than a commit, leave no transaction open, and never change what the
+        core remembers.
+
+        Raises:
+            StoreError: The store is closed, or not started.
+        """
+        return self._job(lambda: fn(self._opened()))
+
     def put_meta(self, key: str, value: bytes) -> Future[None]:
         """Keep a small value under a name; a transaction of its own. Return a future of its commit.
 

@@ -4,6 +4,7 @@ All of it is done in small steps by the writer thread, between commits or when t
 never touch a message that is not ended, and never hold up a commit for more than one step.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from zmesh.peer.commands import LIVE
@@ -140,7 +141,7 @@ class Upkeep:
         return self.outs.due or self.ins.due or not (self._folded and self._audit_cut and self._spare)
 
 
-def in_transaction(connection: Connection, statements: list[tuple[str, tuple[int, ...]]]) -> None:
+def in_transaction(connection: Connection, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
     """Carry out the statements, all or none.
 
     Raises:

@@ -61,7 +61,7 @@ CANCELS_PER_FRAME: Final = 256
 UNCOMMITTED_BYTES: Final = 32 * MIB  # received and not yet on disk; above it the shell stops reading
 CACHED_BODY_BYTES: Final = 32 * MIB  # bodies kept in memory per direction; the others are read back from the store
 
-# --- quotas ---
+# --- quotas: what holds unless this peer's owner says otherwise ---
 QUOTA_MESSAGES: Final = 200_000  # un-ended outgoing messages per peer, twice the drain goal of the design
 QUOTA_BYTES: Final = 512 * MIB  # of their bodies
 MAILBOX_MESSAGES: Final = 20_000  # un-ended messages of one mailbox
@@ -69,6 +69,10 @@ MAILBOX_BYTES: Final = 128 * MIB
 RATE_MESSAGES: Final = 20_000.0  # a second from one other device: several times what a peer can store
 RATE_BYTES: Final = 100.0 * MIB  # a second, of their bodies: what a gigabit carries, so only a flood meets it
 RATE_BURST: Final = 10.0  # seconds whose worth may come at once: a backlog that drains when two machines meet again
+MOST_MESSAGES: Final = 1_000_000  # that a quota can allow: each un-ended message is a record of some 1 KiB in memory
+MOST_BYTES: Final = 64 * KIB * MIB  # 64 GiB of bodies, which lie on disk: beyond it a quota is a mistake in units
+MOST_RATE_MESSAGES: Final = 1_000_000  # a second: more than any peer can store
+MOST_RATE_BYTES: Final = 10 * KIB * MIB  # a second: more than any network between two devices brings
 MAX_PEERS: Final = 1024  # stores remembered; the one unseen for longest goes first
 MAX_STORES: Final = 64  # of them of one other device: its machine's peer, and those of programs
 NEW_STORES_PER_SECOND: Final = 1.0  # of one other device, after the first `MAX_STORES`: each is dialled at once

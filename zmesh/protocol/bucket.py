@@ -33,6 +33,11 @@ class Bucket:
             self._at = now
         return self._level >= min(amount, self._burst)
 
+    def used(self, now: float) -> float:
+        """Return how much was taken and has not flowed in again."""
+        self.holds(0, now)
+        return self._burst - self._level
+
     def take(self, amount: float) -> None:
         """Take what it holds; it may then lack some."""
         self._level -= amount

@@ -43,6 +43,7 @@ from zmesh.protocol.effects import (
     Reclaim,
     Release,
     Send,
+    SetQuotas,
     SetStatus,
     Share,
     Sighted,
@@ -63,6 +64,7 @@ from zmesh.protocol.merging import merge
 from zmesh.protocol.node import Node
 from zmesh.protocol.ownership import owns
 from zmesh.protocol.pump import Pump
+from zmesh.protocol.quotas import Quotas, checked_quotas, default_quotas
 from zmesh.protocol.remote import Remote
 
 _PATHS = 1024  # connections remembered for the rate of RESETs
@@ -83,6 +85,7 @@ class Core:
         now: float,
         guard: Guard = UNGUARDED,
         grace: float = 0.0,
+        quotas: Quotas | None = None,
     ) -> None:
         """Go on where the store ended.
 
@@ -96,10 +99,12 @@ class Core:
             now: Seconds on the store's clock.
             guard: What other devices may send.
             grace: Seconds for which what was leased when the last process ended waits for a `Reclaim`.
+            quotas: How much is kept; None for the defaults.
         """
         self.node = Node(
-            store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now, guard=guard
-        )
+            store=store, name=name, device=device, endpoints=endpoints, entropy=entropy, now=now, guard=guard,
+            quotas=quotas or default_quotas(),
+        )  # fmt: skip
         self._pump = Pump(self.node)
         self.node.restore(snapshot, grace)
         self._resets: dict[Path, float] = {}
@@ -424,5 +429,6 @@ class Core:
         Release: lambda core, command: core.node.halting.release(command),
         Drain: lambda core, command: core.node.halting.drain(command),
         Note: _note,
+        SetQuotas: lambda core, command: core.node.limit(checked_quotas(command.quotas)),
         Close: _close,
     }

@@ -8,6 +8,7 @@ from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import Have, Ops
 from zmesh.protocol.journal import Op
 from zmesh.protocol.priority import Priority
+from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
 
@@ -264,6 +265,16 @@ class Note:
 
 
 @record
+class SetQuotas:
+    """Keep as much as these quotas say from now on; what is there already stays.
+
+    It is `ValueError` when one of them is out of its range.
+    """
+
+    quotas: Quotas
+
+
+@record
 class Close:
     """Say BYE to everybody; the shell stops afterwards."""
 
@@ -291,6 +302,7 @@ Command = (
     | Release
     | Drain
     | Note
+    | SetQuotas
     | Close
 )
 

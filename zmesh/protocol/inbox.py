@@ -19,6 +19,7 @@ from zmesh.protocol.leases import Leases
 from zmesh.protocol.mailbox import Holder, Mailbox
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.own_roster import OwnRoster
+from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.states import Received
 from zmesh.protocol.turn import Turn
 
@@ -33,10 +34,12 @@ class Inbox:
         messages: What they hold.
         leases: Who has it.
         roster: What the others are told of the mailboxes.
+        quotas: How much a mailbox holds.
     """
 
-    def __init__(self, turn: Turn, next_row: int, report: Report) -> None:
+    def __init__(self, turn: Turn, next_row: int, report: Report, quotas: Quotas) -> None:
         """Begin empty; `restore` fills it."""
+        self.quotas = quotas
         self.messages = Incoming(turn, report)
         self.roster = OwnRoster(turn)
         self.leases = Leases(turn, self.messages, report, self.roster.stir)
@@ -168,7 +171,7 @@ class Inbox:
         mailbox = self.mailboxes.get(name)
         if mailbox is None:
             return "unknown-mailbox", f"there is no mailbox {name!r}"
-        if mailbox.full(size):
+        if mailbox.full(self.quotas, size):
             return "mailbox-full", f"mailbox {name!r} is full ({mailbox.count} messages, {mailbox.size} bytes)"
         return None
 

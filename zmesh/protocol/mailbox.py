@@ -5,10 +5,11 @@ Data and counts only; it must never decide when a message is leased, returned or
 
 from collections import deque
 
-from zmesh.protocol.bounds import CLASSES, MAILBOX_BYTES, MAILBOX_MESSAGES
+from zmesh.protocol.bounds import CLASSES
 from zmesh.protocol.frames import BUSY, IDLE, AgentRecord
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.messages import InMessage
+from zmesh.protocol.quotas import Quotas
 
 ASKED = -1  # the claim of an answer that goes to whoever asked, beside what it waits for
 
@@ -84,9 +85,9 @@ class Mailbox:
         """True when something is ready, or will be once it is on disk."""
         return self.arriving > 0 or any(self.ready)
 
-    def full(self, size: int, count: int = 1) -> bool:
+    def full(self, quotas: Quotas, size: int, count: int = 1) -> bool:
         """Say whether `count` more messages of `size` bytes in all would exceed the quota."""
-        return self.count + count > MAILBOX_MESSAGES or self.size + size > MAILBOX_BYTES
+        return self.count + count > quotas.mailbox_messages or self.size + size > quotas.mailbox_bytes
 
     def head(self) -> InMessage | None:
         """Return the next message to deliver."""

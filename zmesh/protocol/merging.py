@@ -33,7 +33,7 @@ def merge(inbox: Inbox, turn: Turn, command: MergeMailbox) -> None:
     if source.holders or source.arriving or source.fetching:
         text = f"mailbox {source.name!r} is in use: detach who takes its messages, then try again"
         raise MailboxBusy(text)
-    if target.full(source.size, source.count):
+    if target.full(inbox.quotas, source.size, source.count):
         text = f"mailbox {target.name!r} has no room for the {source.count} messages of {source.name!r}: work some off"
         raise MeshFull(text)
     messages = [message for message in inbox.messages.by_row.values() if message.mailbox == source.name]

@@ -25,6 +25,7 @@ from zmesh.protocol.link import Act
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.outbox import FATES, Outbox
 from zmesh.protocol.placing import Placing
+from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.turn import Turn
 
@@ -40,6 +41,7 @@ class Node:
     Attributes:
         store, name, device, endpoints: Who we are, and where we can be dialled.
         guard: Asked about each message of another device.
+        quotas: How much is kept; `limit` changes it.
         turn: The journal.
         remotes: Other stores, by id.
         by_link: Other stores by (device, their link id).
@@ -61,16 +63,18 @@ class Node:
         endpoints: tuple[str, ...],
         entropy: Entropy,
         now: float,
+        quotas: Quotas,
         guard: Guard = UNGUARDED,
     ) -> None:
         """Begin empty; `restore` fills it."""
         self.store, self.name, self.device, self.endpoints = store, name, device, endpoints
         self.guard = guard
+        self.quotas = quotas
         self.turn = Turn(entropy, now)
         self.remotes: dict[bytes, Remote] = {}
         self.by_link: dict[tuple[str, bytes], Remote] = {}
         self.ways: dict[Path, str] = {}
-        self.inbox = Inbox(self.turn, 1, self.report)
+        self.inbox = Inbox(self.turn, 1, self.report, quotas)
         self.outbox = self._new_outbox(1)
         self.sick_until = LONG_AGO
         self.touched: dict[bytes, Remote] = {}
@@ -84,11 +88,14 @@ class Node:
         self._said: dict[tuple[str, str], float] = {}
 
     def _new_outbox(self, next_row: int) -> Outbox:
-        return Outbox(self.turn, next_row, store=self.store, name=self.name, remotes=self.remotes, touch=self.touch)
+        return Outbox(
+            self.turn, next_row, store=self.store, name=self.name, remotes=self.remotes, touch=self.touch,
+            quotas=self.quotas,
+        )  # fmt: skip
 
     def restore(self, snapshot: Snapshot, grace: float = 0.0) -> None:
         """Take over what the store kept, and dial whom we know; `grace` as in `Inbox.restore`."""
-        self.inbox = Inbox(self.turn, snapshot.next_in, self.report)
+        self.inbox = Inbox(self.turn, snapshot.next_in, self.report, self.quotas)
         self.outbox = self._new_outbox(snapshot.next_out)
         self.halting.restore(snapshot.halts)
         peers = {peer.store: peer for peer in snapshot.peers}
@@ -113,6 +120,10 @@ class Node:
             self.placing.land_all(name)
         for remote in self.remotes.values():
             self.act(remote, remote.link.sighted((), self.turn.now))
+
+    def limit(self, quotas: Quotas) -> None:
+        """Keep as much as these say from now on; what is there already stays."""
+        self.quotas = self.inbox.quotas = self.outbox.quotas = quotas
 
     # --- other stores ---
 

@@ -15,8 +15,6 @@ from zmesh.protocol.bounds import (
     MAX_NAME,
     MAX_TTL,
     NO_ID,
-    QUOTA_BYTES,
-    QUOTA_MESSAGES,
     RATE_BURST,
     REQUEUE_MAX,
 )
@@ -29,6 +27,7 @@ from zmesh.protocol.journal import EndOut, FateOut, MoveOut, OutRow, PutOut
 from zmesh.protocol.messages import OutMessage
 from zmesh.protocol.out_stream import Settlement
 from zmesh.protocol.outgoing import Outgoing
+from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.remote import Remote
 from zmesh.protocol.states import Sent
 from zmesh.protocol.turn import Turn
@@ -50,6 +49,7 @@ class Outbox:
     Attributes:
         messages: Their records; `by_id` and `waiting` are parts of these.
         expiry: What time does to them.
+        quotas: How much may wait for one peer.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Outbox:
         name: str,
         remotes: dict[bytes, Remote],
         touch: Callable[[Remote], None],
+        quotas: Quotas,
     ) -> None:
         """Begin empty; `restore` fills it.
 
@@ -71,7 +72,9 @@ class Outbox:
             name: Own peer name.
             remotes: Other stores by id, as they come and go.
             touch: Told of every store whose streams were changed.
+            quotas: How much may wait for one peer.
         """
+        self.quotas = quotas
         self.messages = Outgoing(turn, remotes, touch)
         self.by_id, self.waiting = self.messages.by_id, self.messages.waiting
         self.expiry = Expiry(turn, self.messages)
@@ -136,11 +139,13 @@ class Outbox:
             return  # the mailbox has its own quota
         held = self.messages
         count, size = (remote.queued, remote.queued_bytes) if remote else (held.nowhere, held.nowhere_bytes)
-        if count >= QUOTA_MESSAGES or size + len(command.body) > QUOTA_BYTES:
+        most, most_bytes = self.quotas.peer_messages, self.quotas.peer_bytes
+        if count >= most or size + len(command.body) > most_bytes:
             whom = repr(resolved.address.peer) if remote else "peers and mailboxes that are not there yet"
             text = (
                 f"{count} messages ({size} bytes) already wait for {whom}, the quota is "
-                f"{QUOTA_MESSAGES} messages and {QUOTA_BYTES} bytes: wait until some are delivered, or cancel some"
+                f"{most} messages and {most_bytes} bytes: wait until some are delivered, cancel some, or raise the "
+                f"quota ([quotas] in config.toml)"
             )
             raise MeshFull(text)
 

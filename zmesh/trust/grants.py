@@ -120,10 +120,10 @@ def allows(rules: Iterable[Grant], capability: str, device: str, agent: str, now
     return capability in DEFAULTS if rule is None else rule.allow
 
 
-def limits_of(limits: Mapping[str, Limits], device: str) -> Limits:
-    """Return what is taken from a device: what was set for it, else for everybody, else the default, one by one."""
+def limits_of(limits: Mapping[str, Limits], device: str, usual: Limits = UNLIMITED) -> Limits:
+    """Return what is taken from a device: what was set for it, else for everybody, else what is usual, one by one."""
     nothing = Limits()
-    return limits.get(device, nothing).over(limits.get(EVERYBODY, nothing)).over(UNLIMITED)
+    return limits.get(device, nothing).over(limits.get(EVERYBODY, nothing)).over(usual)
 
 
 class Grants:
