@@ -36,6 +36,7 @@ from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
+from zmesh.peer.tracing import Tracing
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
 from zmesh.protocol.effects import MergeMailbox, OpenMailbox, Settled
@@ -57,6 +58,7 @@ class Peer:
         name: Its name.
         home: Where its state lies.
         parts: What it is made of, for whoever looks after it; empty before it was started.
+        tracing: What others know of messages, and what they are told; once it was started.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Peer:
         self._member: Member | None = None
         self._surroundings: Surroundings | None = None
         self.parts: tuple[Part, ...] = ()
+        self.tracing: Tracing
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -149,6 +152,7 @@ class Peer:
             link.open()
             stack.callback(link.shutdown)
             driver.run(snapshot, self.name, link, self._lease_grace)
+            self.tracing = Tracing(driver, store)
             stack.push_async_callback(driver.close)
             member = Member(gate, driver, link, self._peers)
             sources = self._make_sources(gate, member)

@@ -5,7 +5,7 @@ the shell must do. The law of the journal: whatever depends on a `Persist` comes
 """
 
 from zmesh.protocol.envelope import Envelope
-from zmesh.protocol.frames import Have, Ops
+from zmesh.protocol.frames import Have, Ops, Trace, Traced
 from zmesh.protocol.journal import Op
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.record import record
@@ -215,10 +215,10 @@ class Exclude:
 
 @record
 class Share:
-    """Send a frame about a replicated log to a store, if its link is up."""
+    """Send a frame about a replicated log or about a message's life to a store, if its link is up."""
 
     store: bytes
-    frame: Have | Ops
+    frame: Have | Ops | Trace | Traced
 
 
 @record
@@ -415,6 +415,18 @@ class Told:
 
 
 @record
+class Inquired:
+    """A store asks about a message, no faster than it may, or answers; nothing in the frame was checked.
+
+    What may be answered is said by `tracing.answer`.
+    """
+
+    store: bytes
+    device: str
+    frame: Trace | Traced
+
+
+@record
 class Notice:
     """Something a person should find in the log: a protocol error, a rollback, a loss."""
 
@@ -437,5 +449,6 @@ Effect = (
     | Progress
     | Linked
     | Told
+    | Inquired
     | Notice
 )

@@ -25,6 +25,7 @@ from zmesh.protocol.messages import InMessage
 from zmesh.protocol.outbox import FATES, Outbox
 from zmesh.protocol.placing import Placing
 from zmesh.protocol.remote import Remote
+from zmesh.protocol.tracing import Questions
 from zmesh.protocol.turn import Turn
 
 _NOTICE_GAP = 10.0  # seconds between two equal notices about one device: a hostile peer must not fill the log
@@ -45,6 +46,7 @@ class Node:
         ways: The connections of others that our frames go back on, each with the device it must belong to.
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
+        questions: How often others may ask about messages.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
         changes: How often rosters, names or links have changed.
@@ -75,6 +77,7 @@ class Node:
         self.changes = 0
         self.placing = Placing(self)
         self.admission = Admission(self)
+        self.questions = Questions()
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
         self._fetches: deque[Fetched] = deque()
