@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.journal import (
     DropEndings,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -19,6 +20,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutRow,
@@ -30,6 +32,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Snapshot,
     Written,
@@ -221,6 +224,10 @@ class StoreModel:
                 self._mailboxes[op.name] = op
             case MergeMailbox():
                 self._merge(op)
+            case DropMailbox():
+                self._mailboxes.pop(op.name, None)
+            case MoveIn() | ReviveIn():
+                self._change_in(op)
             case PutPeer():
                 self._peers[op.store] = op
             case DropPeer():
@@ -262,6 +269,13 @@ class StoreModel:
         for row, old in self._ins.items():
             if old.op.mailbox == op.name:
                 self._ins[row] = old._replace(op=replace(old.op, mailbox=op.into))
+
+    def _change_in(self, op: MoveIn | ReviveIn) -> None:
+        old = self._ins.get(op.row)
+        if old is not None and isinstance(op, MoveIn):
+            self._ins[op.row] = old._replace(op=replace(old.op, mailbox=op.into))
+        elif old is not None and old.state is Received.DEAD:
+            self._ins[op.row] = _In(replace(old.op, deadline=None), Received.STORED, 0, 0.0, old.kept)
 
     def _drop_peer(self, store: bytes) -> None:
         self._peers.pop(store, None)

@@ -16,6 +16,7 @@ from zmesh.peer.store_reader import read_bodies, read_messages, read_snapshot
 from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import (
     DropEndings,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -23,6 +24,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
@@ -33,6 +35,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Written,
 )
@@ -86,6 +89,9 @@ others = st.one_of(
     st.builds(PutOutcome, numbers, stores, idents, codes, texts),
     st.builds(DropOutcomes, stores, numbers),
     st.builds(MergeMailbox, names, names),
+    st.builds(DropMailbox, names),
+    st.builds(MoveIn, rows, names),
+    st.builds(ReviveIn, rows),
     st.builds(PutMailbox, names, texts, name_lists, texts, st.none() | times),
     st.builds(PutPeer, stores, names, devices, name_lists, numbers, agents, times),
     st.builds(DropPeer, stores),

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from zmesh.peer.commands import (
     COMMANDS,
     DROP_ENDINGS,
+    DROP_MAILBOX,
     DROP_OUTCOMES,
     DROP_PEER,
     END_OUT,
@@ -20,6 +21,7 @@ from zmesh.peer.commands import (
     LOSE_OUT,
     LOST,
     MERGE_MAILBOX,
+    MOVE_IN,
     MOVE_OUT,
     NO_DEADLINE,
     OUT_STREAM,
@@ -31,6 +33,7 @@ from zmesh.peer.commands import (
     PUT_OUT,
     PUT_OUTCOME,
     PUT_PEER,
+    REVIVE_IN,
     SET_IN,
     CommandView,
     PutCommand,
@@ -40,6 +43,7 @@ from zmesh.protocol.bounds import MIB
 from zmesh.protocol.journal import (
     NOTHING_SPECIAL,
     DropEndings,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -47,6 +51,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
@@ -57,6 +62,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Written,
 )
@@ -360,6 +366,9 @@ class OpWriter:
         SetIn: lambda self, op: self._change(
             self._in, SET_IN, (op.row, int(op.state), op.attempts, op.due), (op.row, op.row)
         ),
+        DropMailbox: lambda self, op: self._change(self._rest, DROP_MAILBOX, (op.name,), _EVERY_ROW),
+        MoveIn: lambda self, op: self._change(self._in, MOVE_IN, (op.row, op.into), (op.row, op.row)),
+        ReviveIn: lambda self, op: self._change(self._in, REVIVE_IN, (op.row,), (op.row, op.row)),
         PutEnding: lambda self, op: self._change(
             self._endings, PUT_ENDING, (op.source, op.klass, op.number, op.code, op.text), _EVERY_ROW
         ),

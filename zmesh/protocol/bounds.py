@@ -84,6 +84,10 @@ TRACE_PATIENCE: Final = 2.0  # seconds for an answer: who waits is a person, and
 TRACE_AGAIN: Final = 0.7  # seconds after which it is asked once more: frames may be lost
 ARRIVALS_KEPT: Final = 4096  # messages of which it is remembered when they came: some 700 KiB
 
+# --- looking into mailboxes ---
+MAX_PEEKED: Final = 200  # messages of one look: a person reads no more, and they are told in one frame of the daemon's
+PEEKED_BYTES: Final = 16 * KIB  # of each body: its first line is shown
+
 # --- leases ---
 MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end
 ALONE_PATIENCE: Final = 5.0  # seconds a message whose holder went away waits to be leased alone

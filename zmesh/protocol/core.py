@@ -34,10 +34,13 @@ from zmesh.protocol.effects import (
     Expect,
     MergeMailbox,
     Moved,
+    MoveMail,
     Nack,
     OpenMailbox,
     Path,
     Reclaim,
+    RemoveMailbox,
+    Replay,
     Send,
     SetStatus,
     Share,
@@ -56,10 +59,12 @@ from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, Snapshot, Written
 from zmesh.protocol.merging import merge
+from zmesh.protocol.moving import move, remove
 from zmesh.protocol.node import Node
 from zmesh.protocol.ownership import owns
 from zmesh.protocol.pump import Pump
 from zmesh.protocol.remote import Remote
+from zmesh.protocol.replaying import replay
 
 _PATHS = 1024  # connections remembered for the rate of RESETs
 
@@ -390,6 +395,9 @@ class Core:
         Send: _send,
         OpenMailbox: _open,
         MergeMailbox: _merge,
+        MoveMail: lambda core, command: move(core.node, command),
+        RemoveMailbox: lambda core, command: remove(core.node, command),
+        Replay: lambda core, command: replay(core.node, command),
         Attach: _attach,
         Detach: _detach,
         SetStatus: lambda core, command: core.node.inbox.set_status(command),

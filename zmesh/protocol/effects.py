@@ -6,7 +6,7 @@ the shell must do. The law of the journal: whatever depends on a `Persist` comes
 
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import Have, Ops, Trace, Traced
-from zmesh.protocol.journal import Op
+from zmesh.protocol.journal import InRow, Op
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.record import record
 from zmesh.protocol.states import Sent
@@ -70,6 +70,45 @@ class MergeMailbox:
     ticket: int
     name: str
     into: str
+
+
+@record
+class MoveMail:
+    """What nobody has leased of the mailbox `name` goes into the mailbox `into`, ids and attempts kept.
+
+    Answered by `Settled(ticket)`.
+
+    Attributes:
+        dead: Rows of dead messages that go along; what is no dead message of `name` must not be among them.
+    """
+
+    ticket: int
+    name: str
+    into: str
+    dead: tuple[int, ...] = ()
+
+
+@record
+class RemoveMailbox:
+    """The mailbox `name`, which nobody holds and in which nothing is, is no more. Answered by `Settled(ticket)`."""
+
+    ticket: int
+    name: str
+
+
+@record
+class Replay:
+    """Dead messages of the mailbox `name` are delivered again, as if nobody had ever taken them.
+
+    Answered by `Settled(ticket)`.
+
+    Attributes:
+        rows: The messages, as the store has them.
+    """
+
+    ticket: int
+    name: str
+    rows: tuple[InRow, ...]
 
 
 @record
@@ -230,6 +269,9 @@ Command = (
     Send
     | OpenMailbox
     | MergeMailbox
+    | MoveMail
+    | RemoveMailbox
+    | Replay
     | Attach
     | Detach
     | Reclaim
