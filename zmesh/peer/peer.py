@@ -28,6 +28,7 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
+from zmesh.peer.mailboxes import Mailboxes
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
 from zmesh.peer.parts import DiscoveryPart, DoorPart, LinkPart, Part, StorePart
@@ -59,6 +60,7 @@ class Peer:
         home: Where its state lies.
         parts: What it is made of, for whoever looks after it; empty before it was started.
         tracing: What others know of messages, and what they are told; once it was started.
+        mailboxes: Looking into them, moving, replaying and removing; once it was started.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Peer:
         self._surroundings: Surroundings | None = None
         self.parts: tuple[Part, ...] = ()
         self.tracing: Tracing
+        self.mailboxes: Mailboxes
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -152,7 +155,7 @@ class Peer:
             link.open()
             stack.callback(link.shutdown)
             driver.run(snapshot, self.name, link, self._lease_grace)
-            self.tracing = Tracing(driver, store)
+            self.tracing, self.mailboxes = Tracing(driver, store), Mailboxes(driver, store)
             stack.push_async_callback(driver.close)
             member = Member(gate, driver, link, self._peers)
             sources = self._make_sources(gate, member)
