@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import Node, World, nack, one, received, two
 from zmesh.errors import AddressError, LeaseLost, MailboxBusy, MeshFull
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS
-from zmesh.protocol.effects import Attach, Detach, Done, MoveMail, Reclaim, RemoveMailbox, Take
+from zmesh.protocol.effects import Attach, Detach, Done, Expect, MoveMail, Reclaim, RemoveMailbox, Take
 from zmesh.protocol.states import Received, Sent
 
 
@@ -131,16 +131,20 @@ def test_what_its_holder_may_come_back_for_stays_until_it_has_not() -> None:
     assert [(each.holder, each.body) for each in node.deliveries] == [(4, b"mine")]
 
 
-def test_an_answer_that_was_found_before_it_was_expected_goes_with_the_rest() -> None:
+def test_an_answer_that_somebody_expects_goes_with_the_rest_and_not_past_the_queue_any_more() -> None:
     _, node = mailboxes()
     node.open("asker")
     ident = node.send("asker@a", b"answer", reply_to=b"q" * 16)
-    move(node, "asker", "out")
+    node.listen("asker", 2, 1)
     node.command(Attach("asker", 1))
+    node.command(Expect(1, b"q" * 16, ident))
+    nack(node, delay=5.0)
+    move(node, "asker")
     node.command(Take(1, 1))
-    assert node.deliveries == []
-    node.listen("out", 2)
-    assert [(each.holder, each.id) for each in node.deliveries] == [(2, ident)]
+    assert [delivery.holder for delivery in node.deliveries] == [2]
+    node.world.run(6.0)
+    node.listen("out", 3)
+    assert [delivery.holder for delivery in node.deliveries] == [2, 3]
 
 
 def test_dead_messages_go_along_and_stay_dead() -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import Node, World, nack, one, received, two
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol.bounds import MAX_ATTEMPTS
-from zmesh.protocol.effects import Detach, Replay
+from zmesh.protocol.effects import Detach, MoveMail, Replay
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.states import Received, Sent
 
@@ -101,8 +101,10 @@ def test_one_that_is_asked_for_twice_comes_once_and_one_of_another_mailbox_not_a
     replay(node, rows=rows)
     replay(node, rows=rows)
     assert len(node.deliveries) == MAX_ATTEMPTS, "not before it is on disk"
+    node.command(MoveMail(node.ticket(), "in", "other", tuple(row.row for row in rows)))
     node.holding = False
     node.commit_held()
+    assert [row.mailbox for row in node.disk.in_rows()] == ["in"], "nor is it moved before that"
     node.listen("in", 2)
     assert len(node.deliveries) == MAX_ATTEMPTS + 1
     node.done()
