@@ -14,8 +14,9 @@ from typing import Any, Final, Self
 from zmesh.daemon import verbs
 from zmesh.daemon.async_connection import AsyncConnection
 from zmesh.daemon.mailbox import ClientMailbox
+from zmesh.daemon.silence import NotHeard
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError, PeerClosed
+from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -188,6 +189,8 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
             return await self.take(1, seconds)
         except PeerClosed:  # another task has closed it
             return []
+        except NotHeard as error:  # nobody has said how long
+            raise DaemonUnreachable(str(error)) from error
 
     async def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered: functions, or coroutine functions.

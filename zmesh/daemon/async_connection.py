@@ -9,13 +9,14 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from zmesh.daemon.conversation import Answer, Conversation
 from zmesh.daemon.place import Place
 from zmesh.daemon.road import CLOSED, READ, Road
-from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
+from zmesh.daemon.silence import LOOK_EVERY
+from zmesh.errors import DaemonError, DaemonUnreachable, MeshError, PeerClosed, WrongLoop
 
 _ELSEWHERE = "this client lives in another event loop, or in the process before a fork: connect here, too"
 _NOT_OPEN = "this client is not connected: use it in `async with`, or call start()"
@@ -32,6 +33,7 @@ class AsyncConnection:
         self._waiting: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         self._road: Road
         self._loop: asyncio.AbstractEventLoop
         self._welcome: asyncio.Future[None]
@@ -54,6 +56,7 @@ class AsyncConnection:
         self._talk = Conversation(pid=self._pid, **self._said)
         self._welcome = self._loop.create_future()
         self._task = self._loop.create_task(self._run(), name="zmesh")
+        self._look_soon()
         try:
             await self._welcome
         except BaseException:
@@ -85,6 +88,7 @@ class AsyncConnection:
         number, data = self._talk.request(verb, arguments or {}, self._loop.time())
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = verb, answer
+        self._look_soon()
         self._say(data)
         try:
             return await answer
@@ -102,6 +106,21 @@ class AsyncConnection:
     def _say(self, data: bytes) -> None:
         if data and self._writer is not None:
             self._writer.write(data)
+
+    def _look_soon(self) -> None:
+        if self._next_look is None:
+            self._next_look = self._loop.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Somebody may wait still: see that the daemon is there, and who has waited long enough."""
+        self._next_look = None
+        if self._road.closed:
+            return
+        if self._waiting or not self._welcome.done():
+            self._look_soon()
+            self._take(self._talk.look(self._loop.time(), self._road.blame))
+        if self._talk.hung(None) and not self._welcome.done():
+            self._welcome.set_exception(DaemonUnreachable(self._road.blame()))
 
     # --- the task ---
 
@@ -154,16 +173,19 @@ class AsyncConnection:
                 connection.close()
         return welcome
 
-    def _hear(self, data: bytes) -> None:
-        for heard in self._talk.received(data, self._loop.time()):
-            if isinstance(heard, bytes):
-                self._say(heard)
+    def _take(self, told: Iterable[Answer | bytes]) -> None:
+        for each in told:
+            if isinstance(each, bytes):
+                self._say(each)
                 continue
-            verb, answer = self._waiting.pop(heard.number, ("", None))
+            verb, answer = self._waiting.pop(each.number, ("", None))
             if answer is not None and not answer.done():
-                _settle(answer, heard)
-            elif heard.error is None:  # who asked was cancelled, and has not come to know of it yet
-                self._say(self._talk.give_back(verb, heard.value))
+                _settle(answer, each)
+            elif each.error is None:  # who asked was cancelled, and has not come to know of it yet
+                self._say(self._talk.give_back(verb, each.value))
+
+    def _hear(self, data: bytes) -> None:
+        self._take(self._talk.received(data, self._loop.time()))
         if self._talk.ready:
             self._road.welcomed()
             if not self._welcome.done():
@@ -171,6 +193,8 @@ class AsyncConnection:
 
     def _end(self, fault: MeshError) -> None:
         self._road.closed = True
+        if self._next_look is not None:
+            self._next_look.cancel()
         waiting, self._waiting = list(self._waiting.values()), {}
         for each in (*[answer for _, answer in waiting], self._welcome):
             if not each.done():

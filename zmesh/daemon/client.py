@@ -13,8 +13,9 @@ from typing import Any, Final, Self
 from zmesh.daemon import verbs
 from zmesh.daemon.connection import Connection
 from zmesh.daemon.mailbox import ClientMailbox
+from zmesh.daemon.silence import NotHeard
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError, PeerClosed
+from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -172,6 +173,8 @@ class Client(ClientMailbox[ClientMessage]):
             return self.take(1, seconds)
         except PeerClosed:  # another thread has closed it
             return []
+        except NotHeard as error:  # nobody has said how long
+            raise DaemonUnreachable(str(error)) from error
 
     def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered.

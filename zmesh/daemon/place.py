@@ -143,6 +143,13 @@ def short_directory(home: Path) -> Path:
     return SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
 
 
+def owner(place: Place) -> int:
+    """Return the process id that the last daemon has left in its lock; 0 if none can be read. It may have gone."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(0, int((place.directory / LOCK).read_bytes()[:20]))
+    return 0
+
+
 def is_token(given: bytes, token: bytes) -> bool:
     """Compare two tokens in constant time."""
     import hmac  # noqa: PLC0415 - for the daemon only: clients start faster without

@@ -309,6 +309,9 @@ class Session:
 
     # --- looking around ---
 
+    async def _ping(self) -> None:
+        """Say that the daemon is there."""
+
     async def _peers(self) -> list[Values]:
         return [asdict(info) for info in self._peer.peers()]
 
@@ -320,6 +323,7 @@ class Session:
 
     _VERBS: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {
         "hello": _hello,
+        "ping": _ping,
         "poll": _poll,
         "forget": _forget,
         "done": _done,
