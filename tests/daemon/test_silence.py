@@ -34,12 +34,6 @@ from zmesh.errors import DaemonUnreachable, WaitTimeout
 
 
 @pytest.fixture
-def laptop(daemon_home: Path) -> Machine:
-    """A machine whose daemon is not up yet."""
-    return Machine(daemon_home.parent, daemon_home.name)
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits end in tenths of seconds."""
     monkeypatch.setattr(silence, "PATIENCE", 0.4)

@@ -46,7 +46,7 @@ class Place:
             OSError: It is not running.
             DaemonError: Somebody else's directory is in its place.
         """
-        _check(self.directory)
+        self._check()
         if self.socket_path is not None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             address: str | tuple[str, int] = str(self.socket_path)
@@ -77,7 +77,12 @@ class Place:
 
         Returns:
             The socket, and the token that each connection must begin with; empty where none is needed.
+
+        Raises:
+            OSError: It cannot.
+            DaemonError: Somebody else's directory is in its place.
         """
+        self._check()
         if self.socket_path is not None:
             with contextlib.suppress(FileNotFoundError):
                 self.socket_path.unlink()
@@ -102,6 +107,21 @@ class Place:
     def ended(self) -> Path:
         """The mark that the daemon was told to end: who was connected does not start it again."""
         return self.directory / "ended"
+
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What tells the file by which clients find a daemon from any other in its place; empty if none is there."""
+        try:
+            status = (self.socket_path or self.directory / TOKEN_FILE).lstat()
+        except OSError:
+            return ()
+        return status.st_dev, status.st_ino, status.st_mtime_ns
+
+    def _check(self) -> None:
+        """See that nobody else could have put something here; the socket may lie elsewhere, which cleaners visit."""
+        _check(self.directory)
+        if self.socket_path is not None and self.socket_path.parent != self.directory:
+            _check(self.socket_path.parent)
 
     def leave(self) -> None:
         """Take away what a client would find."""
@@ -134,6 +154,18 @@ def place_of(home: Path) -> Place:
     short.mkdir(mode=0o700, exist_ok=True)
     _check(short)
     return Place(directory, short / SOCKET)
+
+
+def restore(place: Place) -> None:
+    """Make the directories of a place again if they were removed.
+
+    Raises:
+        OSError: They cannot be made, or the home is gone.
+        DaemonError: Somebody else's are in their place.
+    """
+    for directory in {place.directory, (place.socket_path or place.directory / SOCKET).parent}:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _check(directory)
 
 
 def short_directory(home: Path) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from zmesh.daemon.place import LOCK, Place
+from zmesh.daemon.place import LOCK, Place, restore
 from zmesh.errors import DaemonUnreachable, PeerRunning
 from zmesh.peer.lock_file import LockFile
 
@@ -62,6 +62,8 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
     mine = False
     try:
         while not listens(place):
+            if not mine and not place.directory.is_dir():  # it was removed under a program that was connected
+                restore(place)
             mine = mine or _acquired(starter)  # else another client starts it
             if mine and started is None and not listens(place):
                 if words or not _by_service(home, place):
@@ -188,6 +190,14 @@ def started() -> None:
 
 
 def _last_words(place: Place) -> str:
+    lock = LockFile(place.directory / LOCK)
+    try:
+        lock.acquire()
+    except PeerRunning as error:
+        who = f"process {error.pid}" if error.pid else "another process"
+        return f"{who} is the daemon, and does not listen. `zmesh down` ends it, by force if it must"
+    finally:
+        lock.release()
     said = _read(place.directory / ERRORS) or _read(place.directory / LOG)
     return said or f"it has said nothing, see {place.directory}"
 

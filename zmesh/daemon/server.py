@@ -39,6 +39,7 @@ class LocalServer:
         self._sweep: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._token = b""
+        self._mark: tuple[int, ...] = ()
         self._strangers = 0
 
     async def open(self) -> None:
@@ -47,14 +48,27 @@ class LocalServer:
         Raises:
             OSError: It cannot.
         """
+        await self.listen()
+        self._peer.driver.on_progress = self._lives.progressed
+        self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
+
+    @property
+    def lies(self) -> bool:
+        """True while clients find the file by which they come here."""
+        return self._place.mark == self._mark
+
+    async def listen(self) -> None:
+        """Listen, perhaps anew; who is connected stays so. Errors as of `open`."""
         listener, self._token = self._place.listen()
+        self._mark = self._place.mark
         listener.setblocking(False)  # noqa: FBT003 - socket's own
+        before = self._server
         if self._place.socket_path is not None:
             self._server = await asyncio.start_unix_server(self._visit, sock=listener)
         else:
             self._server = await asyncio.start_server(self._visit, sock=listener)
-        self._peer.driver.on_progress = self._lives.progressed
-        self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
+        if before is not None:
+            before.close()
 
     async def close(self) -> None:
         """Let all clients go, and take the socket away; they come back to the next daemon, which keeps their leases."""
@@ -70,7 +84,8 @@ class LocalServer:
             session.parting = True
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._place.leave()
+        if self.lies:  # else it is another daemon's
+            self._place.leave()
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
