@@ -179,10 +179,20 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         return [AsyncMessage(self._connection, told) for told in taken]
 
     async def inbox(self) -> AsyncGenerator[AsyncMessage, None]:
-        """Take messages one by one, each leased until it is done; it ends when the client is closed."""
+        """Take messages one by one, each leased until it is done; it ends when the client is closed.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
+        """
         while not self._connection.closed:
             for message in await self._next(LISTEN):
                 yield message
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """See that it was closed by its owner, which ends who listens quietly; raise what has ended it otherwise."""
+        if (fault := self._connection.fault) is not None:
+            raise fault
 
     async def _next(self, seconds: float) -> list[AsyncMessage]:
         try:
@@ -200,7 +210,11 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         taken: it may be for another program with this mailbox, and comes again later.
 
         Args:
-            seconds: How long to listen; None until the client is closed.
+            seconds: How long to listen; None until the client is closed, which may be done by any task, and by
+                handlers: it then ends, and a message under way that is not finished comes again.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
         """
         limit = parse_timeout(seconds)
         loop = asyncio.get_running_loop()
@@ -210,7 +224,12 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
             if left <= 0:
                 return
             for message in await self._next(left):
-                await self._handle(message)
+                try:
+                    await self._handle(message)
+                except PeerClosed:  # it was closed meanwhile: the message comes again, to whoever is next
+                    if not self._connection.closed:
+                        raise
+        self._check_end()
 
     async def _handle(self, message: AsyncMessage) -> None:
         handler = self._handlers.find(message.id, message.type)
@@ -223,7 +242,8 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
                 reply = await reply
         except BaseException:
             if not message.finished:
-                await message.nack()
+                with suppress(MeshError):  # what the handler has raised is what counts
+                    await message.nack()
             raise
         if not message.finished:
             await message.done(reply)

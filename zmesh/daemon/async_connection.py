@@ -34,6 +34,7 @@ class AsyncConnection:
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_look: asyncio.TimerHandle | None = None
+        self._fault: MeshError = PeerClosed(CLOSED)
         self._road: Road
         self._loop: asyncio.AbstractEventLoop
         self._welcome: asyncio.Future[None]
@@ -47,6 +48,13 @@ class AsyncConnection:
     def closed(self) -> bool:
         """True once it was closed, or the daemon is out of reach."""
         return self._task is None or self._road.closed
+
+    @property
+    def fault(self) -> MeshError | None:
+        """Why it has ended, unless by `close`."""
+        if self._task is None:
+            return PeerClosed(_NOT_OPEN)
+        return None if isinstance(self._fault, PeerClosed) else self._fault
 
     async def open(self) -> None:
         """Connect; the daemon is started if it is not running. Errors as of `Connection`."""
@@ -84,7 +92,7 @@ class AsyncConnection:
             raise PeerClosed(_NOT_OPEN)
         self._check()
         if self._road.closed:
-            raise PeerClosed(CLOSED)
+            raise PeerClosed(CLOSED if self.fault is None else f"this client has ended: {self.fault}")
         number, data = self._talk.request(verb, arguments or {}, self._loop.time())
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = verb, answer
@@ -192,7 +200,7 @@ class AsyncConnection:
                 self._welcome.set_result(None)
 
     def _end(self, fault: MeshError) -> None:
-        self._road.closed = True
+        self._road.closed, self._fault = True, fault
         if self._next_look is not None:
             self._next_look.cancel()
         waiting, self._waiting = list(self._waiting.values()), {}

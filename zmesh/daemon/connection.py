@@ -54,6 +54,7 @@ class Connection:
         self._pid, self._timeout = os.getpid(), timeout
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Any]] = {}
+        self._fault: MeshError = PeerClosed(CLOSED)
         self._socket: socket.socket | None = None
         self._unsent = bytearray()
         self._welcome: Future[None] = Future()
@@ -78,6 +79,11 @@ class Connection:
     def closed(self) -> bool:
         """True once it was closed, or the daemon is out of reach."""
         return self._road.closed
+
+    @property
+    def fault(self) -> MeshError | None:
+        """Why it has ended, unless by `close`."""
+        return None if isinstance(self._fault, PeerClosed) else self._fault
 
     def close(self) -> None:
         """Leave the daemon: what was taken and not finished goes to others. May be called twice."""
@@ -142,7 +148,7 @@ class Connection:
             raise WrongLoop(_FORKED)
         with self._lock:
             if self._road.closed:
-                raise PeerClosed(CLOSED)
+                raise PeerClosed(CLOSED if self.fault is None else f"this client has ended: {self.fault}")
             number, data = self._talk.request(verb, arguments, time.monotonic())
             self._waiting[number] = answer
             asked.append(_Asked(verb, number, answer))
@@ -259,7 +265,7 @@ class Connection:
 
     def _end(self, fault: MeshError) -> None:
         with self._lock:
-            self._road.closed = True
+            self._road.closed, self._fault = True, fault
             waiting, self._waiting = list(self._waiting.values()), {}
             self._woken.close()
             self._waker.close()
