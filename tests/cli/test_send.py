@@ -155,7 +155,7 @@ def test_what_is_wrong_in_itself_never_gets_to_a_daemon(laptop: Machine) -> None
 def test_what_the_daemon_refuses_is_a_line_and_an_exit_code(laptop: Machine) -> None:
     said = laptop.fails(1, "send", "nobody", "x")
     assert "no agent is called 'nobody'" in said
-    assert "nobody@laptop is one of this machine. The message waits until it opens its mailbox" in said
+    assert "nobody@PEER, or nobody@laptop for one of this machine: the message then waits" in said
     assert laptop.run("send", "nobody@laptop", "x").returncode == 0
     assert "nobody" in laptop.fails(1, "send", "nobody@laptop", "x", "--strict")
     assert "not a valid agent name" in laptop.fails(2, "send", "no name", "x")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from zmesh.errors import DaemonError
+from zmesh.errors import DaemonError, StoreError
 
 SOCKET: Final = "socket"
 LOCK: Final = "lock"  # the running daemon holds it
@@ -141,18 +141,21 @@ class Place:
 
 
 def place_of(home: Path) -> Place:
-    """Return where the daemon of a home is, with its directory made."""
+    """Return where the daemon of a home is, with its directory made.
+
+    Raises:
+        StoreError: It cannot be made.
+        DaemonError: It is open to others.
+    """
     directory = home / "daemon"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(directory)
+    _make(directory, parents=True)
     if not UNIX:
         return Place(directory, None)
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
     short = short_directory(home)
-    short.mkdir(mode=0o700, exist_ok=True)
-    _check(short)
+    _make(short)
     return Place(directory, short / SOCKET)
 
 
@@ -160,12 +163,11 @@ def restore(place: Place) -> None:
     """Make the directories of a place again if they were removed.
 
     Raises:
-        OSError: They cannot be made, or the home is gone.
+        StoreError: They cannot be made, or the home is gone.
         DaemonError: Somebody else's are in their place.
     """
     for directory in {place.directory, (place.socket_path or place.directory / SOCKET).parent}:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        _check(directory)
+        _make(directory)
 
 
 def short_directory(home: Path) -> Path:
@@ -187,6 +189,17 @@ def is_token(given: bytes, token: bytes) -> bool:
     import hmac  # noqa: PLC0415 - for the daemon only: clients start faster without
 
     return hmac.compare_digest(given, token)
+
+
+def _make(directory: Path, *, parents: bool = False) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=parents, exist_ok=True)
+        _check(directory)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make {directory}, where the daemon listens: {error.strerror}. Make it possible, or set ZMESH_HOME "
+            "to another place"
+        ) from error
 
 
 def _check(directory: Path) -> None:

@@ -98,8 +98,17 @@ def _check_end(place: Place) -> None:
         DaemonUnreachable: It has said why, and would say it again.
     """
     said = _read(place.directory / ERRORS)
+    if not said and _is_full(place):
+        raise DaemonUnreachable(f"the daemon cannot start: the disk of {place.directory} is full. Free some space")
     if said and RUNS_ALREADY not in said:
         raise DaemonUnreachable(f"the daemon has ended at once: {said}")
+
+
+def _is_full(place: Place) -> bool:
+    if os.name != "posix":
+        return False
+    disk = os.statvfs(place.directory)
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def listens(place: Place) -> bool:

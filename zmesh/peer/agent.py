@@ -144,9 +144,7 @@ class Agent:
                 f"{error}: wait for it with `Peer.wait_for`, or send without `strict` and the message waits"
             )
         here = self.driver.core.node.name
-        return UnknownAgent(
-            f"{error}; {to}@{here} is one of this machine. The message waits until it opens its mailbox"
-        )
+        return UnknownAgent(f"{error}, or {to}@{here} for one of this machine: the message then waits for its mailbox")
 
     def _recall(self, receipt: Receipt, settled: Settled, answer: "asyncio.Future[Receipt]") -> None:
         def told(row: "asyncio.Future[ReceiptRow | None]") -> None:
