@@ -162,6 +162,8 @@ def _body(text: str | None, *, json_body: bool, as_bytes: bool) -> Any:
     if as_bytes and (json_body or text not in (None, STDIN)):
         raise click.UsageError("--bytes sends standard input: it goes neither with --json-body nor with TEXT")
     if text is None or text == STDIN:
+        if sys.__stdin__ is None:  # an empty message would go out
+            raise click.UsageError("standard input is closed: there is no text to send")
         data = _read(sys.stdin.buffer)
         if as_bytes:
             return data
