@@ -152,6 +152,11 @@ def test_what_is_wrong_in_itself_never_gets_to_a_daemon(laptop: Machine) -> None
     assert daemon_pid(laptop.home) == 0
 
 
+def test_words_that_are_no_text_are_wrong_usage(laptop: Machine) -> None:
+    for words in (("code@\udcff", "x"), ("code@laptop", "x", "--type", "\udcff")):
+        assert "cannot be sent" in laptop.fails(2, "send", "--as", "ann", *words)
+
+
 def test_what_the_daemon_refuses_is_a_line_and_an_exit_code(laptop: Machine) -> None:
     said = laptop.fails(1, "send", "nobody", "x")
     assert "no agent is called 'nobody'" in said

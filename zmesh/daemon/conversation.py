@@ -81,9 +81,10 @@ class Conversation:
 
         Raises:
             DaemonError: It is too long.
+            MeshError: An argument cannot be written; also a TypeError or ValueError.
         """
         self._number += 1
-        data = pack([self._number, verb, arguments])
+        data = _written(self._number, verb, arguments)
         timeout = arguments.get("timeout")
         until = now + timeout if isinstance(timeout, int | float) else None
         ends = self._held.get(arguments.get("lease", 0)) if verb in _ENDINGS else None
@@ -269,6 +270,15 @@ class Conversation:
         held = self._held.get(row)
         if held is not None and (held is request.ends or request.verb not in _ENDINGS):
             del self._held[row]
+
+
+def _written(number: int, verb: str, arguments: Values) -> bytes:
+    try:
+        return pack([number, verb, arguments])
+    except TypeError as error:
+        raise _WrongType(f"an argument of {verb!r} cannot be sent: {error}") from None
+    except (ValueError, OverflowError) as error:  # such as a text that is no Unicode
+        raise _WrongValue(f"an argument of {verb!r} cannot be sent: {error}") from None
 
 
 def _again(request: _Request, now: float) -> Values:
