@@ -45,7 +45,7 @@ def to_json(value: Any, depth: int = 0) -> Any:
     match value:
         case bytes():
             return {"base64": b2a_base64(value, newline=False).decode()}
-        case (dict() | list() | tuple()) if depth >= MAX_DEPTH:
+        case dict() | list() | tuple() if depth >= MAX_DEPTH:
             return f"(more than {MAX_DEPTH} values in each other)"
         case dict():
             return {_key(key, depth + 1): to_json(each, depth + 1) for key, each in value.items()}
