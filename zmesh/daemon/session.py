@@ -42,13 +42,14 @@ class Session:
 
     Attributes:
         pid: The client's process, as it says; 0 before that.
+        heard: True once it has asked for something.
         parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
     def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives) -> None:
         """Take the peer, who carries out what concerns the daemon, who has a mailbox for itself, who notes times."""
         self.pid = 0
-        self.parting = False
+        self.heard = self.parting = False
         self._peer, self._control, self._own_mailboxes, self._lives = peer, control, own, lives
         self._claimed = ""
         self._greeted = False
@@ -99,6 +100,7 @@ class Session:
     # --- requests ---
 
     def _begin(self, request: list[Any]) -> None:
+        self.heard = True
         number, verb, arguments = request[:3]
         if not isinstance(arguments, dict):
             raise DaemonError("a request without named arguments")
