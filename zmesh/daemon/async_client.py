@@ -100,7 +100,10 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         return self._connection.told
 
     async def start(self) -> None:
-        """Connect to the daemon, which is started if it is not running; errors as of `connect`."""
+        """Connect to the daemon, which is started if it is not running; errors as of `connect`.
+
+        Connected already, it stays so; once closed, it connects anew.
+        """
         await self._connection.open()
 
     async def close(self) -> None:

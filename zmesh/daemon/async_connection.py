@@ -57,7 +57,11 @@ class AsyncConnection:
         return None if isinstance(self._fault, PeerClosed) else self._fault
 
     async def open(self) -> None:
-        """Connect; the daemon is started if it is not running. Errors as of `Connection`."""
+        """Connect, unless it is connected; the daemon is started if it is not running. Errors as of `Connection`."""
+        if self._task is not None and not self._task.done():
+            self._check()
+            await asyncio.shield(self._welcome)
+            return
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._road = Road(self._place, self._start, lambda: self._talk.urgent)
