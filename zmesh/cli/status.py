@@ -8,6 +8,7 @@ import click
 from zmesh.cli.options import json_option, own_place
 from zmesh.cli.printing import duration, harmless, print_json
 from zmesh.daemon.errand import ask_daemon, wait_until_gone
+from zmesh.daemon.wishes import forget
 from zmesh.errors import MeshError
 
 ENDING: Final = 60.0  # seconds for a daemon to write down what it has and say goodbye; it takes well below one
@@ -50,6 +51,7 @@ def down(*, as_json: bool) -> None:
         from zmesh.daemon.ending import end  # noqa: PLC0415 - seldom needed
 
         pid = end(home)
+    forget(place)  # one that was killed could not
     if as_json:
         print_json({"ended": pid})
     else:

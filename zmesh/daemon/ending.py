@@ -63,7 +63,8 @@ def end(home: Path) -> int | None:
     if pid is None:
         return None
     place = place_of(home)
-    place.ended.touch()
+    with contextlib.suppress(OSError):  # a disk that is full must not keep it from ending
+        place.ended.touch()
     if os.name != "posix":  # no signal drains it there
         _tell(place)
     elif pid:

@@ -133,7 +133,8 @@ class Daemon:
         self._supervisor = Supervisor(self.peer.parts)
         self._server = LocalServer(self.peer, self._place, self._control)
         await self._server.open()
-        self._place.ended.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         presence = Presence(self._home, self._place, lock, self._server)
         parts = (self.over.wait(), self._ended(), self._supervisor.run(), presence.watch())
@@ -211,7 +212,8 @@ class Daemon:
     def end(self) -> None:
         """Have it end, and clients that are connected not start it again."""
         _log.info("told to end")
-        self._place.ended.touch()
+        with suppress(OSError):  # a disk that is full must not keep it from ending
+            self._place.ended.touch()
         forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
 
