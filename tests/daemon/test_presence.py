@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.storm.processes import wait_until
 from tests.waiting import until
 from zmesh.daemon import presence
 from zmesh.daemon.place import LOCK, SOCKET, TOKEN_FILE, Place, place_of, restore
+from zmesh.daemon.process import ERRORS, PATIENCE
 from zmesh.daemon.wire import OK
 from zmesh.errors import DaemonError, PeerRunning, StoreError
 from zmesh.peer.lock_file import LockFile
@@ -230,18 +231,61 @@ sys.stdin.read()
 """
 
 
+@contextlib.contextmanager
+def deaf(home: Path) -> Iterator[int]:
+    """A process that holds the daemon's lock, and does not listen."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "there\n"
+            yield process.pid
+        finally:
+            process.kill()
+    wait_until(lambda: daemon_pid(home) == 0, SOON, "a daemon that was started goes")
+
+
 def test_a_client_says_who_has_the_lock_and_does_not_listen(laptop: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zmesh.daemon.process.PATIENCE", 1.0)
     laptop.inside = True
-    with subprocess.Popen(
-        [sys.executable, "-c", DEAF, str(laptop.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as deaf:
+    with deaf(laptop.home) as pid:
+        said = laptop.fails(1, "send", "--as", "ann", "bob@laptop", "x")
+        assert f"process {pid} is the daemon, and does not listen" in said
+        assert "`zmesh down` ends it" in said
+
+
+GIVING_UP = """
+import asyncio, os, sys, threading, zmesh
+def give_up():
+    with open("/dev/stdin") as until:
+        until.readline()
+    os.kill(os.getpid(), 2)
+threading.Thread(target=give_up, daemon=True).start()
+print("waits", flush=True)
+async def wait():
+    async with zmesh.connect_async("ann"):
+        pass
+try:
+    asyncio.run(wait()) if sys.argv[1] == "async" else zmesh.connect("ann")
+except KeyboardInterrupt:
+    print("gave up", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_who_gives_up_while_the_daemon_does_not_come_up_need_not_wait_for_it(laptop: Machine, kind: str) -> None:
+    with (
+        deaf(laptop.home),
+        subprocess.Popen(
+            [sys.executable, "-c", GIVING_UP, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=laptop.environment({}),
+        ) as program,
+    ):  # fmt: skip
         try:
-            assert deaf.stdout is not None
-            assert deaf.stdout.readline() == "there\n"
-            said = laptop.fails(1, "send", "--as", "ann", "bob@laptop", "x")
-            assert f"process {deaf.pid} is the daemon, and does not listen" in said
-            assert "`zmesh down` ends it" in said
+            assert program.stdout is not None
+            assert program.stdout.readline() == "waits\n"
+            wait_until((place_of(laptop.home).directory / ERRORS).exists, SOON, "a daemon is started")
+            assert program.communicate("\n", timeout=PATIENCE / 2)[0] == "gave up\n"
         finally:
-            deaf.kill()
-    wait_until(lambda: daemon_pid(laptop.home) == 0, SOON, "the daemon that was started goes")
+            program.kill()

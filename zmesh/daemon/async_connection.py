@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -153,13 +154,27 @@ class AsyncConnection:
             self._end(fault)
 
     async def _reach(self, *, again: bool) -> socket.socket:
-        reached = self._loop.run_in_executor(None, lambda: self._road.take(again=again))
+        """Take the road in a thread of its own: the loop's would be waited for, also by who has given up."""
+        reached: asyncio.Future[socket.socket] = self._loop.create_future()
+        threading.Thread(target=self._take_road, args=(reached, again), name="zmesh", daemon=True).start()
         try:
-            return await asyncio.shield(reached)
+            return await reached
         except asyncio.CancelledError:
             self._road.closed = True
             reached.add_done_callback(_close_unused)
             raise
+
+    def _take_road(self, reached: "asyncio.Future[socket.socket]", again: bool) -> None:  # noqa: FBT001 - a thread's
+        taken, fault = None, None
+        try:
+            taken = self._road.take(again=again)
+        except Exception as error:  # noqa: BLE001 - the task hears of it
+            fault = error
+        try:
+            self._loop.call_soon_threadsafe(_bring, reached, taken, fault)
+        except RuntimeError:  # the loop is closed
+            if taken is not None:
+                taken.close()
 
     async def _converse(self, connection: socket.socket) -> bool:
         """Talk until the connection is lost; return whether the daemon has welcomed it."""
@@ -211,6 +226,17 @@ class AsyncConnection:
         for each in (*[answer for _, answer in waiting], self._welcome):
             if not each.done():
                 each.set_exception(fault)
+
+
+def _bring(reached: "asyncio.Future[socket.socket]", taken: socket.socket | None, fault: Exception | None) -> None:
+    if fault is not None:
+        if not reached.done():
+            reached.set_exception(fault)
+    elif taken is not None:
+        if reached.done():  # nobody waits any more
+            taken.close()
+        else:
+            reached.set_result(taken)
 
 
 def _close_unused(reached: "asyncio.Future[socket.socket]") -> None:

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
@@ -21,6 +21,7 @@ from zmesh.daemon.road import CLOSED, READ, Road
 from zmesh.daemon.silence import LOOK_EVERY, NotHeard
 from zmesh.errors import DaemonError, DaemonUnreachable, MeshError, PeerClosed, WrongLoop
 
+GOODBYE: Final = 1.0  # seconds for the thread to end; one that waits for a daemon to come up goes on for longer
 _FORKED = "this is a forked process, to which nothing of the client belongs: connect here, too"
 Request = tuple[str, dict[str, Any]]
 _Value = TypeVar("_Value")
@@ -92,7 +93,7 @@ class Connection:
         self._road.closed = True
         self._wake()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(GOODBYE)
 
     def call(self, verb: str, arguments: dict[str, Any] | None = None) -> Any:
         """Put a request to the daemon, and wait for the answer.
