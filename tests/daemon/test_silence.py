@@ -28,7 +28,7 @@ from zmesh.daemon.connection import Connection
 from zmesh.daemon.conversation import Answer, Conversation
 from zmesh.daemon.errand import ask_daemon
 from zmesh.daemon.place import LOCK, place_of
-from zmesh.daemon.silence import HUNG, LOOK_EVERY, PATIENCE, NotHeard
+from zmesh.daemon.silence import HUNG, LOOK_EVERY, PATIENCE, PING_EVERY, NotHeard
 from zmesh.daemon.wire import OK, pack
 from zmesh.errors import DaemonUnreachable, WaitTimeout
 
@@ -38,6 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits end in tenths of seconds."""
     monkeypatch.setattr(silence, "PATIENCE", 0.4)
     monkeypatch.setattr(silence, "HUNG", 0.2)
+    monkeypatch.setattr(silence, "PING_EVERY", 0.02)
     for module in ("connection", "async_connection"):
         monkeypatch.setattr(f"zmesh.daemon.{module}.LOOK_EVERY", 0.02)
 
@@ -100,7 +101,8 @@ def test_a_daemon_that_is_there_is_waited_for_without_an_end() -> None:
     watched.talk.request("send", {}, 0.0)
     watched.wait(3600, alive=True)
     assert watched.ended == {}
-    assert all(verb == "ping" for _, verb, _ in watched.said)
+    assert {verb for _, verb, _ in watched.said} == {"ping"}
+    assert 3600 / PING_EVERY / 2 < len(watched.said) <= 3600 / PING_EVERY + 1, "and not asked all the time"
 
 
 def test_an_answer_that_a_busy_daemon_owes_ends_when_it_is_late_by_the_patience() -> None:

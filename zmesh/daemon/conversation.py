@@ -142,7 +142,7 @@ class Conversation:
         """A connection is there: return what to say first."""
         self._frames = Frames()
         self.ready, self._connected = False, True
-        self._silence.broken()
+        self._silence.begin()
         address = str(self.told.get("address", ""))
         was = {"was": address.partition("@")[0]} if address else {}
         return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **was, **self._said}])

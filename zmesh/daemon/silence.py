@@ -10,6 +10,7 @@ from typing import Final
 from zmesh.errors import WaitTimeout
 
 LOOK_EVERY: Final = 2.0  # seconds between two looks of somebody who waits
+PING_EVERY: Final = 10.0  # seconds: a thousand programs that wait are a hundred questions a second
 HUNG: Final = 10.0  # seconds of silence after which a wait ends with its timeout; a daemon at work answers in 0.01 s
 PATIENCE: Final = 30.0  # seconds of silence after which all others end, and seconds that an answer may be late
 
@@ -29,10 +30,16 @@ class Silence:
         """Begin with a connection that is to be made."""
         self.seconds = 0.0
         self._asked = False
+        self._last_asked: float | None = None
         self._looked = 0.0
 
+    def begin(self) -> None:
+        """Another connection begins."""
+        self.broken()
+        self._last_asked = None
+
     def broken(self) -> None:
-        """Something was heard, or another connection begins."""
+        """Something was heard."""
         self.seconds, self._asked = 0.0, False
 
     def look(self, now: float) -> bool:
@@ -43,8 +50,11 @@ class Silence:
         """
         if self._asked:
             self.seconds += min(now - self._looked, LOOK_EVERY)
-        ask, self._asked, self._looked = not self._asked, True, now
-        return ask
+        self._looked = now
+        if self._asked or (self._last_asked is not None and now - self._last_asked < PING_EVERY):
+            return False
+        self._asked, self._last_asked = True, now
+        return True
 
     def enough(self, timeout: float | None) -> bool:
         """Say whether nobody need wait for a word any longer who has so many seconds for it; None for no such bound."""
