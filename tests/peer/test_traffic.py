@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.conftest import new_peer
 from tests.waiting import until
 from zmesh.peer.traffic import Traffic
 from zmesh.peer.zmq_link import Origin
+from zmesh.protocol.effects import SetQuotas
+from zmesh.protocol.quotas import default_quotas
 
 SOON = 20.0
 WHO = "process 7"
@@ -202,11 +205,10 @@ def test_a_drained_peer_empties_itself_and_says_what_it_cannot_deliver(home: Pat
     asyncio.run(scenario())
 
 
-def test_what_has_no_room_over_there_is_still_to_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 2)
-
+def test_what_has_no_room_over_there_is_still_to_go(home: Path) -> None:
     async def scenario() -> None:
-        async with two(home) as (laptop, code, _, _):
+        async with two(home) as (laptop, code, studio, _):
+            studio.driver.tell(SetQuotas(replace(default_quotas(), mailbox_messages=2)))
             for number in range(3):
                 await code.send("browser@studio", number)
             traffic = Traffic(laptop)
