@@ -72,17 +72,14 @@ def test_a_daemon_that_is_killed_leaves_none(daemon_home: Path, desk: Path) -> N
 
 
 def test_the_next_daemon_has_a_new_one_and_never_are_there_two(daemon_home: Path, desk: Path) -> None:
-    configure(daemon_home, table(desk, "slow"))  # it takes a second to end: the next daemon is there before that
+    configure(daemon_home, table(desk, "slow"))  # it takes some seconds to end: the next daemon is there before that
     start(daemon_home, place_of(daemon_home))
-    for lives in range(1, 4):
+    for lives in (1, 2):
         wait_until(lambda lives=lives: len(noted(desk)) == lives, SOON, f"life {lives}")  # type: ignore[misc]
         assert kill_daemon(daemon_home)
-        assert alive(noted(desk)[-1])
         with zmesh.connect("code") as code:
-            (row,) = adapters(code).values()
-            assert row["state"] == "recovering"
             wait_until(lambda: adapters(code)["desktop"]["state"] == "healthy", SOON, "it is there again")
-    assert [alive(pid) for pid in noted(desk)] == [False, False, False, True]
+    assert [alive(pid) for pid in noted(desk)] == [False, False, True]
     assert not (desk / "two").exists()
 
 

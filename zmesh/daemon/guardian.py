@@ -184,9 +184,10 @@ def main() -> int:
         _tell({"refused": harmless(str(error))})
         return 1
     group = Group(process)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: group.end())
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: group.end())
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # somebody means the daemon, and all that is called as it is
     log.note(f"started as process {process.pid}")
     _tell({"started": process.pid})
     threading.Thread(target=_watch_daemon, args=(group.end,), daemon=True).start()
