@@ -84,15 +84,22 @@ def test_the_next_daemon_has_a_new_one_and_never_are_there_two(daemon_home: Path
 
 
 def test_one_whose_guardian_is_killed_with_the_daemon_ends_too(daemon_home: Path, desk: Path) -> None:
-    configure(daemon_home, table(desk, "stubborn"))
+    configure(daemon_home, table(desk, "stubborn", "children", "stray"))
     start(daemon_home, place_of(daemon_home))
     wait_until(lambda: noted(desk), SOON, "it is at work")
-    (pid,) = noted(desk)
+    (pid,), (child,), (stray,) = noted(desk), noted(desk, "children"), noted(desk, "stray")
     guardian = guardian_of(pid)
     os.kill(guardian, signal.SIGSTOP)  # so that it cannot do its work in between
     kill_daemon(daemon_home)
     os.kill(guardian, signal.SIGKILL)
     wait_until(lambda: not alive(pid), SOON, "it has ended with its guardian")
+    assert alive(child), "nobody is there to end it"
+    configure(daemon_home, table(desk))
+    start(daemon_home, place_of(daemon_home))
+    wait_until(lambda: len(noted(desk)) > 1, SOON, "the next one is at work")
+    assert not alive(child), "before the next one begins"
+    assert alive(stray), "what has left the group is on its own"
+    os.kill(stray, signal.SIGKILL)
 
 
 def test_they_follow_the_configuration(daemon_home: Path, desk: Path) -> None:
