@@ -148,7 +148,7 @@ def test_programs_that_others_could_name_are_not_begun_at_a_reload_either(daemon
     assert noted(desk) == []
 
 
-def test_what_an_adapter_says_of_itself_is_told_and_counts_less_than_that_it_has_ended(daemon_home: Path, desk: Path) -> None:
+def test_what_an_adapter_says_is_told_and_counts_less_than_its_end(daemon_home: Path, desk: Path) -> None:
     configure(daemon_home, table(desk, "report", "degraded", "no display"))
     with zmesh.connect("code") as code:
         wait_until(lambda: adapters(code).get("desktop", {}).get("says"), SOON, "it says so")
