@@ -9,6 +9,7 @@ import pytest
 import zmesh
 from tests.cli.commands import Machine, until
 from tests.daemon.adapted import alive, noted, table
+from zmesh.cli.status import describe
 from zmesh.daemon.place import place_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
@@ -61,3 +62,12 @@ def test_nothing_is_left_of_them_when_zmesh_is_taken_off(
     done = laptop.json("uninstall", "--purge", "--yes")
     assert (done["rest"], done["home_left"]) == ([], False)
     assert not alive(noted(desk)[0])
+
+
+def test_what_an_older_daemon_tells_can_be_read() -> None:
+    told = {
+        "name": "laptop", "pid": 1, "version": "0", "uptime": 1.0, "endpoints": [], "door": 1, "linked": [],
+        "clients": [], "outgoing": 0, "mailboxes": {}, "home": "/h", "health": "degraded", "troubles": [],
+        "parts": [{"part": "store", "state": "degraded", "trouble": "slow"}],
+    }  # fmt: skip
+    assert "           store degraded: slow" in describe(told)

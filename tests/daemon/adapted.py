@@ -47,4 +47,6 @@ def alive(pid: int) -> bool:
 
 def guardian_of(pid: int) -> int:
     """The process that guards an adapter."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent > 1, f"process {pid} has lost its guardian"
+    return parent

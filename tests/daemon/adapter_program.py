@@ -44,7 +44,7 @@ def main(folder: Path, words: list[str]) -> None:
 
 
 def _end_slowly(*_: object) -> None:
-    time.sleep(1)
+    time.sleep(3)
     sys.exit(0)
 
 

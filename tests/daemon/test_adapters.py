@@ -107,8 +107,6 @@ def test_its_environment_is_the_daemons_without_secrets_and_its_own(
 def test_one_that_ends_is_started_again_and_is_healthy_once_it_has_run_for_a_while(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STEADY", 1.0)
-
     async def scenario() -> None:
         async with running(home, adapter(home)) as adapters:
             await at_work(home, adapters)
@@ -117,9 +115,12 @@ def test_one_that_ends_is_started_again_and_is_healthy_once_it_has_run_for_a_whi
             told = row(adapters)
             assert (told["state"], told["trouble"], told["restarts"]) == ("recovering", "ended with SIGKILL", 1)
             assert health_of(adapters.report(Reports())) is Health.RECOVERING
+            monkeypatch.setattr(module, "STEADY", 0.1)
+            os.kill(noted(home)[1], signal.SIGTERM)
+            await until(lambda: len(noted(home)) == 3, SOON)
             await at_work(home, adapters)
             told = row(adapters)
-            assert (told["trouble"], told["restarts"], told["pid"]) == ("", 0, noted(home)[1])
+            assert (told["trouble"], told["restarts"], told["pid"]) == ("", 0, noted(home)[2])
         assert not (home / "two").exists()
 
     home.mkdir()
@@ -127,7 +128,11 @@ def test_one_that_ends_is_started_again_and_is_healthy_once_it_has_run_for_a_whi
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_that_ends_again_and_again_has_failed_and_is_tried_for_ever(home: Path) -> None:
+def test_one_that_ends_again_and_again_has_failed_and_is_tried_for_ever(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOMENT", 60.0)
+
     async def scenario() -> None:
         states: list[str] = []
         async with running(home, adapter(home, "crash")) as adapters:
@@ -190,7 +195,7 @@ def test_what_it_leaves_behind_when_it_ends_is_ended_before_the_next_one_begins(
     async def scenario() -> None:
         async with running(home, shell(script)) as adapters:
             await until(lambda: len(noted(home, "children")) > 3, SOON)
-            assert row(adapters)["trouble"] == "ended with exit code 0"
+            await until(lambda: row(adapters)["trouble"] == "ended with exit code 0", SOON)
         assert not any(map(alive, noted(home, "children")))
         assert not (home / "two").exists()
 
@@ -224,7 +229,7 @@ def test_a_guardian_that_is_killed_leaves_nothing_and_there_is_a_new_one(home: P
             await at_work(home, adapters)
             os.kill(guardian_of(noted(home)[0]), signal.SIGKILL)
             await until(lambda: len(noted(home)) == 2, SOON)
-            assert row(adapters)["trouble"] == "its guardian has ended (SIGKILL)"
+            assert row(adapters)["trouble"] == "its guardian has ended with SIGKILL"
             assert [alive(pid) for pid in noted(home)] == [False, True]
             assert [alive(pid) for pid in noted(home, "children")] == [False, True]
         assert not (home / "two").exists()
@@ -316,6 +321,26 @@ def test_what_it_prints_is_kept_in_files_of_bounded_size(home: Path) -> None:
             assert all(file.stat().st_size <= 1 << 20 for file in files)
             assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_guardian_that_cannot_be_started_or_ends_at_once_is_told_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = home / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+
+    async def scenario() -> None:
+        async with running(home, shell("exec sleep 600")) as adapters:
+            await until(is_(adapters, "failed"), SOON)
+            assert row(adapters)["trouble"] == "its guardian cannot be started: No such file or directory"
+            python.write_text("#!/bin/sh\necho no such module >&2; exit 7\n")
+            python.chmod(0o700)
+            await until(lambda: row(adapters)["trouble"] == "its guardian has ended with exit code 7", SOON)
+            assert "no such module" in log_of(home), "why is in the log"
+
+    home.mkdir()
     asyncio.run(scenario())
 
 

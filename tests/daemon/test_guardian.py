@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_it_ends_what_it_guards_and_says_how_it_went(tmp_path: Path) -> None:
     pid = guardian.hear()["started"]
     wait_until(lambda: noted(tmp_path), SOON, "it is at work")
     assert noted(tmp_path) == [pid]
+    guardian.process.send_signal(signal.SIGHUP)  # to the daemon, and to all that is called as it is
     assert guardian.process.stdin is not None
     guardian.process.stdin.close()
     assert guardian.hear() == {"ended": -15, "said": ""}

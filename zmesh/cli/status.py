@@ -88,7 +88,7 @@ def describe(told: dict[str, Any]) -> list[str]:
         f"to take    {_named(f'{name} {count}' for name, count in sorted(told['mailboxes'].items())) or 'nothing'}",
         f"home       {told['home']}",
         f"health     {told['health']}",
-        *(f"           {_part(part)}" for part in told["parts"] if part["trouble"] or part["kind"] != "peer"),
+        *(f"           {_part(part)}" for part in told["parts"] if part["trouble"] or _kind(part)),
     ]
     return [*lines, *(f"TROUBLE    {trouble}" for trouble in told["troubles"])]
 
@@ -116,10 +116,15 @@ def _client(client: dict[str, Any]) -> str:
 
 
 def _part(part: dict[str, Any]) -> str:
-    kind = "" if part["kind"] == "peer" else f"{part['kind']} "
-    process = f" (process {part['pid']})" if part["pid"] else ""
-    why = part["trouble"] or part["says"]
-    return f"{kind}{part['part']}{process} {part['state']}{f': {why}' if why else ''}"
+    process = f" (process {part['pid']})" if part.get("pid") else ""
+    why = part["trouble"] or part.get("says")
+    return f"{_kind(part)}{part['part']}{process} {part['state']}{f': {why}' if why else ''}"
+
+
+def _kind(part: dict[str, Any]) -> str:
+    """Say what kind of part it is; nothing for those of the peer, the only ones that older daemons know."""
+    kind = part.get("kind", "peer")
+    return "" if kind == "peer" else f"{kind} "
 
 
 def _named(words: Any) -> str:

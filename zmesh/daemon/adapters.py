@@ -78,10 +78,11 @@ class Adapters:
                 self._running[name] = _Adapter(settings, self._home, self._directory, self._clock)
 
     async def _stop(self, name: str) -> None:
-        adapter = self._running[name]
-        await adapter.stop()
-        if self._running.pop(name, None) is not None:
-            _log.info("adapter %s: ended", name)
+        adapter = self._running.get(name)
+        if adapter is not None:
+            await adapter.stop()
+            if self._running.pop(name, None) is not None:
+                _log.info("adapter %s: ended", name)
 
 
 class _Adapter:
@@ -112,11 +113,13 @@ class _Adapter:
         """Return how it is, as it was seen and as it says."""
         condition, run = self._condition, self._run
         state, since, trouble = condition.state, condition.since, condition.trouble
+        if state is Health.RECOVERING and not trouble:
+            trouble = "it is being started"
         running = run is not None and run.begun.done() and not run.over.done()
         if said is not None and worst((state, said.state)) is not state:
             state, since, trouble = said.state, said.since, trouble_of(said)
         if self._stopping:
-            trouble = "it was taken out of the configuration, or changed there, and is being ended"
+            trouble = "it is being ended"
         elif run is not None and run.waits:
             trouble = "what is left of an earlier run is still being ended"
         return {

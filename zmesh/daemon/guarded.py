@@ -98,17 +98,21 @@ class Guarded:
             self._call(self.over, self._why or "it was told to end")
 
     def _start(self, order: Values) -> "subprocess.Popen[bytes]":
-        guardian = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "zmesh.daemon.guardian", order["log"]],
-            env=clean(os.environ),
-            cwd=order["directory"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-            creationflags=_APART,
-        )
+        errors = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            guardian = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "zmesh.daemon.guardian", order["log"]],
+                env=clean(os.environ),
+                cwd=order["directory"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                start_new_session=True,
+                creationflags=_APART,
+            )
+        finally:
+            os.close(errors)
         assert guardian.stdin is not None
         with contextlib.suppress(OSError):  # it has ended: that is heard
             guardian.stdin.write(json.dumps(order).encode() + b"\n")
@@ -128,7 +132,7 @@ class Guarded:
         self._let_go()
         if not self._why:
             self._clear()
-            self._why = f"its guardian has ended ({described(code)})"
+            self._why = f"its guardian has ended with {described(code)}"
 
     def _take(self, told: Values) -> None:
         match told:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zmesh.errors import MeshError, PeerRunning
+from zmesh.peer.adapter_settings import OURS
 from zmesh.peer.lock_file import LockFile
 
 PATIENCE: Final = 5.0  # seconds for an adapter that was told to end; then it is killed
@@ -29,6 +30,7 @@ KILLED: Final = 2.0  # seconds for what was killed to be gone: the kernel needs 
 LAST_WORDS: Final = 0.5  # seconds to read what it has printed: who has left the group may hold its output still
 LOG_BYTES: Final = 1 << 20  # of one log file, as the daemon's own
 LOGS: Final = 3  # older ones that are kept
+PID_BYTES: Final = 20
 SAID: Final = 200  # characters of an adapter's last line that are told
 READ: Final = 64 * 1024  # bytes at a time
 LOOK_EVERY: Final = 0.02
@@ -174,8 +176,10 @@ def main() -> int:
     if order is None:
         return 0
     lock = LockFile(Path(order["lock"]))
-    if not _locked(lock):
+    before = _locked(lock, Path(order["lock"]))
+    if before is None:
         return 0
+    _clear(before, {os.fsencode(f"{name}={order['environment'].get(name, '')}") for name in OURS})
     log = Log(Path(order["log"]))
     try:
         process = _start(order)
@@ -184,9 +188,10 @@ def main() -> int:
         _tell({"refused": harmless(str(error))})
         return 1
     group = Group(process)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: group.end())
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: group.end())
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # somebody means the daemon, and all that is called as it is
     log.note(f"started as process {process.pid}")
     _tell({"started": process.pid})
     threading.Thread(target=_watch_daemon, args=(group.end,), daemon=True).start()
@@ -211,11 +216,16 @@ def _order() -> dict[str, Any] | None:
     return order
 
 
-def _locked(lock: LockFile) -> bool:
-    """Wait until nothing is left of the adapter of an earlier daemon; return False when the daemon goes meanwhile."""
+def _locked(lock: LockFile, path: Path) -> int | None:
+    """Wait until no guardian of an earlier daemon is there.
+
+    Returns:
+        Which process had the lock last, 0 for none; None when the daemon goes meanwhile.
+    """
     told = False
     while True:
         try:
+            before = _pid_in(path)
             lock.acquire()
         except PeerRunning as error:
             if not told:
@@ -223,13 +233,42 @@ def _locked(lock: LockFile) -> bool:
             told = True
         except MeshError as error:
             _tell({"refused": harmless(str(error))})
-            return False
+            return None
         else:
-            return True
+            return before
         if os.name != "posix":  # pragma: no cover - pipes cannot be asked there; its end is seen after the start
             time.sleep(LOOK_EVERY)
         elif select.select([0], [], [], LOOK_EVERY)[0]:
-            return False
+            return None
+
+
+def _pid_in(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_bytes()[:PID_BYTES])
+    return 0
+
+
+def _clear(guardian: int, marks: set[bytes]) -> None:
+    """Kill what is left of an adapter whose guardian was killed together with its daemon; on Linux.
+
+    It is in that guardian's session, and its environment says whose adapter it is.
+    """
+    end = time.monotonic() + KILLED
+    while guardian and time.monotonic() < end and (left := _in_session(guardian, marks)):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, _KILL)
+        time.sleep(LOOK_EVERY)
+
+
+def _in_session(leader: int, marks: set[bytes]) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
+            session = int((process / "stat").read_bytes().rpartition(b")")[2].split()[3])
+            if session == leader and marks <= set((process / "environ").read_bytes().split(b"\0")):
+                found.append(int(process.name))
+    return found
 
 
 def _start(order: dict[str, Any]) -> "subprocess.Popen[bytes]":
