@@ -60,7 +60,7 @@ def test_all_of_them_speak_json(laptop: Machine) -> None:
     told = laptop.json("up", "--name", "tower")
     running = {
         "running", "name", "version", "pid", "home", "since", "uptime", "endpoints", "door", "clients", "health",
-        "linked", "outgoing", "mailboxes", "parts", "troubles",
+        "linked", "outgoing", "mailboxes", "parts", "traffic", "troubles",
     }  # fmt: skip
     assert set(told) == running | {"started"}
     assert (told["started"], told["name"]) == (True, "tower")

@@ -13,18 +13,29 @@ def lives() -> Lives:
     return Lives(lambda: float(next(ticks)))
 
 
-def test_steps_come_with_their_times() -> None:
+def test_steps_come_with_their_ages() -> None:
     seen = lives()
     seen.began(ID, "given")
     seen.progressed(Progress(ID, Sent.STORED, "", STUDIO))
     seen.progressed(Progress(ID, Sent.HANDLED, "", OTHER))  # who was not sent it
-    assert seen.steps(ID, STUDIO) == [{"at": 0.0, "what": "given"}, {"at": 1.0, "what": "stored"}]
+    assert seen.seen(ID, (b"", STUDIO)) == [("given", 3.0), ("stored", 2.0)]
+    assert seen.seen(ID, (OTHER,)) == [("handled", 2.0)]
+
+
+def test_of_two_messages_with_one_id_each_has_its_own_life() -> None:
+    seen = lives()
+    seen.began(ID, "taken", STUDIO)
+    seen.began(ID, "taken", OTHER)
+    seen.began(ID, "done", OTHER)
+    assert [what for what, _ in seen.seen(ID, (STUDIO,))] == ["taken"]
+    assert [what for what, _ in seen.seen(ID, (OTHER,))] == ["taken", "done"]
+    assert seen.seen(ID, (b"",)) == []
 
 
 def test_what_others_say_of_a_message_that_did_not_begin_here_is_not_kept() -> None:
     seen = lives()
     seen.progressed(Progress(ID, Sent.STORED, "", STUDIO))
-    assert seen.steps(ID, STUDIO) == []
+    assert seen.seen(ID, (b"", STUDIO)) == []
 
 
 def test_both_bounds_hold() -> None:
@@ -32,8 +43,8 @@ def test_both_bounds_hold() -> None:
     for _ in range(2 * MAX_STEPS):
         seen.began(ID, "taken")
         seen.progressed(Progress(ID, Sent.STORED, "", STUDIO))
-    assert len(seen.steps(ID, STUDIO)) == MAX_STEPS
+    assert len(seen.seen(ID, (b"", STUDIO))) == MAX_STEPS
     for number in range(1, MAX_LIVES + 1):
         seen.began(number.to_bytes(16, "big"), "given")
-    assert seen.steps(ID, STUDIO) == []
-    assert seen.steps((1).to_bytes(16, "big"), STUDIO) != []
+    assert seen.seen(ID, (b"", STUDIO)) == []
+    assert seen.seen((1).to_bytes(16, "big"), (b"",)) != []

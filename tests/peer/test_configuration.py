@@ -29,7 +29,7 @@ def test_what_the_file_says_is_taken(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("peer = []", "'peer' is no setting: did you mean 'peers'"),
-        ("zzz = 1", "there are name, port, peers, discovery, adapters"),
+        ("zzz = 1", "there are name, port, peers, discovery, adapters, quotas, folders"),
         ('name = "two words"', "no peer name"),
         ("name = 7", "no peer name"),
         ("port = 0", "no port"),

@@ -155,7 +155,7 @@ def test_many_may_wait_for_one_message(home: Path) -> None:
         (Sent.EXPIRED, zmesh.MessageExpired, r"expired.*longer ttl.* \(why\)"),
         (Sent.REFUSED, zmesh.MessageRefused, r"was refused \(why\)"),
         (Sent.LOST, zmesh.MessageLost, r"may be lost.*ask its recipient.* \(why\)"),
-        (Sent.DEAD, zmesh.MessageDead, r"is dead.*send it again once that is mended \(why\)"),
+        (Sent.DEAD, zmesh.MessageDead, r"is dead.*`zmesh mailbox replay` there delivers it again \(why\)"),
     ],
 )
 def test_an_end_that_nobody_wished_is_raised_at_once(

@@ -27,6 +27,7 @@ from zmesh.protocol.effects import (
     FetchIn,
     FetchOut,
     Hangup,
+    Inquired,
     Linked,
     Nack,
     Notice,
@@ -110,6 +111,7 @@ class Node:
         self.notices: list[Notice] = []
         self.linked: list[Linked] = []
         self.told: list[Told] = []
+        self.inquired: list[Inquired] = []
         self.flush()
 
     def kill(self) -> None:
@@ -230,6 +232,8 @@ class Node:
                 self.linked.append(effect)
             case Told():
                 self.told.append(effect)
+            case Inquired():
+                self.inquired.append(effect)
 
     def whole(self, found: dict[int, V]) -> dict[int, V]:
         return {row: value for row, value in found.items() if row not in self.damaged}

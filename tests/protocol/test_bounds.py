@@ -63,6 +63,9 @@ def test_the_versions_are_a_range_of_one_octet() -> None:
         ("OUTCOMES_WINDOW", "KEPT_ENDED"),
         ("MAX_WORD", "MAX_NAME"),
         ("ROSTER_GAP", "STATUS_LASTS"),
+        ("STEPS_PER_TRACE", "MAX_ARRAY"),
+        ("TRACES_PER_SECOND", "TRACES_AT_ONCE"),
+        ("TRACE_AGAIN", "TRACE_PATIENCE"),
     ],
 )
 def test_one_bound_does_not_exceed_the_other(less: str, more: str) -> None:
@@ -96,6 +99,9 @@ def test_a_batch_with_the_largest_message_and_full_envelopes_fits_in_a_frame() -
         ("role", "{}", ("MAX_NAME",)),
         ("project", "{}", ("MAX_NAME",)),
         ("status", "{}", ("MAX_WORD",)),
+        ("state", "{}", ("MAX_WORD",)),
+        ("what", "{}", ("MAX_WORD",)),
+        ("steps", "{}", ("STEPS_PER_TRACE",)),
         ("reach", "{}", ("MAX_WORD",)),
         ("capabilities", "{} of {}", ("MAX_CAPABILITIES", "MAX_NAME")),
         ("code", "{}", ("MAX_CODE",)),

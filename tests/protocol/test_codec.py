@@ -44,6 +44,7 @@ from zmesh.protocol.bounds import (
     MIB,
     OUTCOMES_PER_FRAME,
     PROTOCOL_MAX,
+    STEPS_PER_TRACE,
 )
 from zmesh.protocol.codec import (
     HEADER_BYTES,
@@ -76,6 +77,9 @@ from zmesh.protocol.frames import (
     Peers,
     Ping,
     Reset,
+    Step,
+    Trace,
+    Traced,
     Unknown,
 )
 from zmesh.protocol.priority import Priority
@@ -194,6 +198,10 @@ frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Have, logs, st.binary(max_size=200)),
     st.builds(Ops, logs, st.binary(max_size=200)),
     st.builds(Changes, positive, positive, tuples(agents, 10)),
+    st.builds(Trace, ids, st.booleans()),
+    st.builds(
+        Traced, ids, st.booleans(), words | st.just(""), counts, tuples(st.builds(Step, words, counts), STEPS_PER_TRACE)
+    ),
 )
 
 # --- one good frame of each kind, as the fields of its header ---------------------------------------------------------
@@ -214,6 +222,8 @@ GOOD: dict[Kind, list[Any]] = {
     Kind.HAVE: [b"log", b"content"],
     Kind.OPS: [b"l" * MAX_LOG_ID, b""],
     Kind.CHANGES: [9, 7, [["coder", "", [], False, "", "away", "", None]]],
+    Kind.TRACE: [ID, True],
+    Kind.TRACED: [ID, False, "stored", 2, [["taken", 1500]]],
 }
 LIMITS = {(Kind.HELLO, 9), (Kind.ACK, 2)}
 
@@ -404,6 +414,7 @@ LONGEST: dict[str, Frame] = {
     "changes": Changes(MAX_NUMBER, MAX_NUMBER, (WORDY,) * AGENTS_PER_PAGE),
     "gone": Gone(MAX_NUMBER, CLASSES - 1, MAX_NUMBER, MAX_NUMBER, ID),
     "bye": Bye(WIDE * MAX_CODE, WIDE * MAX_TEXT),
+    "traced": Traced(ID, True, "s" * MAX_WORD, MAX_NUMBER, (Step("w" * MAX_WORD, MAX_NUMBER),) * STEPS_PER_TRACE),  # noqa: FBT003
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zmesh.protocol import frames
-from zmesh.protocol.frames import AWAY, BUSY, AgentRecord, Cursor, Ending, Fate, Frame, Gone, Item, Kind, Unknown
+from zmesh.protocol.frames import AWAY, BUSY, AgentRecord, Cursor, Ending, Fate, Frame, Gone, Item, Kind, Step, Unknown
 
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "PROTOCOL.md"
 CLASSES: dict[str, type] = {
@@ -16,7 +16,9 @@ CLASSES: dict[str, type] = {
     for name, value in vars(frames).items()
     if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == frames.__name__
 }
-ENTRIES: dict[str, type] = {"cursors": Cursor, "items": Item, "endings": Ending, "fates": Fate, "agents": AgentRecord}
+ENTRIES: dict[str, type] = {
+    "cursors": Cursor, "items": Item, "endings": Ending, "fates": Fate, "agents": AgentRecord, "steps": Step,
+}  # fmt: skip
 
 
 def field_names(kind: type) -> list[str]:

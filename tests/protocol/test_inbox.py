@@ -6,6 +6,7 @@ from tests.protocol.pair import World, one, received
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol import inbox as module
 from zmesh.protocol.bounds import (
+    ARRIVALS_KEPT,
     MAILBOX_MESSAGES,
     MAX_CAPABILITIES,
     MAX_NAME,
@@ -15,6 +16,22 @@ from zmesh.protocol.effects import Attach, Close, Detach, OpenMailbox, SetStatus
 from zmesh.protocol.frames import Data
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.states import Received, Sent
+
+# --- when what came ---
+
+
+def test_it_is_remembered_when_a_message_was_on_disk_first_and_only_of_so_many() -> None:
+    world, node = one()
+    world.run(2.0)
+    ident = node.send("in@a")
+    node.send("in@a", ident=ident)
+    arrivals = node.core.node.inbox.arrivals
+    assert list(arrivals) == [(world.now, ident, node.store)]
+    assert arrivals.maxlen == ARRIVALS_KEPT
+    node.failing = "the disk is full"
+    node.send("in@a")
+    assert len(arrivals) == 1
+
 
 # --- mailboxes ---
 

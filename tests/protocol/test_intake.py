@@ -6,7 +6,14 @@ import msgpack
 import pytest
 
 from tests.protocol.pair import DEVICE, Node, World, losing, two
-from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, REST_REDIAL, STORE_RETRY, WINDOW_MESSAGES
+from zmesh.protocol.bounds import (
+    MAX_EPOCH,
+    NO_ID,
+    REST_REDIAL,
+    STORE_RETRY,
+    TRACES_AT_ONCE,
+    WINDOW_MESSAGES,
+)
 from zmesh.protocol.codec import MAGIC, encode
 from zmesh.protocol.effects import Attach, Close, SetStatus
 from zmesh.protocol.envelope import Envelope
@@ -28,6 +35,8 @@ from zmesh.protocol.frames import (
     Outcome,
     Peers,
     Ping,
+    Trace,
+    Traced,
     Unknown,
 )
 from zmesh.protocol.guard import Refusal
@@ -419,6 +428,28 @@ def test_what_is_told_of_a_log_is_passed_on_while_the_link_is_up(kind: type[Have
     b.core.undeliverable(a.store, world.now)
     say(world, a, b, kind(b"log", b"more"))
     assert len(b.told) == 1
+
+
+@pytest.mark.parametrize("frame", [Trace(b"m" * 16, sent=True), Traced(b"m" * 16, sent=False, state="stored")])
+def test_a_question_about_a_message_and_its_answer_are_passed_on_while_the_link_is_up(frame: Frame) -> None:
+    world, a, b = two()
+    say(world, a, b, frame)
+    assert [(each.store, each.device, each.frame) for each in b.inquired] == [(a.store, a.device, frame)]
+    b.core.undeliverable(a.store, world.now)
+    say(world, a, b, frame)
+    assert len(b.inquired) == 1
+
+
+def test_who_asks_about_too_many_messages_is_not_heard_and_that_is_said_once() -> None:
+    world, a, b = two()
+    for number in range(2 * int(TRACES_AT_ONCE)):
+        say(world, a, b, Trace(number.to_bytes(16, "big"), sent=True))
+    assert TRACES_AT_ONCE <= len(b.inquired) < 2 * TRACES_AT_ONCE
+    assert ["asks about more messages" in notice.text for notice in b.notices].count(True) == 1
+    heard = len(b.inquired)
+    world.run(1.0)
+    say(world, a, b, Trace(b"m" * 16, sent=True))
+    assert len(b.inquired) == heard + 1
 
 
 def test_a_roster_counts_when_all_its_pages_are_there() -> None:

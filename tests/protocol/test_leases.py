@@ -697,7 +697,7 @@ def test_only_a_holder_of_its_mailbox_reclaims_a_message() -> None:
     _, node, (had,) = leased_and_restarted(5.0)
     node.open("other")
     node.command(Attach("other", 2))
-    with pytest.raises(UnknownMessage):
+    with pytest.raises(LeaseLost):
         node.command(Reclaim(2, had.row, had.id))
 
 
@@ -827,3 +827,34 @@ def test_an_answer_that_is_there_already_is_not_stuck_behind_what_nobody_takes(
     node.command(Expect(2, question, answer))
     world.run(1.0)
     assert node.bodies == [b"answer"]
+
+
+# --- when messages go into another mailbox ---
+
+
+def test_a_message_is_free_when_nobody_has_it_nor_may_come_back_for_it() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    leases, by_row = node.core.node.inbox.leases, node.core.node.inbox.messages.by_row
+    node.send("in@a", b"free")
+    assert [leases.free(message) for message in by_row.values()] == [False, True]
+    world.run(6.0)
+    assert [leases.free(message) for message in by_row.values()] == [True, True]
+    node.listen("in", 3, 1)
+    assert [leases.free(message) for message in by_row.values()] == [False, True]
+    node.holding = True
+    node.send("in@a", b"arriving")
+    assert [leases.free(message) for message in by_row.values()][-1] is False
+    assert had.row in by_row
+
+
+def test_who_had_what_was_moved_cannot_go_on_with_it_and_it_waits_no_longer_to_be_leased_alone() -> None:
+    world, node, (had,) = leased_and_restarted(5.0)
+    world.run(6.0)
+    leases, by_row = node.core.node.inbox.leases, node.core.node.inbox.messages.by_row
+    node.send("in@a", b"not suspect")
+    before = leases.timer()
+    leases.moved(by_row.values())
+    assert leases.timer() <= before
+    node.command(Attach("in", 3))
+    with pytest.raises(LeaseLost):
+        node.command(Reclaim(3, had.row, had.id))

@@ -4,6 +4,7 @@ import pytest
 
 from tests.protocol.pair import Node, World, limit, nack, one, two
 from zmesh.errors import AddressError, MailboxBusy, MeshFull
+from zmesh.protocol.bounds import ALONE_PATIENCE
 from zmesh.protocol.effects import Attach, Detach, Done, MergeMailbox, Take
 from zmesh.protocol.states import Sent
 
@@ -56,6 +57,18 @@ def test_what_was_given_back_comes_again_from_the_other_one_and_keeps_its_attemp
     assert len(node.deliveries) == 1
     world.run(6.0)
     assert [(delivery.holder, delivery.attempt) for delivery in node.deliveries] == [(1, 1), (2, 2)]
+
+
+def test_a_suspect_message_waits_no_longer_in_the_other_one_to_be_leased_alone() -> None:
+    world, node = pair_of_mailboxes()
+    node.listen("in.2", 1, 1)
+    node.send("in.2@a", b"suspect")
+    node.command(Detach(1, 0.0))
+    node.listen("in", 2)
+    node.send("in@a", b"busy with this")
+    merge(node)
+    world.run(ALONE_PATIENCE + 1)
+    assert (node.deliveries[-1].body, node.deliveries[-1].holder) == (b"suspect", 2)
 
 
 def test_who_waits_there_gets_it_at_once() -> None:

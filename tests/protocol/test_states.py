@@ -86,14 +86,15 @@ def test_the_sender_has_something_to_do_exactly_before_stored_and_the_endings() 
 
 def test_stored_is_claimed_only_after_a_cursor_an_outcome_or_a_commit_here() -> None:
     claims = {event for row in SENDER.values() for event, after in row.items() if after is Sent.STORED}
-    assert claims == {"cursor", "outcome", "stored here"}
+    assert claims == {"cursor", "outcome", "stored here", "replayed"}
 
 
 def test_handled_refused_and_expired_are_final() -> None:
     for state in (Sent.HANDLED, Sent.REFUSED, Sent.EXPIRED):
         assert SENDER[state] == {}
-    for ending in (Received.HANDLED, Received.EXPIRED, Received.DEAD):
+    for ending in (Received.HANDLED, Received.EXPIRED):
         assert RECEIVER[ending] == {}
+    assert RECEIVER[Received.DEAD] == {"replayed": Received.STORED}
 
 
 def test_once_it_may_have_been_sent_only_the_receiver_ends_it() -> None:

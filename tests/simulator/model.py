@@ -12,6 +12,7 @@ from zmesh.protocol.bounds import NO_ID
 from zmesh.protocol.journal import (
     DropEndings,
     DropHalt,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -20,6 +21,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutRow,
@@ -32,6 +34,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Snapshot,
     Written,
@@ -225,6 +228,10 @@ class StoreModel:
                 self._mailboxes[op.name] = op
             case MergeMailbox():
                 self._merge(op)
+            case DropMailbox():
+                self._mailboxes.pop(op.name, None)
+            case MoveIn() | ReviveIn():
+                self._change_in(op)
             case PutPeer():
                 self._peers[op.store] = op
             case DropPeer():
@@ -270,6 +277,13 @@ class StoreModel:
         for row, old in self._ins.items():
             if old.op.mailbox == op.name:
                 self._ins[row] = old._replace(op=replace(old.op, mailbox=op.into))
+
+    def _change_in(self, op: MoveIn | ReviveIn) -> None:
+        old = self._ins.get(op.row)
+        if old is not None and isinstance(op, MoveIn):
+            self._ins[op.row] = old._replace(op=replace(old.op, mailbox=op.into))
+        elif old is not None and old.state is Received.DEAD:
+            self._ins[op.row] = _In(replace(old.op, deadline=None), Received.STORED, 0, 0.0, old.kept)
 
     def _drop_peer(self, store: bytes) -> None:
         self._peers.pop(store, None)

@@ -11,15 +11,18 @@ from zmesh.peer.connection import Row
 from zmesh.peer.op_writer import ROWS, STATEMENT_BYTES, OpWriter
 from zmesh.protocol.journal import (
     NOTHING_SPECIAL,
+    DropMailbox,
     DropPeer,
     FateOut,
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
     PutMailbox,
+    ReviveIn,
     SetIn,
 )
 from zmesh.protocol.states import Received, Sent
@@ -118,6 +121,13 @@ def test_a_mailbox_is_merged_between_what_comes_before_and_after_it() -> None:
     mailbox = PutMailbox("in.2", "", ())
     assert [s for s in write(put_in(1), mailbox, merged, mailbox, put_in(2)) if "body" not in s] == [
         "inbox 1", "do_mailbox 1", "do_merge_mailbox 1", "inbox 1", "do_mailbox 1",
+    ]  # fmt: skip
+
+
+def test_messages_are_moved_and_revived_in_one_statement_each_and_in_order() -> None:
+    moved = [MoveIn(row, "out") for row in (1, 2, 3)]
+    assert write(*moved, ReviveIn(1), ReviveIn(2), SetIn(2, Received.HANDLED, 1, 0.0), DropMailbox("in")) == [
+        "do_move_in 4", "do_revive_in 2", "do_set_in 1", "do_drop_mailbox 1",
     ]  # fmt: skip
 
 

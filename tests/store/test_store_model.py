@@ -19,6 +19,7 @@ from zmesh.protocol.frames import AgentRecord
 from zmesh.protocol.journal import (
     DropEndings,
     DropHalt,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -26,6 +27,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
@@ -37,6 +39,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Written,
 )
@@ -90,6 +93,9 @@ others = st.one_of(
     st.builds(PutOutcome, numbers, stores, idents, codes, texts),
     st.builds(DropOutcomes, stores, numbers),
     st.builds(MergeMailbox, names, names),
+    st.builds(DropMailbox, names),
+    st.builds(MoveIn, rows, names),
+    st.builds(ReviveIn, rows),
     st.builds(PutMailbox, names, texts, name_lists, texts, st.none() | times),
     st.builds(PutPeer, stores, names, devices, name_lists, numbers, agents, times),
     st.builds(DropPeer, stores),

@@ -12,9 +12,11 @@ from typing import Final
 import click
 
 from zmesh.cli.options import as_option, opened, read_timeout
+from zmesh.cli.peek import PEEKED, show_peeked
 from zmesh.cli.printing import body_of, body_text, described, harmless, print_body, print_json
 from zmesh.daemon.client import LISTEN, Client, ClientMessage
 from zmesh.errors import LeaseLost, WaitTimeout
+from zmesh.protocol.bounds import MAX_PEEKED
 
 AT_ONCE: Final = 100  # messages leased at a time
 INDENT: Final = "    "  # before each line of a body: no body can look like the head of another message
@@ -35,14 +37,40 @@ INDENT: Final = "    "  # before each line of a body: no body can look like the 
     "--follow", is_flag=True, help="Go on taking messages as they come, until --timeout has passed without one."
 )
 @click.option("--raw", is_flag=True, help="Print the bodies only, as they are, on a terminal too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON Lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON Lines; with --peek, as one value.")
+@click.option("--peek", is_flag=True, help="Show what is there and take nothing; whoever holds it notices nothing.")
+@click.option("--dead", is_flag=True, help="With --peek: show the messages that were given up on.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_PEEKED),
+    metavar="N",
+    help=f"With --peek: so many at most; {PEEKED} by default.",
+)
 def inbox(
-    *, mailbox: str | None, most: int | None, timeout: float | None, follow: bool, raw: bool, as_json: bool
+    *,
+    mailbox: str | None,
+    most: int | None,
+    timeout: float | None,
+    follow: bool,
+    raw: bool,
+    as_json: bool,
+    peek: bool,
+    dead: bool,
+    limit: int | None,
 ) -> None:
     """Take the messages of a mailbox, and print them; each is handled once it was printed.
 
     Exit code 3 when none came within --timeout.
     """
+    if peek:
+        if most is not None or timeout is not None or follow or raw:
+            raise click.UsageError(
+                "--peek takes nothing and waits for nothing: only --dead, --limit and --json go with it"
+            )
+        show_peeked(mailbox, limit or PEEKED, dead=dead, as_json=as_json)
+        return
+    if dead or limit is not None:
+        raise click.UsageError("--dead and --limit go with --peek")
     if raw and as_json:
         raise click.UsageError("--raw and --json contradict each other")
     if sys.__stdout__ is None:  # what would be printed to nowhere would be lost

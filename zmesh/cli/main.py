@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "send": ("zmesh.cli.send:send", "Send a message to an agent."),
     "ask": ("zmesh.cli.send:ask", "Send a question, and print its answer."),
     "inbox": ("zmesh.cli.inbox:inbox", "Take messages and print them."),
+    "mailbox": ("zmesh.cli.mailbox:mailbox", "Show mailboxes, and move, replay or remove what nobody takes."),
     "wait": ("zmesh.cli.send:wait", "Wait until a message is stored, or handled."),
     "trace": ("zmesh.cli.trace:trace", "Draw a message's life, as far as it is known here."),
     "agents": ("zmesh.cli.roster:agents", "List all agents, here and elsewhere."),
@@ -45,7 +46,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 """Name of each command: where it is, as `module:attribute`, and what `zmesh --help` says about it."""
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Messages": ("send", "ask", "inbox", "wait", "trace"),
+    "Messages": ("send", "ask", "inbox", "mailbox", "wait", "trace"),
     "Who is there": ("agents", "peers"),
     "This machine": ("up", "status", "down", "service", "admin", "doctor", "completion", "uninstall"),
     "Other machines": ("invite", "join", "trust", "grant"),

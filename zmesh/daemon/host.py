@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from zmesh import __version__
 from zmesh.daemon.adapters import Adapters, health_of
 from zmesh.daemon.administration import PREFIX, Administrator
+from zmesh.daemon.mailboxes import MailboxVerbs
 from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
 from zmesh.daemon.process import RUNS_ALREADY, listens
@@ -71,6 +72,7 @@ class Daemon:
         self._settings: Settings
         self._administrator: Administrator
         self._adapters: Adapters
+        self._mailboxes: MailboxVerbs
 
     async def run(self, up: Callable[["Daemon"], None]) -> None:
         """Run until `over` is set; `up` is called when programs can connect.
@@ -127,6 +129,7 @@ class Daemon:
         self._settings = Settings(self.peer, self._configuration, self._peers, self._adapters.take)
         self._administrator = Administrator(self.peer, self._settings)
         self._server = LocalServer(self.peer, self._place, self._control)
+        self._mailboxes = MailboxVerbs(self.peer.mailboxes, lambda: self._server.sessions)
         await self._server.open()
         self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
@@ -214,6 +217,11 @@ class Daemon:
     _VERBS: ClassVar[dict[str, Callable[..., Any]]] = {
         "daemon.status": _status,
         "daemon.down": _down,
+        "mailbox.list": lambda self: self._mailboxes.list_all(),
+        "mailbox.peek": lambda self, **asked: self._mailboxes.peek(**asked),
+        "mailbox.move": lambda self, **asked: self._mailboxes.move(**asked),
+        "mailbox.replay": lambda self, **asked: self._mailboxes.replay(**asked),
+        "mailbox.remove": lambda self, **asked: self._mailboxes.remove(**asked),
     }
 
 

@@ -4,11 +4,11 @@ It is kept in memory and bounded: times in the store would cost every message a 
 became of a message the store knows; this module must never be asked for that.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+from zmesh.peer.clock import steady
 from zmesh.peer.peer import Peer
 from zmesh.peer.store_reader import InTrace, OutTrace
 from zmesh.protocol.effects import Progress
@@ -24,22 +24,22 @@ Values = dict[str, Any]
 class Lives:
     """What was seen of each message, and when; the oldest go."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = steady) -> None:
         """Begin with none.
 
         Args:
-            clock: Seconds since 1970: for people.
+            clock: Seconds that never step.
         """
         self._clock = clock
         self._steps: OrderedDict[bytes, list[tuple[float, str, bytes]]] = OrderedDict()
 
-    def began(self, ident: bytes, what: str) -> None:
-        """Something happened here to a message, which is remembered from now on."""
+    def began(self, ident: bytes, what: str, store: bytes = b"") -> None:
+        """Something happened here to a message, which is remembered from now on; `store` is where it came from."""
         steps = self._steps.setdefault(ident, [])
         if len(self._steps) > MAX_LIVES:
             self._steps.popitem(last=False)
         if len(steps) < MAX_STEPS:
-            steps.append((self._clock(), what, b""))
+            steps.append((self._clock(), what, store))
 
     def progressed(self, progress: Progress) -> None:
         """Its recipient's peer has said how far a message has got; any member may name any id."""
@@ -47,10 +47,16 @@ class Lives:
         if steps is not None and len(steps) < MAX_STEPS:
             steps.append((self._clock(), progress.state.name.lower(), progress.dest))
 
-    def steps(self, ident: bytes, dest: bytes) -> list[Values]:
-        """Return what was seen of a message that went to a store."""
-        seen = self._steps.get(ident, [])
-        return [{"at": at, "what": what} for at, what, said_by in seen if not said_by or said_by == dest]
+    def seen(self, ident: bytes, stores: tuple[bytes, ...]) -> list[tuple[str, float]]:
+        """Return what was seen of a message and how many seconds ago.
+
+        Args:
+            ident: The message.
+            stores: Where it went and where it came from; empty for what happened here to one that was sent from here.
+        """
+        steps = self._steps.get(ident, [])
+        now = self._clock() if steps else 0.0
+        return [(what, now - at) for at, what, store in steps if store in stores]
 
 
 def known_of(peer: Peer, out: OutTrace | None, ins: list[InTrace]) -> Values:

@@ -57,6 +57,7 @@ class LocalServer:
         else:
             self._server = await asyncio.start_server(self._visit, sock=listener)
         self._peer.driver.on_progress = self._lives.progressed
+        self._peer.tracing.seen = self._lives.seen
         self._sweep = asyncio.get_running_loop().create_task(self._own.end_forsaken(LEASE_GRACE))
 
     async def close(self) -> None:

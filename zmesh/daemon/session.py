@@ -13,10 +13,11 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from zmesh import __version__
-from zmesh.daemon.lives import Lives, known_of
+from zmesh.daemon.lives import Lives
 from zmesh.daemon.own_mailboxes import OwnMailboxes
 from zmesh.daemon.reports import Reports, checked_report
 from zmesh.daemon.spoken import described, packed, standing, to_delivery
+from zmesh.daemon.tracing import traced
 from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSION, WAITING, Frames, pack
 from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMessage
 from zmesh.peer.agent import Agent
@@ -24,7 +25,6 @@ from zmesh.peer.arguments import brief, checked_count, checked_id, checked_id_or
 from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.peer.message import Message, reply_id
 from zmesh.peer.peer import Peer
-from zmesh.peer.store_reader import read_trace
 from zmesh.protocol.effects import Delivery
 
 READ: Final = 64 * 1024  # bytes at a time
@@ -207,7 +207,7 @@ class Session:
 
     def _lent(self, message: Message) -> Values:
         self._held[message.delivery.row] = message
-        self._lives.began(message.id, "taken")
+        self._lives.began(message.id, "taken", message.store)
         return described(message)
 
     async def _done(self, *, lease: int, turn: int = 0, reply: list[Any] | None = None, type: str = "reply") -> None:  # noqa: A002
@@ -215,12 +215,12 @@ class Session:
         if reply is not None:
             self._lives.began(reply_id(message.store, message.id, message.replies), "given")
         await self._end(message, message.done(None if reply is None else packed(reply), type=type))
-        self._lives.began(message.id, "done")
+        self._lives.began(message.id, "done", message.store)
 
     async def _nack(self, *, lease: int, delay: float | None = None, counted: bool = True) -> None:
         message = self._leased(lease, 0)
         await self._end(message, message.nack(delay, counted=counted))
-        self._lives.began(message.id, "given back")
+        self._lives.began(message.id, "given back", message.store)
 
     async def _end(self, message: Message, ending: Awaitable[None]) -> None:
         """See a lease to its end. From now on the same row may be leased to this client anew."""
@@ -306,14 +306,7 @@ class Session:
         return standing(receipt)
 
     async def _trace(self, *, ident: bytes) -> Values:
-        checked_id(ident, "ident")
-        out, received = await asyncio.wrap_future(
-            self._peer.store.query(lambda connection: read_trace(connection, ident))
-        )
-        if out is None and not received:
-            raise UnknownMessage(f"no message {ident.hex()} is remembered by this peer, sent or received")
-        steps = self._lives.steps(ident, out.receipt.dest if out is not None else b"")
-        return known_of(self._peer, out, received) | {"steps": steps}
+        return await traced(self._peer, self._lives, checked_id(ident, "ident"))
 
     async def _cancel(self, *, ident: bytes) -> Values:
         receipt = await self._peer.receipt(ident)

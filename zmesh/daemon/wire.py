@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgpack
 
 from zmesh.errors import DaemonError
-from zmesh.protocol.bounds import KIB, MAX_BODY, MAX_ENVELOPE, MIB
+from zmesh.protocol.bounds import KIB, MAX_BODY, MAX_ENVELOPE, MAX_PEEKED, MIB, PEEKED_BYTES
 
 VERSION: Final = 1
 MAX_FRAME: Final = (
@@ -29,6 +29,7 @@ OK, FAILED = 0, 1
 
 assert POLL_BYTES + MAX_BODY + MAX_POLL * (MAX_ENVELOPE + KIB) <= MAX_FRAME
 assert MAX_HELD * (MAX_ENVELOPE + KIB) <= MAX_FRAME
+assert MAX_PEEKED * (PEEKED_BYTES + MAX_ENVELOPE + KIB) <= MAX_FRAME
 
 
 def pack(message: list[Any]) -> bytes:

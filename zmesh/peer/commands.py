@@ -172,6 +172,16 @@ MERGE_MAILBOX: Final = CommandView(
     """UPDATE inbox SET mailbox = NEW.into_name WHERE mailbox = NEW.name;
         DELETE FROM mailbox WHERE name = NEW.name;""",
 )
+DROP_MAILBOX: Final = CommandView("drop_mailbox", ("name",), "DELETE FROM mailbox WHERE name = NEW.name;")
+MOVE_IN: Final = CommandView(
+    "move_in", ("row", "into_name"), "UPDATE inbox SET mailbox = NEW.into_name WHERE row = NEW.row;"
+)
+REVIVE_IN: Final = CommandView(
+    "revive_in",
+    ("row",),
+    f"""UPDATE inbox SET state = {int(Received.STORED)}, attempts = 0, due = 0, deadline = NULL
+        WHERE row = NEW.row AND state = {int(Received.DEAD)};""",  # noqa: S608
+)
 PUT_PEER: Final = _replace("peer", "store", "name", "device", "endpoints", "roster", "agents", "last_seen")
 DROP_PEER: Final = CommandView(
     "drop_peer",
@@ -193,7 +203,7 @@ PUT_AUDIT: Final = CommandView(
 
 COMMANDS: Final = (
     MOVE_OUT, END_OUT, FATE_OUT, LOSE_OUT, SET_IN, OUT_STREAM, IN_STREAM, PUT_ENDING, DROP_ENDINGS,
-    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, MERGE_MAILBOX, PUT_PEER, DROP_PEER,
+    PUT_OUTCOME, DROP_OUTCOMES, PUT_MAILBOX, MERGE_MAILBOX, DROP_MAILBOX, MOVE_IN, REVIVE_IN, PUT_PEER, DROP_PEER,
     PUT_META, DROP_META, PUT_AUDIT,
 )  # fmt: skip
 

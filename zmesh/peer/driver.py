@@ -35,6 +35,7 @@ from zmesh.protocol.effects import (
     FetchIn,
     FetchOut,
     Hangup,
+    Inquired,
     Linked,
     Notice,
     Persist,
@@ -91,6 +92,7 @@ class Driver:
         self._sealer = Sealer(device, gate.server_key)
         self.on_linked: Callable[[Linked], None] = lambda _: None
         self.on_told: Callable[[Told], None] = lambda _: None
+        self.on_inquired: Callable[[Inquired], None] = lambda _: None
         self.on_progress: Callable[[Progress], None] = lambda _: None
         self._loop = asyncio.get_running_loop()
         self._awaited = Awaited(self._loop)
@@ -442,6 +444,7 @@ class Driver:
         Progress: _progress,
         Linked: lambda self, effect: self.on_linked(effect),
         Told: lambda self, effect: self.on_told(effect),
+        Inquired: lambda self, effect: self.on_inquired(effect),
         Notice: _notice,
     }
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from zmesh.peer.commands import (
     COMMANDS,
     DROP_ENDINGS,
+    DROP_MAILBOX,
     DROP_META,
     DROP_OUTCOMES,
     DROP_PEER,
@@ -22,6 +23,7 @@ from zmesh.peer.commands import (
     LOSE_OUT,
     LOST,
     MERGE_MAILBOX,
+    MOVE_IN,
     MOVE_OUT,
     NO_DEADLINE,
     OUT_STREAM,
@@ -34,6 +36,7 @@ from zmesh.peer.commands import (
     PUT_OUT,
     PUT_OUTCOME,
     PUT_PEER,
+    REVIVE_IN,
     SET_IN,
     CommandView,
     PutCommand,
@@ -44,6 +47,7 @@ from zmesh.protocol.journal import (
     NOTHING_SPECIAL,
     DropEndings,
     DropHalt,
+    DropMailbox,
     DropOutcomes,
     DropPeer,
     EndOut,
@@ -51,6 +55,7 @@ from zmesh.protocol.journal import (
     InStreamRow,
     LoseOut,
     MergeMailbox,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
@@ -62,6 +67,7 @@ from zmesh.protocol.journal import (
     PutOut,
     PutOutcome,
     PutPeer,
+    ReviveIn,
     SetIn,
     Written,
 )
@@ -371,6 +377,9 @@ class OpWriter:
         SetIn: lambda self, op: self._change(
             self._in, SET_IN, (op.row, int(op.state), op.attempts, op.due), (op.row, op.row)
         ),
+        DropMailbox: lambda self, op: self._change(self._rest, DROP_MAILBOX, (op.name,), _EVERY_ROW),
+        MoveIn: lambda self, op: self._change(self._in, MOVE_IN, (op.row, op.into), (op.row, op.row)),
+        ReviveIn: lambda self, op: self._change(self._in, REVIVE_IN, (op.row,), (op.row, op.row)),
         PutEnding: lambda self, op: self._change(
             self._endings, PUT_ENDING, (op.source, op.klass, op.number, op.code, op.text), _EVERY_ROW
         ),

@@ -27,6 +27,7 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.duration import parse_timeout
 from zmesh.peer.gate import Gate
 from zmesh.peer.home import device_key_path, home_directory, peer_directory, rendezvous_directory, trust_path
+from zmesh.peer.mailboxes import Mailboxes
 from zmesh.peer.member import Member
 from zmesh.peer.message import Message
 from zmesh.peer.parts import DiscoveryPart, DoorPart, LinkPart, Part, StorePart
@@ -35,6 +36,7 @@ from zmesh.peer.receipt import Receipt, recalled
 from zmesh.peer.roster import AgentInfo, list_agents
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.surroundings import Surroundings
+from zmesh.peer.tracing import Tracing
 from zmesh.peer.ways import Ways
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
@@ -57,6 +59,8 @@ class Peer:
         name: Its name.
         home: Where its state lies.
         parts: What it is made of, for whoever looks after it; empty before it was started.
+        tracing: What others know of messages, and what they are told; once it was started.
+        mailboxes: Looking into them, moving, replaying and removing; once it was started.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class Peer:
         self._surroundings: Surroundings | None = None
         self._find_by: Callable[[Sequence[str]], Awaitable[None]]
         self.parts: tuple[Part, ...] = ()
+        self.tracing: Tracing
+        self.mailboxes: Mailboxes
 
     async def __aenter__(self) -> Self:
         """Start the peer."""
@@ -151,6 +157,7 @@ class Peer:
             link.open()
             stack.callback(link.shutdown)
             driver.run(snapshot, self.name, link, self._lease_grace, self._quotas)
+            self.tracing, self.mailboxes = Tracing(driver, store), Mailboxes(driver, store)
             stack.push_async_callback(driver.close)
             member = Member(gate, driver, link, self._peers)
             ways = Ways(rendezvous_directory(self.home), gate, member)

@@ -25,7 +25,7 @@ _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
     Sent.REFUSED: (MessageRefused, "was refused"),
     Sent.DEAD: (
         MessageDead,
-        "is dead: its recipient gave up on it, and keeps it; send it again once that is mended",
+        "is dead: its recipient gave up on it, and keeps it; `zmesh mailbox replay` there delivers it again",
     ),
     Sent.LOST: (MessageLost, "may be lost: a disk went back in time; ask its recipient before sending it again"),
 }

@@ -69,6 +69,7 @@ class InTrace:
         state: Where it stands.
         attempts: How often it was taken.
         envelope: As it came; empty once it is handled or expired.
+        row: Its place in the inbox.
     """
 
     mailbox: str
@@ -76,6 +77,7 @@ class InTrace:
     state: Received
     attempts: int
     envelope: bytes
+    row: int
 
 
 def read_snapshot(connection: Connection, store: bytes) -> Snapshot:
@@ -152,7 +154,7 @@ def read_trace(connection: Connection, ident: bytes) -> tuple[OutTrace | None, l
         (ident,),
     )
     received = connection.execute(
-        """SELECT mailbox, source, state, attempts, coalesce(envelope, x'')
+        """SELECT mailbox, source, state, attempts, coalesce(envelope, x''), row
             FROM inbox LEFT JOIN inbody USING (row) WHERE id = ? ORDER BY row""",
         (ident,),
     )

@@ -58,6 +58,7 @@ OUTCOMES_PER_FRAME: Final = 512  # 8 KiB of ids; no more than MAX_ARRAY
 OUTCOMES_WINDOW: Final = 4096  # outcomes sent and not confirmed: 64 KiB of ids, sent again when a confirmation is late
 MAX_EPOCH: Final = 1 << 32  # an epoch begins when a disk goes back in time: no honest peer gets far
 CANCELS_PER_FRAME: Final = 256
+STEPS_PER_TRACE: Final = 32  # of one message; one that is given back again and again has more, and no more are told
 UNCOMMITTED_BYTES: Final = 32 * MIB  # received and not yet on disk; above it the shell stops reading
 CACHED_BODY_BYTES: Final = 32 * MIB  # bodies kept in memory per direction; the others are read back from the store
 
@@ -78,6 +79,18 @@ MAX_STORES: Final = 64  # of them of one other device: its machine's peer, and t
 NEW_STORES_PER_SECOND: Final = 1.0  # of one other device, after the first `MAX_STORES`: each is dialled at once
 KEPT_ENDED: Final = 200_000  # ended rows per direction kept for receipts and for dedup across epochs; the oldest go.
 #                              As many outcomes are kept for a store that does not come for them
+
+# --- questions about messages ---
+TRACES_PER_SECOND: Final = 10.0  # answered to one other device: people ask them, and each is a question to the store
+TRACES_AT_ONCE: Final = 50.0  # of one other device, before that rate counts
+TRACES_ANSWERED: Final = 32  # being looked up at a time, for all devices: the store has more important things to do
+TRACE_PATIENCE: Final = 2.0  # seconds for an answer: who waits is a person, and an older peer never gives one
+TRACE_AGAIN: Final = 0.7  # seconds after which it is asked once more: frames may be lost
+ARRIVALS_KEPT: Final = 4096  # messages of which it is remembered when they came: some 700 KiB
+
+# --- looking into mailboxes ---
+MAX_PEEKED: Final = 200  # messages of one look: a person reads no more, and they are told in one frame of the daemon's
+PEEKED_BYTES: Final = 16 * KIB  # of each body: its first line is shown
 
 # --- leases ---
 MAX_ATTEMPTS: Final = 8  # leases of one message before it is dead: a poison message must end

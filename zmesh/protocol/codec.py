@@ -36,6 +36,7 @@ from zmesh.protocol.bounds import (
     MAX_WORD,
     OUTCOMES_PER_FRAME,
     PROTOCOL_MAX,
+    STEPS_PER_TRACE,
 )
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import (
@@ -61,6 +62,9 @@ from zmesh.protocol.frames import (
     Peers,
     Ping,
     Reset,
+    Step,
+    Trace,
+    Traced,
     Unknown,
 )
 from zmesh.protocol.packed import unpack_array
@@ -153,6 +157,10 @@ def _agent_rows(agents: Sequence[AgentRecord]) -> list[tuple[Any, ...]]:
     ]
 
 
+def _encode_traced(f: Traced) -> _Encoded:
+    return Kind.TRACED, (f.id, f.sent, f.state, f.attempts, [(s.what, _fit_since(s.age_ms)) for s in f.steps])
+
+
 def _fit_since(since_ms: int | None) -> int | None:
     """Keep a time readable whatever the store's clock did, as `_fit_ttl`."""
     return None if since_ms is None else max(0, min(since_ms, MAX_NUMBER))
@@ -170,6 +178,8 @@ _ENCODERS: Final[dict[type[Any], Callable[[Any], _Encoded]]] = {
     Have: lambda f: (Kind.HAVE, (f.log, f.content)),
     Ops: lambda f: (Kind.OPS, (f.log, f.content)),
     Changes: lambda f: (Kind.CHANGES, (f.version, f.base, _agent_rows(f.agents))),
+    Trace: lambda f: (Kind.TRACE, (f.id, f.sent)),
+    Traced: _encode_traced,
     Bye: lambda f: (Kind.BYE, (_fit(f.code, MAX_CODE), _fit(f.text, MAX_TEXT))),
 }
 
@@ -411,6 +421,17 @@ def _log(f: Fields) -> tuple[bytes, bytes]:
     return log, content
 
 
+def _decode_traced(f: Fields, _: bytes) -> Traced:
+    steps = [_row(row, "steps", 2) for row in _sequence(f[4], "steps", STEPS_PER_TRACE)]
+    return Traced(
+        id=_id(f[0], "id"),
+        sent=_flag(f[1], "sent"),
+        state="" if f[2] == "" else _word(f[2], "a state"),
+        attempts=_number(f[3], "attempts"),
+        steps=tuple([Step(_word(what, "a step"), _number(age, "an age")) for what, age in steps]),
+    )
+
+
 def _decode_bye(f: Fields, _: bytes) -> Bye:
     return Bye(_text(f[0], "code", MAX_CODE), _text(f[1], "text", MAX_TEXT))
 
@@ -429,9 +450,11 @@ _DECODERS: Final[dict[int, Callable[[Fields, bytes], Frame]]] = {
     Kind.HAVE: lambda f, _: Have(*_log(f)),
     Kind.OPS: lambda f, _: Ops(*_log(f)),
     Kind.CHANGES: _decode_changes,
+    Kind.TRACE: lambda f, _: Trace(_id(f[0], "id"), _flag(f[1], "sent")),
+    Kind.TRACED: _decode_traced,
 }
 _FIELD_COUNT: Final[dict[int, int]] = {
     Kind.HELLO: 10, Kind.RESET: 0, Kind.DATA: 5, Kind.ACK: 7, Kind.OUTCOME: 3, Kind.CANCEL: 1, Kind.PING: 4,
     Kind.PEERS: 4, Kind.GONE: 5, Kind.BYE: 2,
-    Kind.HAVE: 2, Kind.OPS: 2, Kind.CHANGES: 3,
+    Kind.HAVE: 2, Kind.OPS: 2, Kind.CHANGES: 3, Kind.TRACE: 2, Kind.TRACED: 5,
 }  # fmt: skip

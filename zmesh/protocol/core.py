@@ -36,12 +36,15 @@ from zmesh.protocol.effects import (
     Halt,
     MergeMailbox,
     Moved,
+    MoveMail,
     Nack,
     Note,
     OpenMailbox,
     Path,
     Reclaim,
     Release,
+    RemoveMailbox,
+    Replay,
     Send,
     SetQuotas,
     SetStatus,
@@ -61,11 +64,13 @@ from zmesh.protocol.guard import UNGUARDED, Guard
 from zmesh.protocol.intake import take_in
 from zmesh.protocol.journal import NOTHING_SPECIAL, InRow, PutAudit, Snapshot, Written
 from zmesh.protocol.merging import merge
+from zmesh.protocol.moving import move, remove
 from zmesh.protocol.node import Node
 from zmesh.protocol.ownership import owns
 from zmesh.protocol.pump import Pump
 from zmesh.protocol.quotas import Quotas, checked_quotas, default_quotas
 from zmesh.protocol.remote import Remote
+from zmesh.protocol.replaying import replay
 
 _PATHS = 1024  # connections remembered for the rate of RESETs
 
@@ -410,6 +415,9 @@ class Core:
         Send: _send_new,
         OpenMailbox: _open,
         MergeMailbox: _merge,
+        MoveMail: lambda core, command: move(core.node, command),
+        RemoveMailbox: lambda core, command: remove(core.node, command),
+        Replay: lambda core, command: replay(core.node, command),
         Attach: _attach,
         Detach: _detach,
         SetStatus: lambda core, command: core.node.inbox.set_status(command),

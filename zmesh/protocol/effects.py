@@ -5,8 +5,8 @@ the shell must do. The law of the journal: whatever depends on a `Persist` comes
 """
 
 from zmesh.protocol.envelope import Envelope
-from zmesh.protocol.frames import Have, Ops
-from zmesh.protocol.journal import Op
+from zmesh.protocol.frames import Have, Ops, Trace, Traced
+from zmesh.protocol.journal import InRow, Op
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.record import record
@@ -71,6 +71,45 @@ class MergeMailbox:
     ticket: int
     name: str
     into: str
+
+
+@record
+class MoveMail:
+    """What nobody has leased of the mailbox `name` goes into the mailbox `into`, ids and attempts kept.
+
+    Answered by `Settled(ticket)`.
+
+    Attributes:
+        dead: Rows of dead messages that go along; what is no dead message of `name` must not be among them.
+    """
+
+    ticket: int
+    name: str
+    into: str
+    dead: tuple[int, ...] = ()
+
+
+@record
+class RemoveMailbox:
+    """The mailbox `name`, which nobody holds and in which nothing is, is no more. Answered by `Settled(ticket)`."""
+
+    ticket: int
+    name: str
+
+
+@record
+class Replay:
+    """Dead messages of the mailbox `name` are delivered again, as if nobody had ever taken them.
+
+    Answered by `Settled(ticket)`.
+
+    Attributes:
+        rows: The messages, as the store has them.
+    """
+
+    ticket: int
+    name: str
+    rows: tuple[InRow, ...]
 
 
 @record
@@ -216,10 +255,10 @@ class Exclude:
 
 @record
 class Share:
-    """Send a frame about a replicated log to a store, if its link is up."""
+    """Send a frame about a replicated log or about a message's life to a store, if its link is up."""
 
     store: bytes
-    frame: Have | Ops
+    frame: Have | Ops | Trace | Traced
 
 
 @record
@@ -283,6 +322,9 @@ Command = (
     Send
     | OpenMailbox
     | MergeMailbox
+    | MoveMail
+    | RemoveMailbox
+    | Replay
     | Attach
     | Detach
     | Reclaim
@@ -473,6 +515,18 @@ class Told:
 
 
 @record
+class Inquired:
+    """A store asks about a message, no faster than it may, or answers; nothing in the frame was checked.
+
+    What may be answered is said by `tracing.answer`.
+    """
+
+    store: bytes
+    device: str
+    frame: Trace | Traced
+
+
+@record
 class Notice:
     """Something a person should find in the log: a protocol error, a rollback, a loss."""
 
@@ -495,5 +549,6 @@ Effect = (
     | Progress
     | Linked
     | Told
+    | Inquired
     | Notice
 )

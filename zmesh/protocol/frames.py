@@ -25,6 +25,8 @@ class Kind(IntEnum):
     HAVE = 0x0B
     OPS = 0x0C
     CHANGES = 0x0D
+    TRACE = 0x0E
+    TRACED = 0x0F
 
 
 @record
@@ -302,10 +304,52 @@ class Ops:
 
 
 @record
+class Trace:
+    """Asks what the other side knows of a message that went from one of the two to the other.
+
+    Attributes:
+        id: The message.
+        sent: True when whoever asks has sent it, False when it has received it.
+    """
+
+    id: bytes
+    sent: bool
+
+
+@record
+class Step:
+    """Something that was seen of a message: a word for it, and how many milliseconds ago it was."""
+
+    what: str
+    age_ms: int
+
+
+@record
+class Traced:
+    """What a side knows of the message it was asked for.
+
+    Attributes:
+        id, sent: As in the question.
+        state: Where it stands there, a word; empty when it knows of no such message between the two.
+        attempts: How often it was taken, where it was received.
+        steps: What was seen of it, the oldest first; not all may be remembered.
+    """
+
+    id: bytes
+    sent: bool
+    state: str = ""
+    attempts: int = 0
+    steps: tuple[Step, ...] = ()
+
+
+@record
 class Unknown:
     """A frame of a kind below 0x80 that this version does not know: skipped."""
 
     kind: int
 
 
-Frame = Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Have | Ops | Changes | Unknown
+Frame = (
+    Hello | Reset | Data | Ack | Outcome | Cancel | Ping | Peers | Gone | Bye | Have | Ops | Changes | Trace | Traced
+    | Unknown
+)  # fmt: skip

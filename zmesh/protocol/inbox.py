@@ -5,11 +5,12 @@ afterwards is decided in `leases`, its end without a lease in `incoming`. Arriva
 has nothing against.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol.address import is_name, is_word
-from zmesh.protocol.bounds import MAX_AGENTS, MAX_CAPABILITIES, MAX_NAME, MAX_WORD
+from zmesh.protocol.bounds import ARRIVALS_KEPT, MAX_AGENTS, MAX_CAPABILITIES, MAX_NAME, MAX_WORD
 from zmesh.protocol.effects import Attach, Detach, OpenMailbox, SetStatus, Settled
 from zmesh.protocol.envelope import Envelope, is_type
 from zmesh.protocol.frames import AWAY, BUSY, IDLE
@@ -35,6 +36,7 @@ class Inbox:
         leases: Who has it.
         roster: What the others are told of the mailboxes.
         quotas: How much a mailbox holds.
+        arrivals: When which message came, from which store, the latest last: for people, and in memory only.
     """
 
     def __init__(self, turn: Turn, next_row: int, report: Report, quotas: Quotas) -> None:
@@ -44,6 +46,7 @@ class Inbox:
         self.roster = OwnRoster(turn)
         self.leases = Leases(turn, self.messages, report, self.roster.stir)
         self.mailboxes = self.messages.mailboxes
+        self.arrivals: deque[tuple[float, bytes, bytes]] = deque(maxlen=ARRIVALS_KEPT)
         self._turn = turn
         self._next_row = next_row
         self._report = report
@@ -205,6 +208,7 @@ class Inbox:
                 self._report(message, _FATES[there], "")  # its sender asks because its disk went back in time
             return
         message.committed = True
+        self.arrivals.append((self._turn.now, message.id, message.source))
         if holder is not None:
             self.leases.deliver(holder, message)
             return

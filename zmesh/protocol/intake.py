@@ -1,4 +1,4 @@
-"""What the frames on an established link mean: DATA, ACK, OUTCOME, CANCEL, PING, PEERS, CHANGES, GONE, BYE, HAVE, OPS.
+"""What the frames on an established link mean: all but HELLO and RESET.
 
 The link has been checked before: the frame comes from the device that owns the store. What the frame claims has not:
 every claim is compared with what we know, and one that cannot be true is a `ProtocolError`, never evidence.
@@ -8,10 +8,26 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zmesh.protocol.bounds import BYE_REDIAL, MAX_EPOCH, NO_ID, REST_REDIAL
-from zmesh.protocol.effects import Told
+from zmesh.protocol.effects import Inquired, Told
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
-from zmesh.protocol.frames import Ack, Bye, Cancel, Changes, Data, Ending, Gone, Have, Item, Ops, Outcome, Peers, Ping
+from zmesh.protocol.frames import (
+    Ack,
+    Bye,
+    Cancel,
+    Changes,
+    Data,
+    Ending,
+    Gone,
+    Have,
+    Item,
+    Ops,
+    Outcome,
+    Peers,
+    Ping,
+    Trace,
+    Traced,
+)
 from zmesh.protocol.guard import Refusal
 from zmesh.protocol.halting import AT_REST
 from zmesh.protocol.in_stream import InStream
@@ -232,6 +248,21 @@ def _on_log(node: Node, remote: Remote, frame: Have | Ops) -> None:
         node.turn.emit(Told(remote.store, remote.device, frame))
 
 
+def _on_trace(node: Node, remote: Remote, frame: Trace) -> None:
+    if not remote.up:
+        return
+    if node.questions.allow(remote.device, node.turn.now):
+        node.turn.emit(Inquired(remote.store, remote.device, frame))
+    else:
+        text = f"{node.describe(remote)} asks about more messages than it is told of"
+        node.say("warning", remote.device, "trace-limited", text)
+
+
+def _on_traced(node: Node, remote: Remote, frame: Traced) -> None:
+    if remote.up:
+        node.turn.emit(Inquired(remote.store, remote.device, frame))
+
+
 def _on_bye(node: Node, remote: Remote, frame: Bye) -> None:
     rests = frame.code in AT_REST
     if frame.code != "closing":
@@ -254,5 +285,7 @@ _RULES: Final[dict[type[Any], Callable[[Node, Remote, Any], None]]] = {
     Gone: _on_gone,
     Have: _on_log,
     Ops: _on_log,
+    Trace: _on_trace,
+    Traced: _on_traced,
     Bye: _on_bye,
 }

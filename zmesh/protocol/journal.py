@@ -220,6 +220,28 @@ class MergeMailbox:
 
 
 @record
+class DropMailbox:
+    """The mailbox `name` is no more; messages that were in it and have ended stay as they are."""
+
+    name: str
+
+
+@record
+class MoveIn:
+    """The incoming message `row` is the mailbox `into`'s from now on."""
+
+    row: int
+    into: str
+
+
+@record
+class ReviveIn:
+    """The incoming message `row`, if it is DEAD, is STORED again, with no attempts, due at once, and never expires."""
+
+    row: int
+
+
+@record
 class PutPeer:
     """Insert or replace what is known of another store.
 
@@ -276,7 +298,8 @@ class PutAudit:
 
 Op = (
     PutOut | MoveOut | EndOut | FateOut | LoseOut | OutStreamRow | PutIn | SetIn | InStreamRow | PutEnding | DropEndings
-    | PutOutcome | DropOutcomes | PutMailbox | MergeMailbox | PutPeer | DropPeer | PutHalt | DropHalt | PutAudit
+    | PutOutcome | DropOutcomes | PutMailbox | MergeMailbox | DropMailbox | MoveIn | ReviveIn | PutPeer | DropPeer
+    | PutHalt | DropHalt | PutAudit
 )  # fmt: skip
 
 

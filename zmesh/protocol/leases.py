@@ -6,7 +6,7 @@ message over before both the message and its lease are on disk.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 
@@ -172,10 +172,10 @@ class Leases:
         """
         message = self._messages.by_row.get(row)
         holder = self._holders.get(ident)
-        if message is None or message.id != message_id or holder is None or message.mailbox != holder.mailbox.name:
+        if message is None or message.id != message_id or holder is None:
             text = "the message is not there any more: it was finished"
             raise UnknownMessage(text)
-        if row not in self._left or message.state is not Received.STORED:
+        if row not in self._left or message.state is not Received.STORED or message.mailbox != holder.mailbox.name:
             raise LeaseLost(_NOT_LEASED)
         self._left.discard(row)
         message.state = step(RECEIVER, message.state, "lease")
@@ -219,7 +219,8 @@ class Leases:
         """Lease answers that were there before they were expected, past the queue."""
         for row in self._expected.found:
             message, holder = self._messages.by_row.get(row), self._holders.get(self._expected.finder(row))
-            if message is None or holder is None or holder.mailbox is not mailbox or not message.committed:
+            elsewhere = message is None or message.mailbox != mailbox.name  # it may have been moved
+            if elsewhere or message is None or holder is None or holder.mailbox is not mailbox or not message.committed:
                 continue
             if message.body is None and not mailbox.fetching:
                 self._fetch(mailbox, [message])
@@ -395,6 +396,20 @@ class Leases:
         self._delayed.add(due, message.row)
         if message.suspect:
             heappush(self._patience, (due + ALONE_PATIENCE, message.mailbox))
+
+    # --- when messages go into another mailbox ---
+
+    def free(self, message: InMessage) -> bool:
+        """Say whether nobody has a message, nor may come back for it."""
+        awaited = message.row in self._left and message.due > self._turn.now
+        return message.committed and message.state is Received.STORED and not message.holder and not awaited
+
+    def moved(self, messages: Iterable[InMessage]) -> None:
+        """Messages that nobody has are in another mailbox now: who had one before cannot go on with it."""
+        for message in messages:
+            self._left.discard(message.row)
+            if message.suspect:
+                heappush(self._patience, (message.due + ALONE_PATIENCE, message.mailbox))
 
     # --- time ---
 

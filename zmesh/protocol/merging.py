@@ -38,20 +38,22 @@ def merge(inbox: Inbox, turn: Turn, command: MergeMailbox) -> None:
         raise MeshFull(text)
     messages = [message for message in inbox.messages.by_row.values() if message.mailbox == source.name]
     turn.persist(journal.MergeMailbox(source.name, target.name))
-    _shift(messages, source, target)
+    shift(messages, source, target)
+    inbox.leases.moved(messages)
     inbox.remove(source)
 
     def abort(_: str) -> None:
         inbox.put_back(source)
         there = [message for message in messages if inbox.messages.by_row.get(message.row) is message]
-        _shift([message for message in there if message.state is Received.STORED], target, source)
+        shift([message for message in there if message.state is Received.STORED], target, source)
 
     turn.then(None, abort)
     turn.settle(command.ticket)
     inbox.leases.dispatch(target)
 
 
-def _shift(messages: Iterable[InMessage], source: Mailbox, target: Mailbox) -> None:
+def shift(messages: Iterable[InMessage], source: Mailbox, target: Mailbox) -> None:
+    """Put messages from one mailbox into another one, in their old order; for the records in memory only."""
     rows = set()
     for message in messages:
         rows.add(message.row)

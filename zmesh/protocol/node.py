@@ -27,6 +27,7 @@ from zmesh.protocol.outbox import FATES, Outbox
 from zmesh.protocol.placing import Placing
 from zmesh.protocol.quotas import Quotas
 from zmesh.protocol.remote import Remote
+from zmesh.protocol.tracing import Questions
 from zmesh.protocol.turn import Turn
 
 _NOTICE_GAP = 10.0  # seconds between two equal notices about one device: a hostile peer must not fill the log
@@ -49,6 +50,7 @@ class Node:
         inbox, outbox: Our mailboxes, and what we sent.
         placing: Finds the places of what waits.
         halting: With whom no mail is exchanged, because somebody has said so.
+        questions: How often others may ask about messages.
         sick_until: After a failed commit nothing is taken in until then.
         touched: Stores whose streams this turn may have changed, in order.
         changes: How often rosters, names or links have changed.
@@ -82,6 +84,7 @@ class Node:
         self.placing = Placing(self)
         self.admission = Admission(self)
         self.halting = Halting(self)
+        self.questions = Questions()
         self._entries: list[Entry] | None = None
         self._resolved: dict[str, Resolved] = {}
         self._fetches: deque[Fetched] = deque()

@@ -34,7 +34,7 @@ from zmesh.protocol.turn import Turn
 
 NOWHERE = b""
 
-FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED}
+FATES = {"handled": Sent.HANDLED, "dead": Sent.DEAD, "expired": Sent.EXPIRED, "replayed": Sent.STORED}
 """Outcome codes and the states they mean; codes that are not listed are confirmed and ignored."""
 
 _TEMPORARY = {"unknown-mailbox": "no such mailbox", "mailbox-full": "mailbox full", "rate-limited": "rate limited"}

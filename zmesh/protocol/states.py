@@ -97,8 +97,8 @@ SENDER: Final[Table[Sent]] = {
     Sent.HANDLED: {},
     Sent.EXPIRED: {},
     Sent.REFUSED: {},
-    Sent.DEAD: {"handled": Sent.HANDLED},
-    Sent.LOST: {"handled": Sent.HANDLED},
+    Sent.DEAD: {"handled": Sent.HANDLED, "replayed": Sent.STORED},
+    Sent.LOST: {"handled": Sent.HANDLED, "replayed": Sent.STORED},
 }
 
 RECEIVER: Final[Table[Received]] = {
@@ -111,7 +111,7 @@ RECEIVER: Final[Table[Received]] = {
     },
     Received.HANDLED: {},
     Received.EXPIRED: {},
-    Received.DEAD: {},
+    Received.DEAD: {"replayed": Received.STORED},
 }
 
 LINK: Final[Table[Link]] = {

@@ -39,6 +39,9 @@ from zmesh.protocol.frames import (
     Peers,
     Ping,
     Reset,
+    Step,
+    Trace,
+    Traced,
     Unknown,
 )
 from zmesh.protocol.ownership import owns, store_of
@@ -173,6 +176,9 @@ FRAMES: dict[str, Frame] = {
     "gone, one number": Gone(1, 0, 9, 9, NO_ID),
     "have": Have(bytes(range(32)), b"in the words of the layer above"),
     "ops": Ops(b"\x01", b""),
+    "trace": Trace(M1, sent=True),
+    "traced": Traced(M1, True, "handled", 2, (Step("stored", 4_000), Step("given-back", 70), Step("done", 0))),  # noqa: FBT003
+    "traced, nothing known": Traced(M2, sent=False),
     "bye, closing": Bye("closing", ""),
     "bye, version": Bye("version", "I speak 2 to 3 and you speak 1 to 1"),
 }
@@ -301,6 +307,8 @@ REFUSED: dict[str, tuple[str, list[bytes]]] = {
     "ack with a row that is too short": ("bad-field", [head(4, pack(1, FIVE, FIVE, [(0, 1, "")], [], 0, 0))]),
     "peers with a status in capitals": ("bad-field", [head(8, pack(1, 0, 1, [("coder", "", [], True, "", "BUSY")]))]),
     "changes since nothing": ("bad-field", [head(13, pack(1, 0, []))]),
+    "trace with a number for a flag": ("bad-field", [head(14, pack(M1, 1))]),
+    "traced with two words for a step": ("bad-field", [head(15, pack(M1, True, "stored", 1, [("given back", 5)]))]),  # noqa: FBT003
     "peers with a page beyond the pages": ("bad-field", [head(8, pack(1, 1, 1, []))]),
 }
 
