@@ -154,3 +154,20 @@ def test_whoever_reads_it_may_go_away(laptop: Machine) -> None:
     until(lambda: laptop.json("status")["clients"] == [])
     left = laptop.run("inbox", "--as", "code", "--timeout", "20s", "--json")
     assert json.loads(left.stdout.splitlines()[-1])["id"] == ids[-1]
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--raw",)])
+def test_a_body_that_is_nested_to_break_its_reader_does_not_keep_those_behind_it(
+    laptop: Machine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ZMESH_HOME", str(laptop.home))
+    deep: object = 0
+    for _ in range(450):
+        deep = [deep]
+    with zmesh.connect("ann") as ann:
+        ann.send("bob@laptop", deep)
+        ann.send("bob@laptop", "behind it")
+    taken = laptop.run("inbox", "--as", "bob", *words)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert "values in each other" in taken.stdout
+    assert "behind it" in taken.stdout

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmesh.cli.printing import body_text, duration, harmless, to_json
+from zmesh.cli.printing import MAX_DEPTH, body_text, duration, harmless, to_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text() | st.binary(),
@@ -41,6 +41,19 @@ def test_harmless_text_has_nothing_that_is_not_seen(text: str) -> None:
 )
 def test_what_would_steer_a_terminal_is_written_out(text: str, shown: str) -> None:
     assert harmless(text) == shown
+
+
+def test_a_body_that_is_nested_to_break_its_reader_is_cut_off_and_says_so() -> None:
+    deep: Any = "core"
+    for _ in range(450):
+        deep = [{"a": deep}]
+    shallow: Any = "core"
+    for _ in range(MAX_DEPTH):
+        shallow = [shallow]
+    assert f"(more than {MAX_DEPTH} values in each other)" in json.dumps(to_json(deep))
+    assert "core" not in body_text(deep)
+    assert json.loads(json.dumps(to_json(shallow))) == shallow
+    assert "more than" in json.dumps(to_json([shallow]))
 
 
 @given(VALUES)

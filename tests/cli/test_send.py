@@ -152,8 +152,16 @@ def test_what_is_wrong_in_itself_never_gets_to_a_daemon(laptop: Machine) -> None
     assert daemon_pid(laptop.home) == 0
 
 
+def test_words_that_are_no_text_are_wrong_usage(laptop: Machine) -> None:
+    for words in (("code@\udcff", "x"), ("code@laptop", "x", "--type", "\udcff")):
+        assert "cannot be sent" in laptop.fails(2, "send", "--as", "ann", *words)
+
+
 def test_what_the_daemon_refuses_is_a_line_and_an_exit_code(laptop: Machine) -> None:
-    assert "no agent is called 'nobody'" in laptop.fails(1, "send", "nobody", "x")
+    said = laptop.fails(1, "send", "nobody", "x")
+    assert "no agent is called 'nobody'" in said
+    assert "nobody@PEER, or nobody@laptop for one of this machine: the message then waits" in said
+    assert laptop.run("send", "nobody@laptop", "x").returncode == 0
     assert "nobody" in laptop.fails(1, "send", "nobody@laptop", "x", "--strict")
     assert "not a valid agent name" in laptop.fails(2, "send", "no name", "x")
     assert "printable" in laptop.fails(2, "send", "code@laptop", "x", "--type", RED)

@@ -230,3 +230,20 @@ def test_attempts_are_counted_when_it_is_given_back_as_tried(home: Path) -> None
                 await receipt.handled(SOON)
 
     asyncio.run(scenario())
+
+
+def test_who_is_started_twice_is_connected_once_and_a_closed_one_is_connected_anew(home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(home) as (_, server, _):
+            code = zmesh.connect_async("code", home=home)
+            await asyncio.gather(code.start(), code.start())
+            async with code:
+                await code.start()
+                assert len(server.sessions) == 1
+                await code.send("code", "x")
+            await until(lambda: not server.sessions)
+            async with code:
+                assert [message.body for message in await code.poll(timeout=SOON)] == ["x"]
+            await until(lambda: not server.sessions)
+
+    asyncio.run(scenario())

@@ -123,6 +123,15 @@ def test_only_so_many_requests_are_under_way_and_what_waits_long_holds_up_none()
     assert [number for number, *_ in asked] == [later[2][0]]
 
 
+@pytest.mark.parametrize(("wrong", "kind"), [("\udcff", ValueError), (1 << 70, ValueError), (object(), TypeError)])
+def test_what_cannot_be_written_is_an_error_of_the_mesh_and_asks_for_nothing(wrong: Any, kind: type[Exception]) -> None:
+    talk = ready()
+    with pytest.raises(kind, match="an argument of 'send' cannot be sent") as raised:
+        talk.request("send", {"to": wrong}, 0.0)
+    assert isinstance(raised.value, MeshError)
+    assert not talk.urgent
+
+
 # --- forgotten ---
 
 

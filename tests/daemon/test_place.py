@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zmesh.daemon.place import MAX_PATH, TOKEN_BYTES, TOKEN_FILE, Place, is_token, place_of
-from zmesh.errors import DaemonError
+from zmesh.errors import DaemonError, StoreError
 
 
 @pytest.fixture
@@ -50,6 +50,13 @@ def test_a_socket_that_a_killed_daemon_left_is_replaced_and_nobody_answers_at_it
     place.leave()
     with pytest.raises(FileNotFoundError):
         place.connect(1.0)
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(home: Path) -> None:
+    home.mkdir()
+    (home / "daemon").write_text("a file in its place")
+    with pytest.raises(StoreError, match=r"cannot make .*daemon, where the daemon listens: File exists\. .*ZMESH_HOME"):
+        place_of(home)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])

@@ -14,6 +14,7 @@ import pytest
 import zmesh
 from tests.daemon.storm.nemesis import daemons
 from tests.daemon_home import daemon_pid, kill_daemon
+from tests.faults.support import fill, small_disk
 from tests.storm.processes import wait_until
 from zmesh.daemon import process
 from zmesh.daemon.connecting import connected
@@ -238,3 +239,15 @@ def test_a_daemon_survives_its_starter(daemon_home: Path) -> None:
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", script], check=False, timeout=60, start_new_session=True)
     assert listens(place_of(daemon_home)), time.monotonic() - began
+
+
+def test_a_disk_that_is_full_is_told_also_where_the_daemon_cannot_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it has to say would go to that disk."""
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        monkeypatch.setenv("ZMESH_HOME", str(disk))
+        place_of(disk)
+        fill(disk)
+        with pytest.raises(DaemonUnreachable, match="is full"):
+            zmesh.connect("code")

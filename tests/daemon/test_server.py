@@ -10,7 +10,7 @@ from tests.daemon.served import Raw, serving
 from tests.waiting import until
 from zmesh.daemon import server as server_module
 from zmesh.daemon.place import TOKEN_BYTES
-from zmesh.daemon.wire import FAILED, HELLO, OK, VERSION
+from zmesh.daemon.wire import FAILED, HELLO, OK, VERSION, pack
 
 
 def test_one_client_too_many_hears_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,3 +111,57 @@ def test_a_client_that_is_let_go_and_does_not_read_is_hung_up_on(home: Path, mon
 def _hung_up(raw: Raw) -> bool:
     raw.writer.write(b"x")
     return raw.writer.transport.is_closing()
+
+
+def test_programs_leave_descriptors_for_the_links(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """libzmq ends the process when there are none."""
+
+    async def scenario() -> None:
+        async with serving(home) as (_, server, place):
+            first = await Raw.greeted(place)
+            monkeypatch.setattr("zmesh.peer.descriptors.limit", lambda: 8)
+            for _ in range(3):
+                late = await Raw.connect(place)
+                number, status, name, text = await late.heard()
+                assert (number, status, name) == (HELLO, FAILED, "MeshFull")
+                assert "too few file descriptors" in text
+                assert await late.heard() == []
+            assert (await first.ask("ping", {}))[1] == OK
+            assert len(server.sessions) == 1
+            assert caplog.text.count("turned away") == 1, "thousands may come"
+            monkeypatch.setattr("zmesh.peer.descriptors.limit", lambda: None)
+            await Raw.greeted(place)
+
+    asyncio.run(scenario())
+
+
+def test_who_says_nothing_is_hung_up_on_and_who_only_waits_is_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SILENT", 0.2)
+
+    async def scenario() -> None:
+        async with serving(home) as (_, server, place):
+            greeted = await Raw.greeted(place)
+            for half in (b"", b"\0", b"\0\0\0\x05", b"\0\0\0\x05\x93\0"):
+                silent = await Raw.connect(place)
+                silent.writer.write(half)
+                with suppress(ConnectionResetError):
+                    assert await silent.heard() == []
+            assert (await greeted.ask("ping", {}))[1] == OK
+            await until(lambda: len(server.sessions) == 1)
+
+    asyncio.run(scenario())
+
+
+def test_more_connect_at_once_than_are_accepted_at_once(home: Path) -> None:
+    async def scenario() -> None:
+        async with serving(home) as (_, server, place):
+            waiting = [place.connect(5.0) for _ in range(300)]  # all before the loop can accept any
+            for each in waiting:
+                each.sendall(pack([HELLO, "hello", {"v": VERSION}]))
+            await until(lambda: len(server.sessions) == len(waiting))
+            for each in waiting:
+                each.close()
+
+    asyncio.run(scenario())

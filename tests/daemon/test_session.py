@@ -29,6 +29,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "report": {"health": "degraded", "text": "no display"},
     "send": SEND,
     "ask": ASK,
+    "ping": {},
     "receipt": {"ident": ID},
     "wait": {"ident": ID, "until": "stored", "timeout": 0.0},
     "cancel": {"ident": ID},
@@ -411,5 +412,33 @@ def test_the_end_of_a_lease_is_not_the_end_of_the_next_one_of_that_row(home: Pat
             held[row] = anew  # type: ignore[assignment]
             await nack
             assert held.pop(row) is anew
+
+    asyncio.run(scenario())
+
+
+def test_who_comes_back_late_hears_whether_it_was_itself_or_another_who_finished(home: Path) -> None:
+    """Whether a `done` that was under way when the daemon went has come to be is seen by how often it was taken."""
+
+    async def scenario() -> None:
+        async with serving(home) as (peer, _, place):
+            raw = await Raw.greeted(place)
+            own, others, back = await taken(peer, raw, 3)
+            await raw.ask("done", {"lease": own["lease"]})
+            await raw.close()
+            code = await peer.attach("code")
+            given_back = False
+            for _ in range(3):  # each alone, as the one before it may have ended its holder
+                (message,) = await code.take(1, 10.0)
+                if message.id == back["id"] and not given_back:
+                    given_back = True
+                    await message.nack(0.0, counted=False)
+                else:
+                    await message.done()
+            assert given_back
+            held = [{name: of for name, of in message.items() if name != "body"} for message in (own, others, back)]
+            late = await Raw.connect(place)
+            _, status, told = await late.ask("hello", {"v": VERSION, "mailbox": "code", "held": held}, HELLO)
+            assert (status, told["gone"]) == (OK, [own["lease"]])
+            assert told["taken"] == [others["lease"], back["lease"]]
 
     asyncio.run(scenario())

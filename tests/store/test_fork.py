@@ -14,8 +14,9 @@ from tests.cli.commands import until
 from tests.store.support import PATIENCE, driven, ident
 from tests.waiting import ENOUGH, killed_in_the_end
 from zmesh.errors import PeerRunning
-from zmesh.peer.connection import SqliteConnection, _forks
+from zmesh.peer.connection import SqliteConnection
 from zmesh.peer.lock_file import LockFile
+from zmesh.trust.forking import forks
 
 FORKING = """
 import os, signal, sys
@@ -141,7 +142,7 @@ def test_a_fork_waits_for_the_statement_under_way(tmp_path: Path) -> None:
     at_work.start()
     assert inside.wait(PATIENCE)
     forking.start()
-    until(lambda: _forks.under_way, PATIENCE)
+    until(lambda: forks.under_way, PATIENCE)
     go_on.set()
     for thread in (at_work, forking):
         thread.join(PATIENCE)

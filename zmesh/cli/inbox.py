@@ -15,7 +15,8 @@ from zmesh.cli.options import as_option, opened, read_timeout
 from zmesh.cli.peek import PEEKED, show_peeked
 from zmesh.cli.printing import body_of, body_text, described, harmless, print_body, print_json
 from zmesh.daemon.client import LISTEN, Client, ClientMessage
-from zmesh.errors import LeaseLost, WaitTimeout
+from zmesh.daemon.silence import NotHeard
+from zmesh.errors import DaemonUnreachable, LeaseLost, WaitTimeout
 from zmesh.protocol.bounds import MAX_PEEKED
 
 AT_ONCE: Final = 100  # messages leased at a time
@@ -81,7 +82,7 @@ def inbox(
     elif as_json:
         show = _show_json
     patience = timeout if timeout is not None or follow else 0.0
-    with opened(mailbox, here=follow) as client:
+    with opened(mailbox, here=follow, timeout=patience) as client:
         taken = _take_all(client, show, most, patience, follow=follow)
         if not taken and patience:
             raise WaitTimeout(f"no message for {client.address} came within {patience:g} s")
@@ -112,7 +113,12 @@ def _take(client: Client, most: int, patience: float | None) -> list[ClientMessa
     end = None if patience is None else time.monotonic() + patience
     while True:
         left = LISTEN if end is None else max(0.0, min(LISTEN, end - time.monotonic()))
-        messages = client.take(most, left)
+        try:
+            messages = client.take(most, left)
+        except NotHeard as error:
+            if end is None:  # nobody has said how long
+                raise DaemonUnreachable(str(error)) from error
+            raise
         if messages or (end is not None and time.monotonic() >= end):
             return messages
 

@@ -96,6 +96,8 @@ class LazyGroup(click.Group):
         """Run the command line; what cannot be printed is a line and an exit code, too."""
         if sys.stdout is None:  # it was closed: nobody wants to read
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - until the process ends
+        if sys.stdin is None:
+            sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - as above
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for

@@ -101,18 +101,19 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")(command)
 
 
-def opened(mailbox: str | None, *, here: bool) -> Client:
+def opened(mailbox: str | None, *, here: bool, timeout: float | None = None) -> Client:
     """Return a client with a mailbox; the daemon is started if it is not running.
 
     Args:
         mailbox: Its name; None for the one of this folder.
         here: Whether others shall see that somebody is there to take messages.
+        timeout: Seconds that the user has; None for as long as is reasonable.
 
     Raises:
         MeshError: As of `zmesh.connect`.
     """
     name = mailbox or checked_name(agent_name(Path.cwd(), home_directory(None)), "agent name")
-    return connected(mailbox=name, reach=REACH, here=here)
+    return connected(timeout=timeout, mailbox=name, reach=REACH, here=here)
 
 
 def own_place() -> tuple[Path, Place]:

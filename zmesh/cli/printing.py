@@ -18,6 +18,7 @@ from zmesh.daemon.told import ToldMessage
 from zmesh.errors import BodyError
 
 _SPACES: Final = frozenset("\xa0\u1680\u2002\u2003\u2009\u202f\u3000")  # visible as spaces, and no more than that
+MAX_DEPTH: Final = 100  # values in each other: Python follows some 300 of them, and nobody reads that
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -36,24 +37,27 @@ def harmless(text: str, *, lines: bool = False) -> str:
     )
 
 
-def to_json(value: Any) -> Any:
-    """Return a msgpack value as JSON can carry it: bytes as `{"base64": ...}`, keys as texts, no NaN."""
+def to_json(value: Any, depth: int = 0) -> Any:
+    """Return a msgpack value as JSON can carry it: bytes as `{"base64": ...}`, keys as texts, no NaN.
+
+    What lies too deep becomes a text that says so: a sender may nest as deep as would end whoever follows.
+    """
     match value:
         case bytes():
             return {"base64": b2a_base64(value, newline=False).decode()}
+        case dict() | list() | tuple() if depth >= MAX_DEPTH:
+            return f"(more than {MAX_DEPTH} values in each other)"
         case dict():
-            return {_key(key): to_json(each) for key, each in value.items()}
+            return {_key(key, depth + 1): to_json(each, depth + 1) for key, each in value.items()}
         case list() | tuple():
-            return [to_json(each) for each in value]
-        case float() if not math.isfinite(value):
-            return str(value)
-        case None | bool() | int() | float() | str():
+            return [to_json(each, depth + 1) for each in value]
+        case None | bool() | int() | float() | str() if not isinstance(value, float) or math.isfinite(value):
             return value
-    return str(value)  # an extension type of msgpack, such as a time
+    return str(value)  # no number, or an extension type of msgpack, such as a time
 
 
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else json.dumps(to_json(key))
+def _key(key: Any, depth: int) -> str:
+    return key if isinstance(key, str) else json.dumps(to_json(key, depth))
 
 
 def body_text(body: Any) -> str:

@@ -14,6 +14,7 @@ from zmesh.cli.options import as_option, complete_address, json_option, opened, 
 from zmesh.cli.printing import described, harmless, print_body, print_json
 from zmesh.daemon.client import ClientReceipt
 from zmesh.daemon.connecting import connected
+from zmesh.daemon.silence import NotHeard
 from zmesh.errors import BodyTooLarge
 from zmesh.peer.arguments import PRIORITY_NAMES
 from zmesh.protocol.bounds import DEFAULT_TTL, MAX_BODY
@@ -73,7 +74,7 @@ def send(
     Prints the message's id, where it goes, and its state.
     """
     body = _body(text, json_body=json_body, as_bytes=as_bytes)
-    with opened(mailbox, here=False) as client:
+    with opened(mailbox, here=False, timeout=timeout if until else None) as client:
         receipt = client.send(to, body, type=kind, strict=strict, **properties)
         if receipt.warning:
             click.echo(f"warning: {harmless(receipt.warning)}", err=True)
@@ -109,7 +110,7 @@ def ask(
     answer that comes later goes to the inbox.
     """
     body = _body(text, json_body=json_body, as_bytes=as_bytes)
-    with opened(mailbox, here=False) as client:
+    with opened(mailbox, here=False, timeout=properties["timeout"]) as client:
         answer = client.ask(to, body, type=kind, **properties)
     if as_json:
         print_json(described(answer))
@@ -129,7 +130,7 @@ def wait(*, ident: bytes, until: str, timeout: float | None, as_json: bool) -> N
 
     With --timeout 0 this says where it stands. Exit code 3 when it has not got so far in time, 1 when it never will.
     """
-    with connected() as client:
+    with connected(timeout=timeout) as client:
         receipt = client.receipt(ident)
         try:
             _wait(receipt, until, timeout)
@@ -140,8 +141,9 @@ def wait(*, ident: bytes, until: str, timeout: float | None, as_json: bool) -> N
 def _wait(receipt: ClientReceipt, until: str, timeout: float | None) -> None:
     try:
         (receipt.handled if until == "handled" else receipt.stored)(timeout)
-    except Exception:
-        receipt.refresh()
+    except Exception as error:
+        if not isinstance(error, NotHeard):  # who does not answer is not asked again
+            receipt.refresh()
         raise
 
 
@@ -160,6 +162,8 @@ def _body(text: str | None, *, json_body: bool, as_bytes: bool) -> Any:
     if as_bytes and (json_body or text not in (None, STDIN)):
         raise click.UsageError("--bytes sends standard input: it goes neither with --json-body nor with TEXT")
     if text is None or text == STDIN:
+        if sys.__stdin__ is None:  # an empty message would go out
+            raise click.UsageError("standard input is closed: there is no text to send")
         data = _read(sys.stdin.buffer)
         if as_bytes:
             return data

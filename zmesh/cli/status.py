@@ -1,6 +1,7 @@
 """`zmesh status` and `zmesh down`: the daemon as it is, and its end. Neither must ever start one."""
 
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -8,6 +9,8 @@ import click
 from zmesh.cli.options import json_option, own_place
 from zmesh.cli.printing import duration, harmless, print_json
 from zmesh.daemon.errand import ask_daemon, wait_until_gone
+from zmesh.daemon.wishes import forget
+from zmesh.errors import MeshError
 
 ENDING: Final = 60.0  # seconds for a daemon to write down what it has and say goodbye; it takes well below one
 SHOWN: Final = 10  # clients or mailboxes that are named; the others are counted
@@ -20,13 +23,11 @@ def status(*, as_json: bool) -> None:
 
     Exit code 1 when none runs; it is not started.
     """
+    home, place = own_place()
     try:
-        told = ask_daemon(own_place()[1], "daemon.status")
+        told = ask_daemon(place, "daemon.status")
     except OSError:
-        if as_json:
-            print_json({"running": False})
-        else:
-            click.echo("the daemon of this machine does not run: `zmesh up` starts it, and so does the next message")
+        _tell_absence(home, as_json=as_json)
         click.get_current_context().exit(1)
     if as_json:
         print_json({"running": True} | told)
@@ -40,19 +41,38 @@ def status(*, as_json: bool) -> None:
 def down(*, as_json: bool) -> None:
     """End this machine's daemon, and wait until it is gone; messages for it wait where they are.
 
-    Programs that were connected do not start it again. Whoever comes next does.
+    Programs that were connected do not start it again. Whoever comes next does. One that does not answer is killed,
+    which loses nothing either.
     """
-    _, place = own_place()
+    home, place = own_place()
     try:
         pid = ask_daemon(place, "daemon.down")["pid"]
-    except OSError:
-        pid = None
-    if pid is not None:
         wait_until_gone(place, pid, ENDING)
+    except (OSError, MeshError):  # none runs; or it does not listen, or not answer, or not come to its end
+        from zmesh.daemon.ending import end  # noqa: PLC0415 - seldom needed
+
+        pid = end(home)
+    forget(place)  # one that was killed could not
     if as_json:
         print_json({"ended": pid})
     else:
         click.echo("the daemon of this machine does not run" if pid is None else f"the daemon, process {pid}, is down")
+
+
+def _tell_absence(home: Path, *, as_json: bool) -> None:
+    """Nobody listens: say whether it is because there is no daemon."""
+    from zmesh.daemon.ending import running  # noqa: PLC0415 - seldom needed
+
+    pid = running(home)
+    if as_json:
+        print_json({"running": False} | ({} if pid is None else {"pid": pid}))
+    elif pid is None:
+        click.echo("the daemon of this machine does not run: `zmesh up` starts it, and so does the next message")
+    else:
+        click.echo(
+            f"the daemon of this machine, process {pid or '(unknown)'}, does not listen: it starts, or ends, or its "
+            "socket was removed. If that stays so, `zmesh down` ends it"
+        )
 
 
 def describe(told: dict[str, Any]) -> list[str]:

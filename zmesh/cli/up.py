@@ -5,6 +5,7 @@ A token in `ZMESH_JOIN` is used in this process, and must never reach the one th
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -13,8 +14,9 @@ from zmesh.cli.options import json_option, own_place
 from zmesh.cli.printing import harmless, print_json
 from zmesh.cli.status import describe
 from zmesh.daemon.errand import ask_daemon
+from zmesh.daemon.place import Place
 from zmesh.daemon.process import start
-from zmesh.errors import DaemonError, MeshError
+from zmesh.errors import DaemonError, DaemonUnreachable, MeshError
 from zmesh.protocol.address import check_name
 
 LAST_PORT: Final = 65534  # the door is at the next one
@@ -43,17 +45,27 @@ def up(*, foreground: bool, name: str | None, port: int | None, peers: tuple[str
     home, place = own_place()
     try:
         told, before = ask_daemon(place, "daemon.status"), True
-        _join(told["name"])
     except OSError:
-        _join(name)
-        start(home, place, words)
-        told, before = ask_daemon(place, "daemon.status"), False
+        told, before = _started(home, place, name, words), False
+    else:
+        _join(told["name"])
     if as_json:
         print_json({"running": True, "started": not before} | told)
     else:
         _tell(told, before=before)
     if before:
         _check(told, name, port, peers)
+
+
+def _started(home: Path, place: Place, name: str | None, words: Sequence[str]) -> dict[str, Any]:
+    """Start the daemon, and return what it says of itself."""
+    _join(name)
+    start(home, place, words)
+    try:
+        told: dict[str, Any] = ask_daemon(place, "daemon.status")
+    except OSError as error:
+        raise DaemonUnreachable("the daemon has come up, and was ended at once: `zmesh up` starts it again") from error
+    return told
 
 
 def _words(name: str | None, port: int | None, peers: Sequence[str]) -> list[str]:

@@ -14,8 +14,9 @@ from typing import Any, Final, Self
 from zmesh.daemon import verbs
 from zmesh.daemon.async_connection import AsyncConnection
 from zmesh.daemon.mailbox import ClientMailbox
+from zmesh.daemon.silence import NotHeard
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError, PeerClosed
+from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -99,7 +100,10 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         return self._connection.told
 
     async def start(self) -> None:
-        """Connect to the daemon, which is started if it is not running; errors as of `connect`."""
+        """Connect to the daemon, which is started if it is not running; errors as of `connect`.
+
+        Connected already, it stays so; once closed, it connects anew.
+        """
         await self._connection.open()
 
     async def close(self) -> None:
@@ -178,16 +182,28 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         return [AsyncMessage(self._connection, told) for told in taken]
 
     async def inbox(self) -> AsyncGenerator[AsyncMessage, None]:
-        """Take messages one by one, each leased until it is done; it ends when the client is closed."""
+        """Take messages one by one, each leased until it is done; it ends when the client is closed.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
+        """
         while not self._connection.closed:
             for message in await self._next(LISTEN):
                 yield message
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """See that it was closed by its owner, which ends who listens quietly; raise what has ended it otherwise."""
+        if (fault := self._connection.fault) is not None:
+            raise fault
 
     async def _next(self, seconds: float) -> list[AsyncMessage]:
         try:
             return await self.take(1, seconds)
         except PeerClosed:  # another task has closed it
             return []
+        except NotHeard as error:  # nobody has said how long
+            raise DaemonUnreachable(str(error)) from error
 
     async def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered: functions, or coroutine functions.
@@ -197,7 +213,11 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
         taken: it may be for another program with this mailbox, and comes again later.
 
         Args:
-            seconds: How long to listen; None until the client is closed.
+            seconds: How long to listen; None until the client is closed, which may be done by any task, and by
+                handlers: it then ends, and a message under way that is not finished comes again.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
         """
         limit = parse_timeout(seconds)
         loop = asyncio.get_running_loop()
@@ -207,7 +227,12 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
             if left <= 0:
                 return
             for message in await self._next(left):
-                await self._handle(message)
+                try:
+                    await self._handle(message)
+                except PeerClosed:  # it was closed meanwhile: the message comes again, to whoever is next
+                    if not self._connection.closed:
+                        raise
+        self._check_end()
 
     async def _handle(self, message: AsyncMessage) -> None:
         handler = self._handlers.find(message.id, message.type)
@@ -220,7 +245,8 @@ class AsyncClient(ClientMailbox[AsyncMessage]):
                 reply = await reply
         except BaseException:
             if not message.finished:
-                await message.nack()
+                with suppress(MeshError):  # what the handler has raised is what counts
+                    await message.nack()
             raise
         if not message.finished:
             await message.done(reply)

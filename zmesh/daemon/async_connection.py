@@ -9,13 +9,15 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from zmesh.daemon.conversation import Answer, Conversation
 from zmesh.daemon.place import Place
 from zmesh.daemon.road import CLOSED, READ, Road
-from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
+from zmesh.daemon.silence import LOOK_EVERY
+from zmesh.errors import DaemonError, DaemonUnreachable, MeshError, PeerClosed, WrongLoop
 
 _ELSEWHERE = "this client lives in another event loop, or in the process before a fork: connect here, too"
 _NOT_OPEN = "this client is not connected: use it in `async with`, or call start()"
@@ -32,6 +34,8 @@ class AsyncConnection:
         self._waiting: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+        self._fault: MeshError = PeerClosed(CLOSED)
         self._road: Road
         self._loop: asyncio.AbstractEventLoop
         self._welcome: asyncio.Future[None]
@@ -46,14 +50,26 @@ class AsyncConnection:
         """True once it was closed, or the daemon is out of reach."""
         return self._task is None or self._road.closed
 
+    @property
+    def fault(self) -> MeshError | None:
+        """Why it has ended, unless by `close`."""
+        if self._task is None:
+            return PeerClosed(_NOT_OPEN)
+        return None if isinstance(self._fault, PeerClosed) else self._fault
+
     async def open(self) -> None:
-        """Connect; the daemon is started if it is not running. Errors as of `Connection`."""
+        """Connect, unless it is connected; the daemon is started if it is not running. Errors as of `Connection`."""
+        if self._task is not None and not self._task.done():
+            self._check()
+            await asyncio.shield(self._welcome)
+            return
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._road = Road(self._place, self._start, lambda: self._talk.urgent)
         self._talk = Conversation(pid=self._pid, **self._said)
         self._welcome = self._loop.create_future()
         self._task = self._loop.create_task(self._run(), name="zmesh")
+        self._look_soon()
         try:
             await self._welcome
         except BaseException:
@@ -81,10 +97,11 @@ class AsyncConnection:
             raise PeerClosed(_NOT_OPEN)
         self._check()
         if self._road.closed:
-            raise PeerClosed(CLOSED)
+            raise PeerClosed(CLOSED if self.fault is None else f"this client has ended: {self.fault}")
         number, data = self._talk.request(verb, arguments or {}, self._loop.time())
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = verb, answer
+        self._look_soon()
         self._say(data)
         try:
             return await answer
@@ -102,6 +119,21 @@ class AsyncConnection:
     def _say(self, data: bytes) -> None:
         if data and self._writer is not None:
             self._writer.write(data)
+
+    def _look_soon(self) -> None:
+        if self._next_look is None:
+            self._next_look = self._loop.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Somebody may wait still: see that the daemon is there, and who has waited long enough."""
+        self._next_look = None
+        if self._road.closed:
+            return
+        if self._waiting or not self._welcome.done():
+            self._look_soon()
+            self._take(self._talk.look(self._loop.time(), self._road.blame))
+        if self._talk.hung(None) and not self._welcome.done():
+            self._welcome.set_exception(DaemonUnreachable(self._road.blame()))
 
     # --- the task ---
 
@@ -122,13 +154,27 @@ class AsyncConnection:
             self._end(fault)
 
     async def _reach(self, *, again: bool) -> socket.socket:
-        reached = self._loop.run_in_executor(None, lambda: self._road.take(again=again))
+        """Take the road in a thread of its own: the loop's would be waited for, also by who has given up."""
+        reached: asyncio.Future[socket.socket] = self._loop.create_future()
+        threading.Thread(target=self._take_road, args=(reached, again), name="zmesh", daemon=True).start()
         try:
-            return await asyncio.shield(reached)
+            return await reached
         except asyncio.CancelledError:
             self._road.closed = True
             reached.add_done_callback(_close_unused)
             raise
+
+    def _take_road(self, reached: "asyncio.Future[socket.socket]", again: bool) -> None:  # noqa: FBT001 - a thread's
+        taken, fault = None, None
+        try:
+            taken = self._road.take(again=again)
+        except Exception as error:  # noqa: BLE001 - the task hears of it
+            fault = error
+        try:
+            self._loop.call_soon_threadsafe(_bring, reached, taken, fault)
+        except RuntimeError:  # the loop is closed
+            if taken is not None:
+                taken.close()
 
     async def _converse(self, connection: socket.socket) -> bool:
         """Talk until the connection is lost; return whether the daemon has welcomed it."""
@@ -154,27 +200,43 @@ class AsyncConnection:
                 connection.close()
         return welcome
 
-    def _hear(self, data: bytes) -> None:
-        for heard in self._talk.received(data, self._loop.time()):
-            if isinstance(heard, bytes):
-                self._say(heard)
+    def _take(self, told: Iterable[Answer | bytes]) -> None:
+        for each in told:
+            if isinstance(each, bytes):
+                self._say(each)
                 continue
-            verb, answer = self._waiting.pop(heard.number, ("", None))
+            verb, answer = self._waiting.pop(each.number, ("", None))
             if answer is not None and not answer.done():
-                _settle(answer, heard)
-            elif heard.error is None:  # who asked was cancelled, and has not come to know of it yet
-                self._say(self._talk.give_back(verb, heard.value))
+                _settle(answer, each)
+            elif each.error is None:  # who asked was cancelled, and has not come to know of it yet
+                self._say(self._talk.give_back(verb, each.value))
+
+    def _hear(self, data: bytes) -> None:
+        self._take(self._talk.received(data, self._loop.time()))
         if self._talk.ready:
             self._road.welcomed()
             if not self._welcome.done():
                 self._welcome.set_result(None)
 
     def _end(self, fault: MeshError) -> None:
-        self._road.closed = True
+        self._road.closed, self._fault = True, fault
+        if self._next_look is not None:
+            self._next_look.cancel()
         waiting, self._waiting = list(self._waiting.values()), {}
         for each in (*[answer for _, answer in waiting], self._welcome):
             if not each.done():
                 each.set_exception(fault)
+
+
+def _bring(reached: "asyncio.Future[socket.socket]", taken: socket.socket | None, fault: Exception | None) -> None:
+    if fault is not None:
+        if not reached.done():
+            reached.set_exception(fault)
+    elif taken is not None:
+        if reached.done():  # nobody waits any more
+            taken.close()
+        else:
+            reached.set_result(taken)
 
 
 def _close_unused(reached: "asyncio.Future[socket.socket]") -> None:

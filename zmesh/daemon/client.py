@@ -13,8 +13,9 @@ from typing import Any, Final, Self
 from zmesh.daemon import verbs
 from zmesh.daemon.connection import Connection
 from zmesh.daemon.mailbox import ClientMailbox
+from zmesh.daemon.silence import NotHeard
 from zmesh.daemon.told import REPLY, ToldMessage, ToldReceipt
-from zmesh.errors import MeshError, PeerClosed
+from zmesh.errors import DaemonUnreachable, MeshError, PeerClosed
 from zmesh.peer.duration import parse_timeout
 from zmesh.protocol.bounds import DEFAULT_TTL
 
@@ -163,15 +164,27 @@ class Client(ClientMailbox[ClientMessage]):
         return [ClientMessage(self._connection, told) for told in taken]
 
     def inbox(self) -> Iterator[ClientMessage]:
-        """Take messages one by one, each leased until it is done; it ends when the client is closed."""
+        """Take messages one by one, each leased until it is done; it ends when the client is closed.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
+        """
         while not self._connection.closed:
             yield from self._next(LISTEN)
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """See that it was closed by its owner, which ends who listens quietly; raise what has ended it otherwise."""
+        if (fault := self._connection.fault) is not None:
+            raise fault
 
     def _next(self, seconds: float) -> list[ClientMessage]:
         try:
             return self.take(1, seconds)
         except PeerClosed:  # another thread has closed it
             return []
+        except NotHeard as error:  # nobody has said how long
+            raise DaemonUnreachable(str(error)) from error
 
     def listen(self, seconds: float | str | None = None) -> None:
         """Hand messages to the handlers that `on` has registered.
@@ -181,7 +194,11 @@ class Client(ClientMailbox[ClientMessage]):
         taken: it may be for another program with this mailbox, and comes again later.
 
         Args:
-            seconds: How long to listen; None until the client is closed.
+            seconds: How long to listen; None until the client is closed, which may be done by any thread, and by
+                handlers: it then ends, and a message under way that is not finished comes again.
+
+        Raises:
+            MeshError: The daemon is gone, or does not answer.
         """
         limit = parse_timeout(seconds)
         end = None if limit is None else time.monotonic() + limit
@@ -190,7 +207,12 @@ class Client(ClientMailbox[ClientMessage]):
             if left <= 0:
                 return
             for message in self._next(left):
-                self._handle(message)
+                try:
+                    self._handle(message)
+                except PeerClosed:  # it was closed meanwhile: the message comes again, to whoever is next
+                    if not self._connection.closed:
+                        raise
+        self._check_end()
 
     def _handle(self, message: ClientMessage) -> None:
         handler = self._handlers.find(message.id, message.type)
@@ -201,7 +223,8 @@ class Client(ClientMailbox[ClientMessage]):
             reply = handler(message)
         except BaseException:
             if not message.finished:
-                message.nack()
+                with suppress(MeshError):  # what the handler has raised is what counts
+                    message.nack()
             raise
         if not message.finished:
             message.done(reply)

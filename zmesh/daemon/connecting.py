@@ -84,8 +84,14 @@ def _described(
     return {"mailbox": mailbox, "own": own, "reach": "client", **described}
 
 
-def connected(home: Path | str | None = None, **said: Any) -> Client:
-    """Return a client that says this of itself; without a mailbox it can only look around."""
+def connected(home: Path | str | None = None, *, timeout: float | None = None, **said: Any) -> Client:
+    """Return a client that says this of itself; without a mailbox it can only look around.
+
+    Args:
+        home: As of `connect`.
+        timeout: As of `Connection`.
+        said: What every hello says, see `Session`.
+    """
     at = home_directory(home)
     place = place_of(at)
-    return Client(Connection(place, lambda: start(at, place), **said))
+    return Client(Connection(place, lambda: start(at, place), timeout=timeout, **said))

@@ -11,17 +11,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from zmesh.daemon.conversation import Answer, Conversation
 from zmesh.daemon.future import Future
 from zmesh.daemon.place import Place
 from zmesh.daemon.road import CLOSED, READ, Road
-from zmesh.errors import DaemonError, MeshError, PeerClosed, WrongLoop
+from zmesh.daemon.silence import LOOK_EVERY, NotHeard
+from zmesh.errors import DaemonError, DaemonUnreachable, MeshError, PeerClosed, WrongLoop
 
+GOODBYE: Final = 1.0  # seconds for the thread to end; one that waits for a daemon to come up goes on for longer
 _FORKED = "this is a forked process, to which nothing of the client belongs: connect here, too"
 Request = tuple[str, dict[str, Any]]
+_Value = TypeVar("_Value")
 
 
 class _Asked(NamedTuple):
@@ -33,23 +36,26 @@ class _Asked(NamedTuple):
 class Connection:
     """One client's connection."""
 
-    def __init__(self, place: Place, start: Callable[[], None], **said: Any) -> None:
+    def __init__(self, place: Place, start: Callable[[], None], *, timeout: float | None = None, **said: Any) -> None:
         """Connect; the daemon is started if it is not running.
 
         Args:
             place: Where the daemon of the home listens.
             start: Starts it; returns when it listens, or raises.
+            timeout: Seconds that the caller has; None or 0 for as long as is reasonable.
             said: What every hello says, see `Session`.
 
         Raises:
             DaemonUnreachable: It cannot be started, or does not answer.
+            WaitTimeout: It does not answer, and the caller has no more time.
             MeshError: It does not take this client.
         """
         self._road = Road(place, start, lambda: self._talk.urgent)
         self._talk = Conversation(pid=os.getpid(), **said)
-        self._pid = os.getpid()
+        self._pid, self._timeout = os.getpid(), timeout
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Any]] = {}
+        self._fault: MeshError = PeerClosed(CLOSED)
         self._socket: socket.socket | None = None
         self._unsent = bytearray()
         self._welcome: Future[None] = Future()
@@ -60,7 +66,7 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="zmesh", daemon=True)
         self._thread.start()
         try:
-            self._welcome.result()
+            self._result(self._welcome)
         except BaseException:
             self.close()
             raise
@@ -75,6 +81,11 @@ class Connection:
         """True once it was closed, or the daemon is out of reach."""
         return self._road.closed
 
+    @property
+    def fault(self) -> MeshError | None:
+        """Why it has ended, unless by `close`."""
+        return None if isinstance(self._fault, PeerClosed) else self._fault
+
     def close(self) -> None:
         """Leave the daemon: what was taken and not finished goes to others. May be called twice."""
         if os.getpid() != self._pid:
@@ -82,7 +93,7 @@ class Connection:
         self._road.closed = True
         self._wake()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(GOODBYE)
 
     def call(self, verb: str, arguments: dict[str, Any] | None = None) -> Any:
         """Put a request to the daemon, and wait for the answer.
@@ -95,7 +106,7 @@ class Connection:
         asked: list[_Asked] = []
         try:
             self._ask(verb, arguments or {}, asked)
-            return asked[0].answer.result()
+            return self._result(asked[0].answer)
         except BaseException:
             self._forget(asked)
             raise
@@ -106,10 +117,30 @@ class Connection:
         try:
             for verb, arguments in requests:
                 self._ask(verb, arguments, asked)
-            return [_error_of(each.answer) for each in asked]
+            return [self._error_of(each.answer) for each in asked]
         except BaseException:
             self._forget(asked)
             raise
+
+    def _result(self, answer: "Future[_Value]") -> _Value:
+        while not answer.wait(LOOK_EVERY):
+            with self._lock:
+                self._look()
+        return answer.result()
+
+    def _error_of(self, answer: "Future[Any]") -> MeshError | None:
+        try:
+            self._result(answer)
+        except MeshError as error:
+            return error
+        return None
+
+    def _look(self) -> None:
+        """Somebody waits still: see that the daemon is there, and who has waited long enough; the lock is held."""
+        self._take(self._talk.look(time.monotonic(), self._road.blame))
+        if self._talk.hung(self._timeout) and not self._welcome.done():
+            error = NotHeard if self._timeout else DaemonUnreachable
+            self._welcome.set_exception(error(self._road.blame()))
 
     def _ask(self, verb: str, arguments: dict[str, Any], asked: "list[_Asked]") -> None:
         """Put a request; it is among those that were asked before it goes out: Ctrl-C may come at any moment."""
@@ -118,7 +149,7 @@ class Connection:
             raise WrongLoop(_FORKED)
         with self._lock:
             if self._road.closed:
-                raise PeerClosed(CLOSED)
+                raise PeerClosed(CLOSED if self.fault is None else f"this client has ended: {self.fault}")
             number, data = self._talk.request(verb, arguments, time.monotonic())
             self._waiting[number] = answer
             asked.append(_Asked(verb, number, answer))
@@ -217,14 +248,17 @@ class Connection:
                     self._hear(data)
         return True
 
-    def _hear(self, data: bytes) -> None:
-        for heard in self._talk.received(data, time.monotonic()):
-            if isinstance(heard, bytes):
-                self._say(heard)
+    def _take(self, told: Iterable[Answer | bytes]) -> None:
+        for each in told:
+            if isinstance(each, bytes):
+                self._say(each)
                 continue
-            waiting = self._waiting.pop(heard.number, None)
+            waiting = self._waiting.pop(each.number, None)
             if waiting is not None:
-                _settle(waiting, heard)
+                _settle(waiting, each)
+
+    def _hear(self, data: bytes) -> None:
+        self._take(self._talk.received(data, time.monotonic()))
         if self._talk.ready:
             self._road.welcomed()
             if not self._welcome.done():
@@ -232,7 +266,7 @@ class Connection:
 
     def _end(self, fault: MeshError) -> None:
         with self._lock:
-            self._road.closed = True
+            self._road.closed, self._fault = True, fault
             waiting, self._waiting = list(self._waiting.values()), {}
             self._woken.close()
             self._waker.close()
@@ -258,11 +292,3 @@ def _settle(waiting: "Future[Any]", heard: Answer) -> None:
         waiting.set_exception(heard.error)
     else:
         waiting.set_result(heard.value)
-
-
-def _error_of(answer: "Future[Any]") -> MeshError | None:
-    try:
-        answer.result()
-    except MeshError as error:
-        return error
-    return None

@@ -5,13 +5,14 @@ ids, so that nothing is lost or done twice. This module must never open a connec
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from zmesh import errors
+from zmesh.daemon.silence import PATIENCE, NotHeard, Silence
 from zmesh.daemon.wire import FAILED, HELLO, VERSION, WAITING, Frames, pack
-from zmesh.errors import DaemonError, LeaseLost, MeshError
+from zmesh.errors import DaemonError, DaemonUnreachable, LeaseLost, MeshError, WaitTimeout
 
 AT_ONCE: Final = 128  # requests that are answered soon, under way at a time: half of what the daemon takes
 _ENDINGS: Final = frozenset({"done", "nack"})
@@ -59,6 +60,8 @@ class Conversation:
         self.told: Values = {}
         self.ready = False
         self._said = said
+        self._connected = False
+        self._silence = Silence()
         self._frames = Frames()
         self._number = HELLO
         self._pending: dict[int, _Request] = {}
@@ -78,9 +81,10 @@ class Conversation:
 
         Raises:
             DaemonError: It is too long.
+            MeshError: An argument cannot be written; also a TypeError or ValueError.
         """
         self._number += 1
-        data = pack([self._number, verb, arguments])
+        data = _written(self._number, verb, arguments)
         timeout = arguments.get("timeout")
         until = now + timeout if isinstance(timeout, int | float) else None
         ends = self._held.get(arguments.get("lease", 0)) if verb in _ENDINGS else None
@@ -137,14 +141,15 @@ class Conversation:
     def connected(self) -> bytes:
         """A connection is there: return what to say first."""
         self._frames = Frames()
-        self.ready = False
+        self.ready, self._connected = False, True
+        self._silence.begin()
         address = str(self.told.get("address", ""))
         was = {"was": address.partition("@")[0]} if address else {}
         return pack([HELLO, "hello", {"v": VERSION, "held": list(self._held.values()), **was, **self._said}])
 
     def lost(self) -> None:
         """The connection is gone."""
-        self.ready = False
+        self.ready = self._connected = False
 
     def received(self, data: bytes, now: float) -> Iterator[Answer | bytes]:
         """Take what the daemon has said; yield answers, and what to send now.
@@ -153,12 +158,48 @@ class Conversation:
             DaemonError: It is not to be understood.
             MeshError: The daemon does not take this client.
         """
+        self._silence.broken()
         for frame in self._frames.feed(data):
             try:
                 heard = self._heard(frame, now)
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 raise DaemonError(f"the daemon's answer is not to be understood: {error!r}") from None
             yield from heard
+
+    # --- a daemon that does not answer ---
+
+    def look(self, now: float, blame: Callable[[], str]) -> Iterator[Answer | bytes]:
+        """Somebody has waited for a while: yield what to say, and an error for each who has waited long enough.
+
+        Whoever asks for something that may take long waits for it, as long as the daemon shows that it is there.
+
+        Args:
+            now: Seconds on the caller's clock.
+            blame: Says what is the matter with a daemon that says nothing.
+        """
+        if not self._connected:  # it is being looked for, which has an end of its own
+            return
+        if self._silence.look(now):
+            yield self._aside("ping")
+        for number, request in list(self._pending.items()):
+            if request.wanted and (error := self._too_late(request, now, blame)) is not None:
+                if said := self.forget(number):
+                    yield said
+                yield Answer(number, error=error)
+
+    def hung(self, timeout: float | None) -> bool:
+        """Say whether the daemon has said nothing for longer than who has so many seconds waits for its welcome."""
+        return self._connected and not self.ready and self._silence.enough(timeout or None)
+
+    def _too_late(self, request: _Request, now: float, blame: Callable[[], str]) -> MeshError | None:
+        timeout = request.arguments.get("timeout")
+        if request.until is None or not timeout:
+            return DaemonUnreachable(blame()) if self._silence.enough(None) else None
+        if now >= request.until + PATIENCE:
+            return WaitTimeout(f"no answer of the daemon to {request.verb!r} within {timeout:g} s: is its disk slow?")
+        if now >= request.until and self._silence.enough(0.0):
+            return NotHeard(blame())
+        return None
 
     def _heard(self, frame: list[Any], now: float) -> list[Answer | bytes]:
         number, status, *rest = frame
@@ -231,6 +272,15 @@ class Conversation:
         held = self._held.get(row)
         if held is not None and (held is request.ends or request.verb not in _ENDINGS):
             del self._held[row]
+
+
+def _written(number: int, verb: str, arguments: Values) -> bytes:
+    try:
+        return pack([number, verb, arguments])
+    except TypeError as error:
+        raise _WrongType(f"an argument of {verb!r} cannot be sent: {error}") from None
+    except (ValueError, OverflowError) as error:  # such as a text that is no Unicode
+        raise _WrongValue(f"an argument of {verb!r} cannot be sent: {error}") from None
 
 
 def _again(request: _Request, now: float) -> Values:

@@ -14,13 +14,14 @@ from typing import Final
 
 from zmesh.daemon.belongings import is_lock
 from zmesh.daemon.connection import Connection
-from zmesh.daemon.place import Place, place_of
+from zmesh.daemon.place import Place, owner, place_of
 from zmesh.daemon.process import PATIENCE, STARTING, listens
 from zmesh.errors import DaemonError, PeerRunning
 from zmesh.peer.lock_file import LockFile
 
 LOCK: Final = "lock"
 DRAINED: Final = 30.0  # seconds; it needs up to ten for its store, and ten for its links
+KILLED: Final = 10.0  # seconds in which the system takes a killed process away; longer only where its disk hangs
 LOOK_EVERY: Final = 0.02
 
 
@@ -35,9 +36,9 @@ def running(home: Path) -> int | None:
     if not is_lock(home / "daemon" / LOCK):
         return None
     place = place_of(home)
-    if listens(place):  # asking the lock takes it for a moment, in which a daemon that starts would be refused
-        with contextlib.suppress(OSError, ValueError):
-            return int((place.directory / LOCK).read_bytes()[:20])
+    # Asking the lock takes it for a moment, in which a daemon that starts would be refused.
+    if listens(place) and (pid := owner(place)):
+        return pid
     lock = LockFile(place.directory / LOCK)
     try:
         lock.acquire()
@@ -50,6 +51,8 @@ def running(home: Path) -> int | None:
 def end(home: Path) -> int | None:
     """End the daemon of a home and wait until it is gone; programs that were connected do not start it again.
 
+    One that is stopped goes on to its end; one that does not come to it is killed, which loses nothing.
+
     Returns:
         What its process id was; None when there was none.
 
@@ -60,18 +63,35 @@ def end(home: Path) -> int | None:
     if pid is None:
         return None
     place = place_of(home)
-    place.ended.touch()
-    deadline = time.monotonic() + DRAINED
+    with contextlib.suppress(OSError):  # a disk that is full must not keep it from ending
+        place.ended.touch()
     if os.name != "posix":  # no signal drains it there
         _tell(place)
     elif pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    while running(home) is not None:
+        _signal(pid, signal.SIGTERM)
+        _signal(pid, signal.SIGCONT)
+    if _gone(home, pid, DRAINED):
+        return pid
+    if os.name == "posix" and pid:
+        _signal(pid, signal.SIGKILL)
+        if _gone(home, pid, KILLED):
+            return pid
+    raise DaemonError(f"the daemon, process {pid or '(unknown)'}, does not end: kill it")
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _gone(home: Path, pid: int, seconds: float) -> bool:
+    """Wait until a daemon has given its lock back; the next one may have it already."""
+    deadline = time.monotonic() + seconds
+    while (now := running(home)) is not None and (now in (0, pid) or not pid):
         if time.monotonic() > deadline:
-            raise DaemonError(f"the daemon, process {pid or '(unknown)'}, does not end within {DRAINED:g} s: kill it")
+            return False
         time.sleep(LOOK_EVERY)
-    return pid
+    return True
 
 
 @contextlib.contextmanager

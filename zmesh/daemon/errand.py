@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from zmesh.daemon.conversation import read_error
-from zmesh.daemon.place import LOCK, Place
+from zmesh.daemon.place import LOCK, Place, owner
 from zmesh.daemon.process import STARTING
 from zmesh.daemon.wire import FAILED, Frames, pack
 from zmesh.errors import DaemonUnreachable, PeerRunning, WaitTimeout
@@ -49,7 +49,8 @@ def ask_daemon(place: Place, verb: str, timeout: float = PATIENCE) -> Any:
                     return rest[0]
     except TimeoutError:
         raise DaemonUnreachable(
-            f"the daemon of this machine does not answer within {timeout:g} s: its log is in {place.directory}"
+            f"the daemon of this machine, process {owner(place) or '(unknown)'}, does not answer within {timeout:g} s: "
+            f"its log is in {place.directory}, and `zmesh down` ends it, by force if it must"
         ) from None
 
 

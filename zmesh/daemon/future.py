@@ -23,6 +23,10 @@ class Future(Generic[_Value]):
         """Say whether it is there."""
         return self._set.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for it at most; say whether it is there."""
+        return self._set.wait(seconds)
+
     def result(self) -> _Value:
         """Wait for the value.
 

@@ -23,6 +23,7 @@ from zmesh.daemon.administration import PREFIX, Administrator
 from zmesh.daemon.mailboxes import MailboxVerbs
 from zmesh.daemon.namesakes import namesakes
 from zmesh.daemon.place import LOCK, Place, place_of
+from zmesh.daemon.presence import Presence
 from zmesh.daemon.process import RUNS_ALREADY, listens
 from zmesh.daemon.server import LEASE_GRACE, LocalServer
 from zmesh.daemon.settings import Settings
@@ -35,6 +36,7 @@ from zmesh.peer.lock_file import LockFile
 from zmesh.peer.peer import Peer
 
 DRAIN: Final = 15.0  # seconds in which a daemon that was told to end comes to its end; the next one waits for that
+RETURN: Final = 3.0  # seconds in which a daemon that runs sees that its lock was removed
 LOOK_EVERY: Final = 0.02
 _log = logging.getLogger("zmesh.daemon")
 
@@ -83,15 +85,28 @@ class Daemon:
             PeerFailed: An error in zmesh has ended its peer.
         """
         lock = LockFile(self._place.directory / LOCK)
-        await self._acquire(lock)
         try:
-            self.peer = await self._start_peer()
+            self.peer = await self._start(lock)
             try:
-                await self._serve(up)
+                await self._serve(up, lock)
             finally:
                 await self.peer.close()
         finally:
             lock.release()
+
+    async def _start(self, lock: LockFile) -> Peer:
+        """Take the lock, and start the peer; who has that may be a daemon whose lock was removed: it takes this one."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + RETURN
+        while True:
+            await self._acquire(lock)
+            try:
+                return await self._start_peer()
+            except PeerRunning:
+                lock.release()
+                if loop.time() > end:
+                    raise
+            await asyncio.sleep(RETURN / 10)
 
     async def _acquire(self, lock: LockFile) -> None:
         """Take the lock; one that is coming to its end is waited for."""
@@ -123,7 +138,7 @@ class Daemon:
             _log.info("%s", self.notice)
         return peer
 
-    async def _serve(self, up: Callable[["Daemon"], None]) -> None:
+    async def _serve(self, up: Callable[["Daemon"], None], lock: LockFile) -> None:
         self._supervisor = Supervisor(self.peer.parts)
         self._adapters = Adapters(self._home, self._place.directory)
         self._settings = Settings(self.peer, self._configuration, self._peers, self._adapters.take)
@@ -131,9 +146,11 @@ class Daemon:
         self._server = LocalServer(self.peer, self._place, self._control)
         self._mailboxes = MailboxVerbs(self.peer.mailboxes, lambda: self._server.sessions)
         await self._server.open()
-        self._place.ended.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._place.ended.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        parts = (self.over.wait(), self._ended(), self._supervisor.run())
+        presence = Presence(self._home, self._place, lock, self._server)
+        parts = (self.over.wait(), self._ended(), self._supervisor.run(), presence.watch())
         waiting = {loop.create_task(part) for part in parts}
         try:
             self._serving = True
@@ -206,7 +223,8 @@ class Daemon:
     def end(self) -> None:
         """Have it end, and clients that are connected not start it again."""
         _log.info("told to end")
-        self._place.ended.touch()
+        with suppress(OSError):  # a disk that is full must not keep it from ending
+            self._place.ended.touch()
         forget(self._place)
         asyncio.get_running_loop().call_soon(self.over.set)  # after the answer
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from zmesh.errors import DaemonError
+from zmesh.errors import DaemonError, StoreError
 
 SOCKET: Final = "socket"
 LOCK: Final = "lock"  # the running daemon holds it
@@ -46,7 +46,7 @@ class Place:
             OSError: It is not running.
             DaemonError: Somebody else's directory is in its place.
         """
-        _check(self.directory)
+        self._check()
         if self.socket_path is not None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             address: str | tuple[str, int] = str(self.socket_path)
@@ -77,7 +77,12 @@ class Place:
 
         Returns:
             The socket, and the token that each connection must begin with; empty where none is needed.
+
+        Raises:
+            OSError: It cannot.
+            DaemonError: Somebody else's directory is in its place.
         """
+        self._check()
         if self.socket_path is not None:
             with contextlib.suppress(FileNotFoundError):
                 self.socket_path.unlink()
@@ -103,6 +108,21 @@ class Place:
         """The mark that the daemon was told to end: who was connected does not start it again."""
         return self.directory / "ended"
 
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What tells the file by which clients find a daemon from any other in its place; empty if none is there."""
+        try:
+            status = (self.socket_path or self.directory / TOKEN_FILE).lstat()
+        except OSError:
+            return ()
+        return status.st_dev, status.st_ino, status.st_mtime_ns
+
+    def _check(self) -> None:
+        """See that nobody else could have put something here; the socket may lie elsewhere, which cleaners visit."""
+        _check(self.directory)
+        if self.socket_path is not None and self.socket_path.parent != self.directory:
+            _check(self.socket_path.parent)
+
     def leave(self) -> None:
         """Take away what a client would find."""
         for path in (self.socket_path, self.directory / TOKEN_FILE):
@@ -121,19 +141,33 @@ class Place:
 
 
 def place_of(home: Path) -> Place:
-    """Return where the daemon of a home is, with its directory made."""
+    """Return where the daemon of a home is, with its directory made.
+
+    Raises:
+        StoreError: It cannot be made.
+        DaemonError: It is open to others.
+    """
     directory = home / "daemon"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(directory)
+    _make(directory, parents=True)
     if not UNIX:
         return Place(directory, None)
     path = directory / SOCKET
     if len(os.fsencode(path)) <= MAX_PATH:
         return Place(directory, path)
     short = short_directory(home)
-    short.mkdir(mode=0o700, exist_ok=True)
-    _check(short)
+    _make(short)
     return Place(directory, short / SOCKET)
+
+
+def restore(place: Place) -> None:
+    """Make the directories of a place again if they were removed.
+
+    Raises:
+        StoreError: They cannot be made, or the home is gone.
+        DaemonError: Somebody else's are in their place.
+    """
+    for directory in {place.directory, (place.socket_path or place.directory / SOCKET).parent}:
+        _make(directory)
 
 
 def short_directory(home: Path) -> Path:
@@ -143,11 +177,29 @@ def short_directory(home: Path) -> Path:
     return SHORT / f"zmesh-{os.getuid()}-{blake2b(os.fsencode(home), digest_size=8).hexdigest()}"
 
 
+def owner(place: Place) -> int:
+    """Return the process id that the last daemon has left in its lock; 0 if none can be read. It may have gone."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(0, int((place.directory / LOCK).read_bytes()[:20]))
+    return 0
+
+
 def is_token(given: bytes, token: bytes) -> bool:
     """Compare two tokens in constant time."""
     import hmac  # noqa: PLC0415 - for the daemon only: clients start faster without
 
     return hmac.compare_digest(given, token)
+
+
+def _make(directory: Path, *, parents: bool = False) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=parents, exist_ok=True)
+        _check(directory)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make {directory}, where the daemon listens: {error.strerror}. Make it possible, or set ZMESH_HOME "
+            "to another place"
+        ) from error
 
 
 def _check(directory: Path) -> None:

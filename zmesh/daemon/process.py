@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from zmesh.daemon.place import LOCK, Place
+from zmesh.daemon.place import LOCK, Place, restore
 from zmesh.errors import DaemonUnreachable, PeerRunning
 from zmesh.peer.lock_file import LockFile
 
@@ -62,6 +62,8 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
     mine = False
     try:
         while not listens(place):
+            if not mine and not place.directory.is_dir():  # it was removed under a program that was connected
+                restore(place)
             mine = mine or _acquired(starter)  # else another client starts it
             if mine and started is None and not listens(place):
                 if words or not _by_service(home, place):
@@ -96,8 +98,17 @@ def _check_end(place: Place) -> None:
         DaemonUnreachable: It has said why, and would say it again.
     """
     said = _read(place.directory / ERRORS)
+    if not said and _is_full(place):
+        raise DaemonUnreachable(f"the daemon cannot start: the disk of {place.directory} is full. Free some space")
     if said and RUNS_ALREADY not in said:
         raise DaemonUnreachable(f"the daemon has ended at once: {said}")
+
+
+def _is_full(place: Place) -> bool:
+    if os.name != "posix":
+        return False
+    disk = os.statvfs(place.directory)
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def listens(place: Place) -> bool:
@@ -188,6 +199,14 @@ def started() -> None:
 
 
 def _last_words(place: Place) -> str:
+    lock = LockFile(place.directory / LOCK)
+    try:
+        lock.acquire()
+    except PeerRunning as error:
+        who = f"process {error.pid}" if error.pid else "another process"
+        return f"{who} is the daemon, and does not listen. `zmesh down` ends it, by force if it must"
+    finally:
+        lock.release()
     said = _read(place.directory / ERRORS) or _read(place.directory / LOG)
     return said or f"it has said nothing, see {place.directory}"
 

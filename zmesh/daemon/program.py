@@ -34,9 +34,13 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--service", action="store_true", help="the system has started it, and looks after it")
     given, rest = parser.parse_known_args(words)
     home = home_directory(given.home)
-    handler = RotatingFileHandler(
-        place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
-    )
+    try:
+        handler = RotatingFileHandler(
+            place_of(home).directory / LOG, maxBytes=LOG_BYTES, backupCount=LOGS, encoding="utf-8"
+        )
+    except (MeshError, OSError) as error:
+        _say(error)
+        return 1
     logging.basicConfig(
         level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -49,6 +53,10 @@ def run(words: Sequence[str]) -> int:
         return 0 if given.service else 1  # another one does the work: nothing has failed, nothing is to be tried again
     except (MeshError, ValueError) as error:
         log.error("%s", error)  # noqa: TRY400 - what a person can mend has no traceback
+        _say(error)
+        return 1
+    except OSError as error:
+        log.exception("the daemon ends")
         _say(error)
         return 1
     except BaseException:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Final
 
-from zmesh.daemon.place import Place
+from zmesh.daemon.place import Place, owner
 from zmesh.errors import DaemonUnreachable, PeerClosed
 
 PATIENCE: Final = 30.0  # seconds in which the daemon comes back; its start takes half a second, and longer when crowded
@@ -84,7 +84,21 @@ class Road:
         if not self._welcomed or self._urgent() or not self._place.ended.exists():
             self._start()
 
+    def blame(self) -> str:
+        """Return what is the matter with a daemon that has taken a connection, and says nothing."""
+        return (
+            f"the daemon of this machine{self._process()} does not answer: it is stopped, or hangs. `zmesh down` ends "
+            "it, by force if it must, and loses nothing; whether it has done what was asked is not known"
+        )
+
+    def _process(self) -> str:
+        pid = owner(self._place)
+        return f", process {pid}," if pid else ""
+
     def _silence(self, error: object) -> str:
         if self._place.ended.exists():
             return "the daemon of this machine was ended: `zmesh up` starts it again, and so does the next program"
-        return f"the daemon of this machine does not answer ({error}): its log is in {self._place.directory}"
+        return (
+            f"the daemon of this machine{self._process()} does not answer ({error}): its log is in "
+            f"{self._place.directory}, and `zmesh down` ends it"
+        )

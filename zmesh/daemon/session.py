@@ -22,10 +22,13 @@ from zmesh.daemon.wire import FAILED, MAX_HELD, MAX_POLL, OK, POLL_BYTES, VERSIO
 from zmesh.errors import DaemonError, LeaseLost, MeshError, MeshFull, UnknownMessage
 from zmesh.peer.agent import Agent
 from zmesh.peer.arguments import brief, checked_count, checked_id, checked_id_or_none, checked_priority
+from zmesh.peer.connection import Connection
 from zmesh.peer.duration import parse_timeout, parse_ttl
 from zmesh.peer.message import Message, reply_id
 from zmesh.peer.peer import Peer
+from zmesh.peer.store_reader import InTrace, read_trace
 from zmesh.protocol.effects import Delivery
+from zmesh.protocol.states import Received
 
 READ: Final = 64 * 1024  # bytes at a time
 MAX_REQUESTS: Final = 256  # of one client under way: each is a task
@@ -41,13 +44,14 @@ class Session:
 
     Attributes:
         pid: The client's process, as it says; 0 before that.
+        heard: True once it has asked for something.
         parting: Set when the daemon ends: what the client has taken waits for it to come back to the next one.
     """
 
     def __init__(self, peer: Peer, control: Control, own: OwnMailboxes, lives: Lives, reports: Reports) -> None:
         """Take the peer, who carries out what concerns the daemon, and what all sessions share."""
         self.pid = 0
-        self.parting = False
+        self.heard = self.parting = False
         self._peer, self._control, self._own_mailboxes, self._lives = peer, control, own, lives
         self._reports, self._adapter = reports, ""
         self._claimed = ""
@@ -100,6 +104,7 @@ class Session:
     # --- requests ---
 
     def _begin(self, request: list[Any]) -> None:
+        self.heard = True
         number, verb, arguments = request[:3]
         if not isinstance(arguments, dict):
             raise DaemonError("a request without named arguments")
@@ -172,8 +177,9 @@ class Session:
             mailbox = self._claimed = self._own_mailboxes.claim(mailbox, was)
         self._agent = await self._peer.attach(mailbox, here=here, **said)
         told["address"] = self._agent.address
-        for delivery in before:
-            self._reclaim(delivery, told)
+        missing = [delivery for delivery in before if not self._reclaimed(delivery, told)]
+        if missing:
+            await self._tell_ends(missing, told)
         if status is not None:
             await self._agent.status(status)
         if report is not None:
@@ -181,15 +187,32 @@ class Session:
                 await self._report(**report)
         return told
 
-    def _reclaim(self, delivery: Delivery, told: Values) -> None:
+    def _reclaimed(self, delivery: Delivery, told: Values) -> bool:
+        """Lease a message again to the client that has it; return False if it is not there any more."""
         try:
             message = self._own.reclaim(delivery)
         except UnknownMessage:
-            told["gone"].append(delivery.row)
+            return False
         except LeaseLost:
             told["taken"].append(delivery.row)
         else:
             self._held[delivery.row] = message
+        return True
+
+    async def _tell_ends(self, missing: list[Delivery], told: Values) -> None:
+        """Tell who has finished messages that are there no more: the client itself, or another one after it.
+
+        A message counts each time it is leased: at the client's own count, it was the client.
+        """
+
+        def look(connection: Connection) -> list[list[InTrace]]:
+            return [read_trace(connection, delivery.id)[1] for delivery in missing]
+
+        found = await asyncio.wrap_future(self._peer.store.query(look))
+        for delivery, traces in zip(missing, found, strict=True):
+            own = (delivery.source, Received.HANDLED, delivery.attempt)
+            finished = any((trace.source, trace.state, trace.attempts) == own for trace in traces)
+            told["gone" if finished else "taken"].append(delivery.row)
 
     async def _poll(self, *, most: int = 100, timeout: float | None = 0.0) -> list[Values]:  # noqa: ASYNC109
         agent = self._own
@@ -315,6 +338,9 @@ class Session:
 
     # --- looking around ---
 
+    async def _ping(self) -> None:
+        """Say that the daemon is there."""
+
     async def _peers(self) -> list[Values]:
         return [asdict(info) for info in self._peer.peers()]
 
@@ -326,6 +352,7 @@ class Session:
 
     _VERBS: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {
         "hello": _hello,
+        "ping": _ping,
         "poll": _poll,
         "forget": _forget,
         "done": _done,

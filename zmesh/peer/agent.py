@@ -106,19 +106,16 @@ class Agent:
             PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
             StoreError: It could not be written to this machine's disk. The awaitable raises this, the call the others.
         """
-        try:
-            return self.post(
-                to,
-                body,
-                type=type,
-                priority=checked_priority(priority),
-                ttl=parse_ttl(ttl),
-                thread=checked_id_or_none(thread, "thread"),
-                reply_to=checked_id_or_none(reply_to, "reply_to"),
-                strict=strict,
-            )
-        except UnknownAgent as error:
-            raise _with_way_out(error, to, strict=strict) from None
+        return self.post(
+            to,
+            body,
+            type=type,
+            priority=checked_priority(priority),
+            ttl=parse_ttl(ttl),
+            thread=checked_id_or_none(thread, "thread"),
+            reply_to=checked_id_or_none(reply_to, "reply_to"),
+            strict=strict,
+        )
 
     def post(self, to: str, body: Any, **properties: Any) -> "asyncio.Future[Receipt]":
         """Send what `compose` makes of the arguments."""
@@ -134,8 +131,20 @@ class Agent:
             receipt.settle(settled)
             answer.set_result(receipt)
 
-        self.driver.submit_then(command.ticket, command, on_disk, answer)
+        try:
+            self.driver.submit_then(command.ticket, command, on_disk, answer)
+        except UnknownAgent as error:
+            raise self._with_way_out(error, to) from None
         return answer
+
+    def _with_way_out(self, error: UnknownAgent, to: str) -> UnknownAgent:
+        """Add to the error what else the sender can do."""
+        if "@" in to:  # it was to be strict
+            return UnknownAgent(
+                f"{error}: wait for it with `Peer.wait_for`, or send without `strict` and the message waits"
+            )
+        here = self.driver.core.node.name
+        return UnknownAgent(f"{error}, or {to}@{here} for one of this machine: the message then waits for its mailbox")
 
     def _recall(self, receipt: Receipt, settled: Settled, answer: "asyncio.Future[Receipt]") -> None:
         def told(row: "asyncio.Future[ReceiptRow | None]") -> None:
@@ -244,7 +253,7 @@ class Agent:
         try:
             return await self._questions.ask(command, self._store if again else None, finish=finish)
         except UnknownAgent as error:
-            raise _with_way_out(error, to, strict=strict) from None
+            raise self._with_way_out(error, to) from None
 
     async def receipt(self, ident: bytes) -> Receipt:
         """Return the receipt of a message sent earlier, by this process or one before it.
@@ -407,10 +416,3 @@ def _end_all(messages: list[Message]) -> list[Awaitable[object]]:
             with suppress(LeaseLost):  # it was finished elsewhere, or comes again
                 ending.append(message.done())
     return ending
-
-
-def _with_way_out(error: UnknownAgent, to: str, *, strict: bool) -> UnknownAgent:
-    """Add to the error of a strict send what else the sender can do."""
-    if not strict or "@" not in to:  # nobody at all has that name, and the error says what to do
-        return error
-    return UnknownAgent(f"{error}: wait for it with `Peer.wait_for`, or send without `strict` and the message waits")

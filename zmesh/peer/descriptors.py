@@ -30,14 +30,20 @@ def raise_limit() -> None:
             return
 
 
-def left() -> int | None:
-    """Count the descriptors that can still be opened; None where that cannot be known."""
+def limit() -> int | None:
+    """Return how many descriptors this process may have; None where that has no limit."""
     try:
         import resource  # noqa: PLC0415 - see raise_limit
     except ImportError:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def left() -> int | None:
+    """Count the descriptors that can still be opened; None where that cannot be known."""
+    soft = limit()
+    if soft is None:
         return None
     for path in _LISTS:
         try:

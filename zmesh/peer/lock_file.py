@@ -51,6 +51,25 @@ class LockFile:
             raise PeerRunning(self._running(pid), pid)
         self._descriptor = descriptor
 
+    @property
+    def lies(self) -> bool:
+        """True while the file that is locked is the one that others find."""
+        try:
+            return self._descriptor >= 0 and os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
+
+    def renew(self) -> None:
+        """Take the lock again, of a file that was removed; errors as of `acquire`, and the old one is held still."""
+        held, self._descriptor = self._descriptor, -1
+        try:
+            self.acquire()
+        except BaseException:
+            self._descriptor = held
+            raise
+        if held >= 0:
+            os.close(held)
+
     def release(self) -> None:
         """Give the lock back; idempotent."""
         if self._descriptor >= 0:

@@ -8,12 +8,14 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from zmesh.errors import TrustError
+from zmesh.trust.forking import Abandoned, forks, leave
 
 VERSION: Final = 2  # of the schema; 2: grants and limits
 BUSY: Final = 5.0  # seconds to wait for another process that writes; it writes a few rows
@@ -38,6 +40,7 @@ class TrustFile:
 
     Attributes:
         path: The file.
+        inside: As in `Forking`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,6 +50,9 @@ class TrustFile:
             TrustError: It cannot be opened, is open to other users, or was written by a later zmesh.
         """
         self.path = path
+        self.inside = threading.RLock()
+        self._connection: sqlite3.Connection | Abandoned = Abandoned()
+        forks.add(self)
         with self._explained():
             _check(path)
             self._connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
@@ -58,7 +64,14 @@ class TrustFile:
 
     def close(self) -> None:
         """Close the file; may be called twice."""
-        self._connection.close()
+        with self.inside:
+            self._connection.close()
+
+    def abandon(self) -> None:
+        """As in `Forking`."""
+        leave(self._connection)
+        self._connection = Abandoned()
+        self.inside = threading.RLock()
 
     def version(self) -> int:
         """Return a number that differs from the last one when another connection has changed the file."""
@@ -101,7 +114,8 @@ class TrustFile:
                 self._connection.execute("COMMIT")
         except BaseException:
             if self._busy():
-                self._connection.execute("ROLLBACK")
+                with self.inside:
+                    self._connection.execute("ROLLBACK")
             raise
 
     def _busy(self) -> bool:
@@ -126,8 +140,11 @@ class TrustFile:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
+        """Be inside SQLite; what it says is told in words."""
+        forks.let_go_first()
         try:
-            yield
+            with self.inside:
+                yield
         except (OSError, sqlite3.Error) as error:
             raise TrustError(
                 f"cannot use {self.path}, which holds who is trusted: {error}; make its directory writable for you, "
