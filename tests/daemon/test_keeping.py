@@ -14,6 +14,7 @@ from zmesh.daemon.administration import Administrator
 from zmesh.errors import AddressError, UnknownMessage
 from zmesh.peer.administration import Administration
 from zmesh.peer.receipt import Receipt
+from zmesh.protocol import leases
 from zmesh.protocol.effects import Send
 from zmesh.protocol.priority import Priority
 
@@ -166,5 +167,49 @@ def test_a_message_that_is_sent_again_after_a_purge_is_not_delivered_again(home:
             again = await send()
             await again.handled(timeout=20)
             assert await receiver.take(1) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_dead_is_replayed_or_purged_and_never_half_of_both(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_ATTEMPTS", 1)
+
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as peer:
+            code = await peer.agent("code")
+            for number in range(20):
+                await code.send("code", number)
+            for message in await code.poll(20, timeout=20):
+                await message.nack()
+            assert (await peer.mailboxes.list_all())[0].dead == 20
+            administrator = Administrator(peer)
+            purged, replayed = await asyncio.gather(
+                administrator.carry_out("admin.purge", {"kinds": ["dead"]}), peer.mailboxes.replay("code")
+            )
+            gone = purged["gone"]["received"].get("dead", {"messages": 0})["messages"]
+            assert gone + replayed == 20
+            assert len(await code.poll(20, timeout=0 if gone else 20)) == replayed
+            assert (await peer.mailboxes.list_all())[0].dead == 0, (
+                "what was purged is not shown, and not to be replayed"
+            )
+            assert await peer.mailboxes.replay("code") == 0
+
+    asyncio.run(scenario())
+
+
+def test_what_was_purged_stays_dead_whoever_wants_it_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_ATTEMPTS", 1)
+
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as peer:
+            code = await peer.agent("code")
+            sent = await code.send("code", "x")
+            (message,) = await code.poll(1, timeout=20)
+            await message.nack()
+            done = await Administrator(peer).carry_out("admin.purge", {"kinds": ["dead"]})
+            assert done["gone"]["received"]["dead"]["messages"] == 1
+            with pytest.raises(UnknownMessage):
+                await peer.mailboxes.replay("code", sent.id)
+            assert (await peer.mailboxes.peek("code", dead=True)) == ([], 0)
 
     asyncio.run(scenario())

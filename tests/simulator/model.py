@@ -282,7 +282,7 @@ class StoreModel:
         old = self._ins.get(op.row)
         if old is not None and isinstance(op, MoveIn):
             self._ins[op.row] = old._replace(op=replace(old.op, mailbox=op.into))
-        elif old is not None and old.state is Received.DEAD:
+        elif old is not None and old.state is Received.DEAD and old.kept is not None:
             self._ins[op.row] = _In(replace(old.op, deadline=None), Received.STORED, 0, 0.0, old.kept)
 
     def _drop_peer(self, store: bytes) -> None:

@@ -26,7 +26,7 @@ ENDINGS = [state for state in Sent if state not in SENDER_LIVE]
 def never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are small here, and the store's own idle time stays out of the way."""
     monkeypatch.setattr(sqlite_store, "IDLE_AFTER", 3600.0)
-    monkeypatch.setattr(purging, "PRUNE_ROWS", 7)
+    monkeypatch.setattr(purging, "STEP_ROWS", 7)
 
 
 def forget(it: Driven, kinds: frozenset[str] = EVERYTHING, mailbox: str = "", before: Mark | None = None) -> Purge:
@@ -151,7 +151,7 @@ def test_only_what_goes_to_a_mailbox_and_only_what_is_old_enough(tmp_path: Path)
 
 
 def test_a_step_frees_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purging, "PRUNE_ROWS", 1000)
+    monkeypatch.setattr(purging, "STEP_ROWS", 1000)
     monkeypatch.setattr(purging, "STEP_BYTES", 250_000)
     with driven(tmp_path) as it:
         for row in range(1, 31):

@@ -85,9 +85,10 @@ class Keeping:
         marks = await asyncio.wrap_future(peer.store.query(read_marks))
         before = None if older is None else rows_before(marks, peer.driver.now() - _seconds(older))
         async with self._turn:
-            own = peer.driver.core.node.store
+            own, wanted = peer.driver.core.node.store, Wanted(frozenset(kinds), name, before)
             try:
-                done = await purge(peer.store, Wanted(frozenset(kinds), name, before), own, dry=dry, told=self._tell)
+                async with peer.mailboxes.reviving:
+                    done = await purge(peer.store, wanted, own, dry=dry, told=self._tell)
             finally:
                 self._tell(0, 0)
         return _told(done) | {"known_for": _known_for(marks, peer.driver.now())}

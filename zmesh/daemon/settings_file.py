@@ -74,7 +74,7 @@ def _dot(table: Any, path: Sequence[str], value: object) -> None:
     if isinstance(table, tomlkit.TOMLDocument):
         table[path[0]] = tomlkit.table()
         table, path = table[path[0]], path[1:]
-    table.append(tomlkit.key(list(path)), value)
+    table.append(tomlkit.key(list(path)) if len(path) > 1 else path[0], value)
 
 
 def _inline(table: Any, path: Sequence[str], value: object) -> None:

@@ -180,7 +180,8 @@ REVIVE_IN: Final = CommandView(
     "revive_in",
     ("row",),
     f"""UPDATE inbox SET state = {int(Received.STORED)}, attempts = 0, due = 0, deadline = NULL
-        WHERE row = NEW.row AND state = {int(Received.DEAD)};""",  # noqa: S608
+        WHERE row = NEW.row AND state = {int(Received.DEAD)}
+            AND EXISTS (SELECT 1 FROM inbody WHERE row = NEW.row);""",  # noqa: S608 - a purge leaves the row alone
 )
 PUT_PEER: Final = _replace("peer", "store", "name", "device", "endpoints", "roster", "agents", "last_seen")
 DROP_PEER: Final = CommandView(

@@ -16,7 +16,7 @@ from pathlib import Path
 from zmesh.peer.connection import Connection
 from zmesh.peer.schema import pragma
 from zmesh.peer.sqlite_store import SqliteStore
-from zmesh.peer.upkeep import VACUUM_PAGES, in_transaction
+from zmesh.peer.upkeep import VACUUM_PAGES, in_transaction, paced
 
 Told = Callable[[int, int], None]
 """Told after each step: (what is done, of how much)."""
@@ -64,7 +64,7 @@ async def compact(store: SqliteStore, told: Told = lambda *_: None) -> tuple[Siz
     given = 0
     while given < goal:
         most = min(VACUUM_PAGES, goal - given)
-        step = await asyncio.wrap_future(store.change(partial(_give_back, most)))
+        step = await paced(store.change(partial(_give_back, most)))
         if step <= 0:
             break  # others had use for what was free
         given += step

@@ -58,7 +58,7 @@ def read_glances(connection: Connection, rows: Sequence[int], most_bytes: int) -
 
 
 def read_dead(connection: Connection, mailbox: str, most: int, ident: bytes = b"") -> list[InRow]:
-    """Return the dead messages of a mailbox, the oldest first.
+    """Return the dead messages of a mailbox that were not purged, the oldest first.
 
     Args:
         connection: Opened.
@@ -71,19 +71,22 @@ def read_dead(connection: Connection, mailbox: str, most: int, ident: bytes = b"
     """
     found = connection.execute(
         """SELECT row, id, source, mailbox, klass, attempts, due, deadline, size FROM inbox
-            WHERE state = ? AND mailbox = ? AND (? = x'' OR id = ?) ORDER BY row LIMIT ?""",
+            WHERE state = ? AND EXISTS (SELECT 1 FROM inbody WHERE inbody.row = inbox.row)
+            AND mailbox = ? AND (? = x'' OR id = ?) ORDER BY row LIMIT ?""",
         (int(Received.DEAD), mailbox, ident, ident, most),
     )
     return [InRow(*row) for row in found]
 
 
 def count_dead(connection: Connection) -> dict[str, int]:
-    """Return how many dead messages each mailbox has.
+    """Return how many dead messages each mailbox has that were not purged.
 
     Raises:
         StoreError: The file cannot be read.
     """
     found = connection.execute(
-        "SELECT mailbox, count(*) FROM inbox WHERE state = ? GROUP BY mailbox", (int(Received.DEAD),)
+        """SELECT mailbox, count(*) FROM inbox
+            WHERE state = ? AND EXISTS (SELECT 1 FROM inbody WHERE inbody.row = inbox.row) GROUP BY mailbox""",
+        (int(Received.DEAD),),
     )
     return dict(found)

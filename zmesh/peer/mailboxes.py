@@ -82,11 +82,16 @@ class Peeked:
 
 
 class Mailboxes:
-    """All mailboxes of one peer."""
+    """All mailboxes of one peer.
+
+    Attributes:
+        reviving: Held while dead messages are replayed, or purged: what is replayed has its body still.
+    """
 
     def __init__(self, driver: Driver, store: SqliteStore) -> None:
         """Take the peer's driver and store."""
         self._driver, self._store = driver, store
+        self.reviving = asyncio.Lock()
 
     async def list_all(self) -> list[MailboxInfo]:
         """Return all mailboxes by name, those that only dead messages are left of included.
@@ -210,13 +215,15 @@ class Mailboxes:
         wanted = b"" if ident is None else checked_id(ident, "ident")
         inbox = self._driver.core.node.inbox
         inbox.opened(name)
-        found = await self._read(lambda connection: read_dead(connection, name, MAILBOX_MESSAGES, wanted))
-        rows = tuple(row for row in found if row.row not in inbox.messages.by_row)
-        if wanted and not rows:
-            raise UnknownMessage(f"mailbox {name!r} has no dead message {wanted.hex()}: `zmesh inbox --peek --dead`")
-        if rows:
-            ticket = self._driver.number()
-            await self._driver.submit(ticket, Replay(ticket, name, rows))
+        async with self.reviving:
+            found = await self._read(lambda connection: read_dead(connection, name, MAILBOX_MESSAGES, wanted))
+            rows = tuple(row for row in found if row.row not in inbox.messages.by_row)
+            if wanted and not rows:
+                text = f"mailbox {name!r} has no dead message {wanted.hex()}: `zmesh inbox --peek --dead`"
+                raise UnknownMessage(text)
+            if rows:
+                ticket = self._driver.number()
+                await self._driver.submit(ticket, Replay(ticket, name, rows))
         return len(rows)
 
     async def remove(self, name: str) -> None:

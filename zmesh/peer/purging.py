@@ -17,10 +17,11 @@ from zmesh.errors import StoreError
 from zmesh.peer.ages import Mark, highest_row
 from zmesh.peer.connection import Connection
 from zmesh.peer.sqlite_store import SqliteStore
-from zmesh.peer.upkeep import PRUNE_ROWS, in_transaction
+from zmesh.peer.upkeep import in_transaction, paced
 from zmesh.protocol.bounds import MIB
 from zmesh.protocol.states import Received, Sent
 
+STEP_ROWS: Final = 256  # looked at in one step: each one that goes may touch a page of its own in the index of ids
 STEP_BYTES: Final = 8 * MIB  # of bodies freed in one step: SQLite walks their pages, some 10 ms
 KINDS: Final[dict[str, tuple[tuple[Sent, ...], tuple[Received, ...]]]] = {
     "expired": ((Sent.EXPIRED,), ()),
@@ -150,7 +151,7 @@ class _Side:
         """Return the last row of the next step."""
         found = connection.execute(
             f"SELECT row FROM {self.table} WHERE row > ? ORDER BY row LIMIT 1 OFFSET ?",  # noqa: S608 - of two names
-            (self.after, PRUNE_ROWS - 1),
+            (self.after, STEP_ROWS - 1),
         )
         return min(found[0][0], self.newest) if found else self.newest
 
@@ -252,7 +253,7 @@ async def purge(
     work = Purge(wanted, own, dry=dry)
     await asyncio.wrap_future(store.query(work.begin))
     try:
-        while await asyncio.wrap_future(store.query(work.step) if dry else store.change(work.step)):
+        while await paced(store.query(work.step) if dry else store.change(work.step)):
             told(work.looked, work.total)
     except StoreError as error:
         raise type(error)(f"{error}. {work.messages} messages had gone before that") from error

@@ -4,8 +4,11 @@ All of it is done in small steps by the writer thread, between commits or when t
 never touch a message that is not ended, and never hold up a commit for more than one step.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
-from typing import Final
+from concurrent.futures import Future
+from typing import Final, TypeVar
 
 from zmesh.peer.commands import LIVE
 from zmesh.peer.connection import Connection
@@ -17,8 +20,10 @@ PRUNE_ROWS: Final = 1024  # rows pruned in one step, about 5 ms
 VACUUM_PAGES: Final = 128  # pages given back in one step: 1 MiB
 SPARE_PAGES: Final = 4 * MIB // PAGE_BYTES  # free pages left for what comes next
 KEPT_AUDIT: Final = 10_000  # lines of the audit log; the oldest go
+MAX_PAUSE: Final = 0.1  # seconds between two steps that somebody waits for: a slow disk has caught up by then
 SLACK: Final = 20  # a count of the ended rows, some ms, is worth it for every 1/20 of them
 
+T = TypeVar("T")
 _UNENDED_IN: Final = f"{int(Received.STORED)}, {int(Received.LEASED)}"
 
 
@@ -139,6 +144,18 @@ class Upkeep:
             else:
                 self._spare = True
         return self.outs.due or self.ins.due or not (self._folded and self._audit_cut and self._spare)
+
+
+async def paced(step: Future[T]) -> T:
+    """Wait for a step that somebody has asked for, and then as long again, so that commits have half of the thread.
+
+    Raises:
+        StoreError: As the step.
+    """
+    began = time.monotonic()
+    result = await asyncio.wrap_future(step)
+    await asyncio.sleep(min(time.monotonic() - began, MAX_PAUSE))
+    return result
 
 
 def in_transaction(connection: Connection, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:

@@ -236,7 +236,10 @@ class MoveIn:
 
 @record
 class ReviveIn:
-    """The incoming message `row`, if it is DEAD, is STORED again, with no attempts, due at once, and never expires."""
+    """The incoming message `row`, if it is DEAD, is STORED again, with no attempts, due at once, and never expires.
+
+    One whose body was purged stays dead.
+    """
 
     row: int
 
