@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from zmesh.daemon.place import LOCK, place_of
+from zmesh.daemon.process import STARTING
 from zmesh.errors import PeerRunning
 from zmesh.peer.lock_file import LockFile
 
@@ -51,4 +53,24 @@ def daemon_home(home: Path) -> Iterator[Path]:
     home.mkdir()
     (home / "config.toml").write_text(f'name = "laptop"\ndiscovery = ["rendezvous"]\nport = {PORT}\n')
     yield home
-    kill_daemon(home)
+    _end_for_good(home)
+
+
+def _end_for_good(home: Path) -> None:
+    """Kill the daemon, and the one that a client whose daemon was killed is just starting."""
+    starter = LockFile(place_of(home).directory / STARTING)
+    deadline = time.monotonic() + 30
+    for thread in threading.enumerate():
+        if thread.name == "zmesh":  # of a client: it ends when it has found that it is closed
+            thread.join(1)
+    while True:
+        assert time.monotonic() < deadline, "a daemon is started again and again"
+        kill_daemon(home)
+        try:
+            starter.acquire()
+        except PeerRunning:
+            time.sleep(0.005)
+            continue
+        starter.release()
+        if not daemon_pid(home):
+            return
