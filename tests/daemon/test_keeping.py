@@ -15,7 +15,7 @@ from zmesh.errors import AddressError, UnknownMessage
 from zmesh.peer.administration import Administration
 from zmesh.peer.receipt import Receipt
 from zmesh.protocol import leases
-from zmesh.protocol.effects import Send
+from zmesh.protocol.commands import Send
 from zmesh.protocol.priority import Priority
 
 

@@ -22,17 +22,8 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.entropy import SystemEntropy
 from zmesh.protocol.bounds import UNCOMMITTED_BYTES
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import (
-    Attach,
-    Dial,
-    Notice,
-    OpenMailbox,
-    Persist,
-    Progress,
-    SendBack,
-    Take,
-    Transmit,
-)
+from zmesh.protocol.commands import Attach, OpenMailbox, Take
+from zmesh.protocol.effects import Dial, Notice, Persist, Progress, SendBack, Transmit
 from zmesh.protocol.frames import Bye, Ping, Reset
 from zmesh.protocol.states import Sent
 from zmesh.trust.device import Device

@@ -13,7 +13,7 @@ from tests.trust.support import DEVICES, bring_in
 from tests.waiting import until
 from zmesh.errors import MessageRefused, TrustError
 from zmesh.peer import guard as module
-from zmesh.protocol.effects import Sighted
+from zmesh.protocol.commands import Sighted
 from zmesh.trust.grants import CAPABILITIES, DEFAULTS, EVERYBODY, Grant, Limits
 from zmesh.trust.trust_store import TrustStore
 

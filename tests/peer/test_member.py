@@ -15,8 +15,8 @@ from zmesh.discovery import visits
 from zmesh.discovery.meeting import Meeting, Meetings
 from zmesh.peer.home import device_key_path, home_directory, trust_path
 from zmesh.peer.traffic import Traffic
+from zmesh.protocol.commands import Share
 from zmesh.protocol.deadlines import NEVER
-from zmesh.protocol.effects import Share
 from zmesh.protocol.frames import Ops
 from zmesh.trust.trust_store import TrustStore
 

@@ -14,7 +14,7 @@ import zmesh
 from tests.conftest import new_peer, take, two_agents
 from zmesh.peer.message import TIME_BYTES, reply_id
 from zmesh.protocol.bounds import ID_BYTES, MAX_BODY
-from zmesh.protocol.effects import Send
+from zmesh.protocol.commands import Send
 from zmesh.protocol.priority import Priority
 
 if TYPE_CHECKING:

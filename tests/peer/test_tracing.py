@@ -11,7 +11,8 @@ from tests.conftest import new_peer, take, two_agents
 from tests.peer.test_grants import two_devices
 from tests.waiting import until
 from zmesh.peer import tracing as module
-from zmesh.protocol.effects import Inquired, Share
+from zmesh.protocol.commands import Share
+from zmesh.protocol.effects import Inquired
 from zmesh.protocol.frames import Step, Trace, Traced
 
 SOON = 20.0

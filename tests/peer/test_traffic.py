@@ -14,7 +14,7 @@ from tests.conftest import new_peer
 from tests.waiting import until
 from zmesh.peer.traffic import Traffic
 from zmesh.peer.zmq_link import Origin
-from zmesh.protocol.effects import SetQuotas
+from zmesh.protocol.commands import SetQuotas
 from zmesh.protocol.quotas import default_quotas
 
 SOON = 20.0

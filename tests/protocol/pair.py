@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tests.simulator.model import StoreModel
 from zmesh.protocol.codec import decode
+from zmesh.protocol.commands import (
+    Attach,
+    Command,
+    Done,
+    Nack,
+    OpenMailbox,
+    Send,
+    Sighted,
+    Take,
+)
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
-    Attach,
-    Command,
     Delivery,
     Dial,
-    Done,
     Effect,
     Failed,
     FetchIn,
@@ -29,16 +36,11 @@ from zmesh.protocol.effects import (
     Hangup,
     Inquired,
     Linked,
-    Nack,
     Notice,
-    OpenMailbox,
     Persist,
     Progress,
-    Send,
     SendBack,
     Settled,
-    Sighted,
-    Take,
     Told,
     Transmit,
 )

@@ -6,7 +6,7 @@ from tests.protocol.pair import DEVICE, World, two
 from tests.stores import store_of
 from zmesh.protocol import admission as module
 from zmesh.protocol.bounds import MAX_STORES
-from zmesh.protocol.effects import Halt, Sighted
+from zmesh.protocol.commands import Halt, Sighted
 
 OTHER = "o" * 32
 X = store_of(DEVICE, 1)

@@ -13,10 +13,9 @@ from zmesh.errors import LeaseLost, MailboxBusy, MeshFull, PeerHalted
 from zmesh.protocol import core as module
 from zmesh.protocol.bounds import MAX_EPOCH
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import (
+from zmesh.protocol.commands import (
     CancelSend,
     Close,
-    Delivery,
     Detach,
     Done,
     Drain,
@@ -26,15 +25,14 @@ from zmesh.protocol.effects import (
     Moved,
     Nack,
     Note,
-    Notice,
     Release,
     Send,
     Share,
     Sighted,
     Take,
-    Transmit,
     Untake,
 )
+from zmesh.protocol.effects import Delivery, Notice, Transmit
 from zmesh.protocol.frames import Ack, Bye, Cancel, Data, Frame, Have, Hello, Ping, Reset
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent

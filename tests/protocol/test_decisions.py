@@ -18,7 +18,7 @@ from zmesh.protocol.bounds import (
     WINDOW_MESSAGES,
 )
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Attach, CancelSend, Detach, Nack, Send, Sighted, Take
+from zmesh.protocol.commands import Attach, CancelSend, Detach, Nack, Send, Sighted, Take
 from zmesh.protocol.frames import Ack, Bye, Cancel, Cursor, Data, Frame, Gone, Hello, Item, Outcome, Ping, Reset
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Received, Sent

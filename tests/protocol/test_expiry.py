@@ -4,7 +4,7 @@ import pytest
 
 from tests.protocol.pair import forgotten, losing, offline, two
 from zmesh.protocol.bounds import STORE_RETRY
-from zmesh.protocol.effects import CancelSend
+from zmesh.protocol.commands import CancelSend
 from zmesh.protocol.frames import Ack, Data
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent

@@ -9,7 +9,7 @@ from tests.stores import store_of
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import MAX_EPOCH, NO_ID, WINDOW_MESSAGES
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Halt, Sighted
+from zmesh.protocol.commands import Halt, Sighted
 from zmesh.protocol.frames import Ack, Bye, Cursor, Data, Gone, Hello, Reset
 from zmesh.protocol.greeting import Evidence, examine
 from zmesh.protocol.priority import Priority

@@ -1,6 +1,6 @@
 """What an administrator halts: all mail of a peer, mail with one store, new sends; each until it is released."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -8,12 +8,15 @@ from tests.protocol.pair import Node, World, losing, one_way, two
 from zmesh.errors import PeerHalted, UnknownAgent
 from zmesh.protocol.bounds import MAX_TEXT, REST_REDIAL
 from zmesh.protocol.codec import decode
-from zmesh.protocol.effects import Dial, Done, Drain, Halt, Release, Send, Sighted
+from zmesh.protocol.commands import Done, Drain, Halt, Release, Send, Sighted
 from zmesh.protocol.frames import Bye, Data, Frame, Hello
 from zmesh.protocol.halting import EVERYBODY
 from zmesh.protocol.journal import DropPeer
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Link, Sent
+
+if TYPE_CHECKING:
+    from zmesh.protocol.effects import Dial
 
 WHO = "process 7"
 

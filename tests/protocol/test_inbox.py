@@ -11,8 +11,8 @@ from zmesh.protocol.bounds import (
     MAX_CAPABILITIES,
     MAX_NAME,
 )
+from zmesh.protocol.commands import Attach, Close, Detach, OpenMailbox, SetStatus, Take
 from zmesh.protocol.deadlines import NEVER
-from zmesh.protocol.effects import Attach, Close, Detach, OpenMailbox, SetStatus, Take
 from zmesh.protocol.frames import Data
 from zmesh.protocol.journal import PutMailbox
 from zmesh.protocol.states import Received, Sent

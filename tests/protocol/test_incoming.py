@@ -9,7 +9,7 @@ from zmesh.protocol import incoming as module
 from zmesh.protocol.bounds import (
     STORE_RETRY,
 )
-from zmesh.protocol.effects import Take
+from zmesh.protocol.commands import Take
 from zmesh.protocol.messages import InMessage
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Received, Sent

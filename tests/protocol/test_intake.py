@@ -15,7 +15,7 @@ from zmesh.protocol.bounds import (
     WINDOW_MESSAGES,
 )
 from zmesh.protocol.codec import MAGIC, encode
-from zmesh.protocol.effects import Attach, Close, SetStatus
+from zmesh.protocol.commands import Attach, Close, SetStatus
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.frames import (
     Ack,

@@ -10,9 +10,8 @@ from zmesh.protocol.bounds import (
     REDELIVERY_FIRST,
     REDELIVERY_MAX,
 )
-from zmesh.protocol.effects import (
+from zmesh.protocol.commands import (
     Attach,
-    Delivery,
     Detach,
     Done,
     Expect,
@@ -24,6 +23,7 @@ from zmesh.protocol.effects import (
     Unexpect,
     Untake,
 )
+from zmesh.protocol.effects import Delivery
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.priority import Priority

@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import Node, World, limit, nack, one, two
 from zmesh.errors import AddressError, MailboxBusy, MeshFull
 from zmesh.protocol.bounds import ALONE_PATIENCE
-from zmesh.protocol.effects import Attach, Detach, Done, MergeMailbox, Take
+from zmesh.protocol.commands import Attach, Detach, Done, MergeMailbox, Take
 from zmesh.protocol.states import Sent
 
 

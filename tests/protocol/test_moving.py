@@ -5,7 +5,16 @@ import pytest
 from tests.protocol.pair import Node, World, nack, one, received, two
 from zmesh.errors import AddressError, LeaseLost, MailboxBusy, MeshFull
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS
-from zmesh.protocol.effects import Attach, Detach, Done, Expect, MoveMail, Reclaim, RemoveMailbox, Take
+from zmesh.protocol.commands import (
+    Attach,
+    Detach,
+    Done,
+    Expect,
+    MoveMail,
+    Reclaim,
+    RemoveMailbox,
+    Take,
+)
 from zmesh.protocol.states import Received, Sent
 
 

@@ -10,7 +10,8 @@ from zmesh.protocol import admission
 from zmesh.protocol import node as module
 from zmesh.protocol.bounds import STORE_RETRY
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import Close, Dial, Halt, Hangup, Persist, SendBack, Sighted
+from zmesh.protocol.commands import Close, Halt, Sighted
+from zmesh.protocol.effects import Dial, Hangup, Persist, SendBack
 from zmesh.protocol.frames import Changes, Outcome, Peers, Ping
 from zmesh.protocol.journal import InRow, PutPeer
 from zmesh.protocol.link import Act

@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import World, forgotten, limit, losing, offline, two
 from zmesh.errors import BodyTooLarge, MeshFull, UnknownAgent
 from zmesh.protocol.bounds import MAX_BODY, MAX_TTL, NO_ID, RATE_BURST, REQUEUE_MAX
-from zmesh.protocol.effects import CancelSend, Send
+from zmesh.protocol.commands import CancelSend, Send
 from zmesh.protocol.frames import Ack, Data, Ending
 from zmesh.protocol.journal import EndOut, OutRow, OutStreamRow, PutMailbox, PutOut, PutPeer
 from zmesh.protocol.out_stream import Settlement

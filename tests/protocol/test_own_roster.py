@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.protocol.pair import SeededEntropy, losing, two
 from zmesh.protocol import own_roster as module
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, ROSTER_GAP, STATUS_LASTS
+from zmesh.protocol.commands import Attach, Detach, SetStatus
 from zmesh.protocol.deadlines import NEVER
-from zmesh.protocol.effects import Attach, Detach, SetStatus
 from zmesh.protocol.frames import Changes, Data, Peers
 from zmesh.protocol.journal import InRow, PutMailbox
 from zmesh.protocol.mailbox import Holder, Mailbox

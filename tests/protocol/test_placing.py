@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import DEVICE, Node, World, two
 from tests.stores import store_of
 from zmesh.errors import AmbiguousAddress
-from zmesh.protocol.effects import CancelSend, OpenMailbox
+from zmesh.protocol.commands import CancelSend, OpenMailbox
 from zmesh.protocol.states import Sent
 
 FULL = 1 << 40

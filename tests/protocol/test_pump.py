@@ -4,7 +4,7 @@ import pytest
 
 from tests.protocol.pair import losing, two
 from zmesh.protocol.bounds import AGENTS_PER_PAGE, OUTCOMES_PER_FRAME
-from zmesh.protocol.effects import Attach
+from zmesh.protocol.commands import Attach
 from zmesh.protocol.frames import Ack, Changes, Data, Hello, Outcome, Peers
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent

@@ -7,7 +7,7 @@ import pytest
 from tests.protocol.pair import two
 from zmesh.errors import MeshFull
 from zmesh.protocol.bounds import MAX_BODY, MOST_MESSAGES, QUOTA_MESSAGES, RATE_MESSAGES
-from zmesh.protocol.effects import SetQuotas
+from zmesh.protocol.commands import SetQuotas
 from zmesh.protocol.quotas import RANGES, Quotas, check_quota, checked_quotas, default_quotas
 from zmesh.protocol.states import Sent
 

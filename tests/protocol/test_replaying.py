@@ -5,7 +5,7 @@ import pytest
 from tests.protocol.pair import Node, World, nack, one, received, two
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol.bounds import MAX_ATTEMPTS
-from zmesh.protocol.effects import Detach, MoveMail, Replay
+from zmesh.protocol.commands import Detach, MoveMail, Replay
 from zmesh.protocol.journal import InRow
 from zmesh.protocol.states import Received, Sent
 

@@ -14,23 +14,21 @@ from tests.simulator.plan import Plan
 from tests.simulator.process import Process
 from tests.simulator.world import World
 from zmesh.errors import LeaseLost, MeshError, MeshFull
-from zmesh.protocol.effects import (
+from zmesh.protocol.commands import (
     Attach,
     CancelSend,
-    Delivery,
     Detach,
     Done,
-    Failed,
     Halt,
     Nack,
     OpenMailbox,
     Release,
     Send,
-    Settled,
     Sighted,
     Take,
     Untake,
 )
+from zmesh.protocol.effects import Delivery, Failed, Settled
 from zmesh.protocol.priority import Priority
 
 MAX_TRIES = 40  # of one send that finds the mesh full or its own store down

@@ -14,9 +14,10 @@ from tests.simulator.disk import Disk
 from tests.simulator.model import StoreModel
 from zmesh.protocol import core, greeting, intake
 from zmesh.protocol.bounds import NO_ID, WINDOW_MESSAGES
+from zmesh.protocol.commands import CancelSend
 from zmesh.protocol.core import Core
 from zmesh.protocol.deadlines import NEVER
-from zmesh.protocol.effects import CancelSend, Progress, Settled
+from zmesh.protocol.effects import Progress, Settled
 from zmesh.protocol.expiry import Expiry
 from zmesh.protocol.frames import Outcome
 from zmesh.protocol.greeting import Evidence

@@ -11,7 +11,7 @@ from tests.simulator.process import Process
 from tests.simulator.world import World
 from zmesh.protocol.bounds import CLASSES, LINK_ID_BYTES, NO_ID
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.effects import Sighted
+from zmesh.protocol.commands import Sighted
 from zmesh.protocol.envelope import Envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.frames import (

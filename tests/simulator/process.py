@@ -11,10 +11,10 @@ from tests.simulator.disk import Disk
 from tests.simulator.network import Network
 from tests.simulator.world import Clock, SeededEntropy, SimulatorError
 from zmesh.errors import MeshError
+from zmesh.protocol.commands import Command
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
-    Command,
     Delivery,
     Dial,
     Effect,

@@ -20,7 +20,7 @@ from tests.simulator.process import Process
 from tests.simulator.verdict import describe, judge, open_inbox, unended
 from tests.simulator.world import Trace, World
 from zmesh.protocol.address import store_text
-from zmesh.protocol.effects import Sighted
+from zmesh.protocol.commands import Sighted
 from zmesh.protocol.priority import Priority
 
 PATIENCE = 400.0  # seconds of virtual time after which everything must have ended: over REDELIVERY_MAX and REQUEUE_MAX

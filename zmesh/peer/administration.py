@@ -11,7 +11,7 @@ from typing import Final
 
 from zmesh.peer.connection import Connection
 from zmesh.peer.peer import Peer
-from zmesh.protocol.effects import Note
+from zmesh.protocol.commands import Note
 
 MAX_LINES: Final = 1000  # of the audit log, told at once
 MAX_NOTE: Final = 1000  # characters of a line: who, what, how many

@@ -28,7 +28,8 @@ from zmesh.peer.message import TIME_BYTES, Message
 from zmesh.peer.question import Questions
 from zmesh.peer.receipt import Receipt, recalled
 from zmesh.protocol.bounds import DEFAULT_TTL, ID_BYTES
-from zmesh.protocol.effects import Attach, Delivery, Detach, Reclaim, Send, SetStatus, Settled
+from zmesh.protocol.commands import Attach, Detach, Reclaim, Send, SetStatus
+from zmesh.protocol.effects import Delivery, Settled
 from zmesh.protocol.priority import Priority
 from zmesh.protocol.states import Sent
 

@@ -24,11 +24,10 @@ from zmesh.peer.place import Place
 from zmesh.peer.sealing import Sealer, is_sealed
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.zmq_link import Origin, ZmqLink
+from zmesh.protocol.commands import Close, Command, SetQuotas
 from zmesh.protocol.core import Core
 from zmesh.protocol.effects import (
     Answer,
-    Close,
-    Command,
     Delivery,
     Dial,
     Failed,
@@ -41,7 +40,6 @@ from zmesh.protocol.effects import (
     Persist,
     Progress,
     SendBack,
-    SetQuotas,
     Settled,
     Told,
     Transmit,

@@ -13,7 +13,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import MeshError
-from zmesh.protocol.effects import Delivery, Nack, Take, Untake
+from zmesh.protocol.commands import Nack, Take, Untake
+from zmesh.protocol.effects import Delivery
 
 if TYPE_CHECKING:
     from zmesh.peer.driver import Driver

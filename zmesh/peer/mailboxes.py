@@ -15,7 +15,7 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.mail_reader import Glance, count_dead, read_dead, read_glances
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.protocol.bounds import MAILBOX_MESSAGES, MAX_PEEKED, PEEKED_BYTES
-from zmesh.protocol.effects import MoveMail, RemoveMailbox, Replay
+from zmesh.protocol.commands import MoveMail, RemoveMailbox, Replay
 from zmesh.protocol.envelope import Envelope, unpack_envelope
 from zmesh.protocol.errors import ProtocolError
 from zmesh.protocol.messages import InMessage

@@ -22,7 +22,8 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.gate import Gate
 from zmesh.peer.trust_sync import TrustSync
 from zmesh.peer.zmq_link import ZmqLink
-from zmesh.protocol.effects import Exclude, Linked, Moved, Share, Sighted, Told
+from zmesh.protocol.commands import Exclude, Moved, Share, Sighted
+from zmesh.protocol.effects import Linked, Told
 from zmesh.protocol.frames import Have, Ops
 
 ADDRESSES: Final = b"addresses"

@@ -8,7 +8,8 @@ from zmesh.peer.arguments import PRIORITY_NAMES, checked_delay, checked_priority
 from zmesh.peer.body import unpack_body
 from zmesh.protocol.address import store_text
 from zmesh.protocol.bounds import ID_BYTES
-from zmesh.protocol.effects import Delivery, Done, Nack
+from zmesh.protocol.commands import Done, Nack
+from zmesh.protocol.effects import Delivery
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from zmesh.discovery.ladder import Discovery
 from zmesh.discovery.sighting import Sighting
@@ -40,10 +40,13 @@ from zmesh.peer.tracing import Tracing
 from zmesh.peer.ways import Ways
 from zmesh.peer.zmq_link import ZmqLink
 from zmesh.protocol.address import Address, store_text
-from zmesh.protocol.effects import MergeMailbox, OpenMailbox, Settled
+from zmesh.protocol.commands import MergeMailbox, OpenMailbox
 from zmesh.trust.device import Device
 from zmesh.trust.door import Door
 from zmesh.trust.trust_store import TrustStore
+
+if TYPE_CHECKING:
+    from zmesh.protocol.effects import Settled
 
 
 class Peer:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zmesh.errors import MeshError, MessageExpired, NoAnswer, WaitTimeout
 from zmesh.peer.message import Message, reply_id
 from zmesh.peer.receipt import Receipt
-from zmesh.protocol.effects import Delivery, Expect, Send, Unexpect
+from zmesh.protocol.commands import Expect, Send, Unexpect
+from zmesh.protocol.effects import Delivery
 from zmesh.protocol.states import Sent
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from zmesh.errors import (
     WaitTimeout,
 )
 from zmesh.peer.duration import parse_timeout
-from zmesh.protocol.effects import CancelSend, Progress, Settled
+from zmesh.protocol.commands import CancelSend
+from zmesh.protocol.effects import Progress, Settled
 from zmesh.protocol.states import Sent
 
 if TYPE_CHECKING:

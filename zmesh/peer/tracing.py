@@ -18,7 +18,8 @@ from zmesh.peer.driver import Driver
 from zmesh.peer.sqlite_store import SqliteStore
 from zmesh.peer.store_reader import InTrace, OutTrace, read_trace
 from zmesh.protocol.bounds import TRACE_AGAIN, TRACE_PATIENCE, TRACES_ANSWERED
-from zmesh.protocol.effects import Inquired, Share
+from zmesh.protocol.commands import Share
+from zmesh.protocol.effects import Inquired
 from zmesh.protocol.frames import Step, Trace, Traced
 from zmesh.protocol.tracing import Life, answer
 

@@ -12,8 +12,8 @@ from zmesh.errors import AddressError, AmbiguousAddress, UnknownAgent
 from zmesh.peer.arguments import brief
 from zmesh.peer.peer import Peer
 from zmesh.protocol.address import store_text
+from zmesh.protocol.commands import Drain, Halt, Release
 from zmesh.protocol.directory import near_names
-from zmesh.protocol.effects import Drain, Halt, Release
 from zmesh.protocol.halting import EVERYBODY
 from zmesh.protocol.journal import PutHalt
 from zmesh.protocol.node import Node

@@ -20,9 +20,7 @@ from typing import Any, ClassVar
 from zmesh.errors import MailboxBusy, MeshFull
 from zmesh.protocol.bounds import RESET_INTERVAL
 from zmesh.protocol.codec import decode, encode
-from zmesh.protocol.deadlines import LONG_AGO, NEVER
-from zmesh.protocol.effects import (
-    Answer,
+from zmesh.protocol.commands import (
     Attach,
     CancelSend,
     Close,
@@ -30,7 +28,6 @@ from zmesh.protocol.effects import (
     Detach,
     Done,
     Drain,
-    Effect,
     Exclude,
     Expect,
     Halt,
@@ -40,7 +37,6 @@ from zmesh.protocol.effects import (
     Nack,
     Note,
     OpenMailbox,
-    Path,
     Reclaim,
     Release,
     RemoveMailbox,
@@ -51,10 +47,11 @@ from zmesh.protocol.effects import (
     Share,
     Sighted,
     Take,
-    Transmit,
     Unexpect,
     Untake,
 )
+from zmesh.protocol.deadlines import LONG_AGO, NEVER
+from zmesh.protocol.effects import Answer, Effect, Path, Transmit
 from zmesh.protocol.entropy import Entropy
 from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.errors import ProtocolError

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from zmesh.errors import PeerHalted, UnknownAgent
 from zmesh.protocol.bounds import MAX_TEXT
 from zmesh.protocol.codec import encode
-from zmesh.protocol.effects import Answer, Drain, Failed, Halt, Path, Release, Send, Settled
+from zmesh.protocol.commands import Drain, Halt, Release, Send
+from zmesh.protocol.effects import Answer, Failed, Path, Settled
 from zmesh.protocol.frames import Bye
 from zmesh.protocol.journal import DropHalt, Op, PutHalt
 

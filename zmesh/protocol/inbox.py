@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol.address import is_name, is_word
 from zmesh.protocol.bounds import ARRIVALS_KEPT, MAX_AGENTS, MAX_CAPABILITIES, MAX_NAME, MAX_WORD
-from zmesh.protocol.effects import Attach, Detach, OpenMailbox, SetStatus, Settled
+from zmesh.protocol.commands import Attach, Detach, OpenMailbox, SetStatus
+from zmesh.protocol.effects import Settled
 from zmesh.protocol.envelope import Envelope, is_type
 from zmesh.protocol.frames import AWAY, BUSY, IDLE
 from zmesh.protocol.incoming import Incoming, Report

@@ -13,8 +13,9 @@ from itertools import islice
 from zmesh.errors import LeaseLost, UnknownMessage
 from zmesh.protocol.backoff import redelivery_delay, return_delay
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS, MAX_TTL, REDELIVERY_FIRST, REDELIVERY_MAX
+from zmesh.protocol.commands import Detach, Done, Nack
 from zmesh.protocol.deadlines import NEVER, SLACK, Deadlines
-from zmesh.protocol.effects import Delivery, Detach, Done, Failed, FetchIn, Nack, Settled
+from zmesh.protocol.effects import Delivery, Failed, FetchIn, Settled
 from zmesh.protocol.envelope import unpack_envelope
 from zmesh.protocol.expected import Expected
 from zmesh.protocol.incoming import Incoming, Report

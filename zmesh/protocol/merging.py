@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from zmesh.errors import MailboxBusy, MeshFull
 from zmesh.protocol import journal
-from zmesh.protocol.effects import MergeMailbox
+from zmesh.protocol.commands import MergeMailbox
 from zmesh.protocol.inbox import Inbox
 from zmesh.protocol.mailbox import Mailbox
 from zmesh.protocol.messages import InMessage

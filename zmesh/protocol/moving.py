@@ -12,7 +12,7 @@ from zmesh.protocol.merging import shift
 from zmesh.protocol.states import Received
 
 if TYPE_CHECKING:
-    from zmesh.protocol.effects import MoveMail, RemoveMailbox
+    from zmesh.protocol.commands import MoveMail, RemoveMailbox
     from zmesh.protocol.node import Node
 
 

@@ -18,8 +18,9 @@ from zmesh.protocol.bounds import (
     RATE_BURST,
     REQUEUE_MAX,
 )
+from zmesh.protocol.commands import Send
 from zmesh.protocol.directory import Resolved, waiting_warning
-from zmesh.protocol.effects import Failed, Progress, Send, Settled
+from zmesh.protocol.effects import Failed, Progress, Settled
 from zmesh.protocol.envelope import Envelope, is_type, unpack_envelope
 from zmesh.protocol.expiry import IN_DOUBT, Expiry
 from zmesh.protocol.frames import Ending

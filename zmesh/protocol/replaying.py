@@ -12,7 +12,7 @@ from zmesh.protocol.messages import InMessage
 from zmesh.protocol.states import RECEIVER, Received, step
 
 if TYPE_CHECKING:
-    from zmesh.protocol.effects import Replay
+    from zmesh.protocol.commands import Replay
     from zmesh.protocol.mailbox import Mailbox
     from zmesh.protocol.node import Node
 
