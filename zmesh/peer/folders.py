@@ -8,7 +8,6 @@ load nothing heavy, and is not to complain about other settings.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +69,8 @@ def named_folder(home: Path, folder: Path) -> str:
     text, _ = read_file(path)
     if KEY not in text:
         return ""
+    import tomllib  # noqa: PLC0415 - 5 ms, which most programs need not wait for
+
     try:
         said: Any = tomllib.loads(text).get(KEY, {})
         check_folders(KEY, said)
