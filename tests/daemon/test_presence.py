@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from zmesh.daemon import presence
 from zmesh.daemon.place import LOCK, SOCKET, TOKEN_FILE, Place, place_of, restore
 from zmesh.daemon.process import ERRORS, PATIENCE
 from zmesh.daemon.wire import OK
-from zmesh.errors import DaemonError, PeerRunning, StoreError
+from zmesh.errors import DaemonError, DaemonUnreachable, PeerRunning, StoreError
 from zmesh.peer.lock_file import LockFile
 
 SOON = 20.0
@@ -207,16 +208,20 @@ def test_clients_wait_for_the_daemon_to_come_back_and_nothing_is_lost(
     assert laptop.json("down") == {"ended": pid}
 
 
-def test_a_client_that_finds_the_daemon_and_its_directory_gone_starts_another(
+def test_a_client_that_finds_the_daemon_and_its_directory_gone_does_not_bring_it_back(
     laptop: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """So they are after an uninstallation. Whoever connects anew wants it."""
     monkeypatch.setenv("ZMESH_HOME", str(laptop.home))
     with zmesh.connect("bob") as bob:
         pid = daemon_pid(laptop.home)
+        os.kill(pid, signal.SIGKILL)
         shutil.rmtree(place_of(laptop.home).directory)
-        os.kill(pid, 9)
+        with pytest.raises(DaemonUnreachable, match="Whoever connects anew starts one"):
+            bob.send("bob", "x")
+        assert not (laptop.home / "daemon").exists()
+    with zmesh.connect("bob") as bob:
         assert bob.send("bob", "x").state == "stored"
-        assert daemon_pid(laptop.home) not in (0, pid)
 
 
 DEAF = """
