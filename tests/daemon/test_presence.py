@@ -16,7 +16,7 @@ import zmesh
 from tests.cli.commands import Machine
 from tests.daemon.served import Raw
 from tests.daemon.test_host import running
-from tests.daemon_home import daemon_pid
+from tests.daemon_home import daemon_pid, kill_daemon
 from tests.storm.processes import wait_until
 from tests.waiting import until
 from zmesh.daemon import presence
@@ -109,12 +109,16 @@ def test_without_unix_sockets_the_file_that_names_port_and_token_is_written_anew
 
 
 @pytest.mark.usefixtures("attentive")
-def test_a_daemon_whose_home_was_removed_ends_and_says_why(home: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_daemon_whose_home_was_removed_ends_and_says_why(home: Path, *, again: bool) -> None:
+    """Also where its directory was made again, as other parts of the daemon do with what they need."""
     home.mkdir()
 
     async def scenario() -> None:
         async with running(home) as (_, task):
             os.rename(home, home.with_name("elsewhere"))  # noqa: PTH104 - of this very disk
+            if again:
+                home.mkdir()  # noqa: ASYNC240 - as above
             with pytest.raises(StoreError, match=r"was removed.*the daemon ends"):
                 await asyncio.wait_for(asyncio.shield(task), SOON)
 
@@ -248,7 +252,8 @@ def deaf(home: Path) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
-    wait_until(lambda: daemon_pid(home) == 0, SOON, "a daemon that was started goes")
+    wait_until(lambda: daemon_pid(home), SOON, "the daemon that was started has the lock")
+    kill_daemon(home)
 
 
 def test_a_client_says_who_has_the_lock_and_does_not_listen(laptop: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
