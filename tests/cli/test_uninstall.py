@@ -207,8 +207,18 @@ def test_a_socket_among_the_temporary_files_goes_too(user: Path) -> None:
     assert not short_directory(machine.home).exists()
 
 
-def test_a_daemon_that_hangs_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmesh.daemon.ending.DRAINED", 0.5)
+def test_a_daemon_that_is_stopped_is_ended_all_the_same(machine: Machine) -> None:
+    pid = running(machine.home)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    assert machine.run("uninstall", "--purge", "--yes").returncode == 0
+    assert not machine.home.exists()
+
+
+def test_a_daemon_that_cannot_even_be_killed_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for patience in ("DRAINED", "KILLED"):
+        monkeypatch.setattr(f"zmesh.daemon.ending.{patience}", 0.2)
+    monkeypatch.setattr("zmesh.daemon.ending._signal", lambda *_: None)  # its disk hangs
     machine.inside = True
     pid = running(machine.home)
     assert pid

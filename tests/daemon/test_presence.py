@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,14 +16,14 @@ import zmesh
 from tests.cli.commands import Machine
 from tests.daemon.served import Raw
 from tests.daemon.test_host import running
-from tests.daemon_home import daemon_pid
+from tests.daemon_home import daemon_pid, kill_daemon
 from tests.storm.processes import wait_until
 from tests.waiting import until
 from zmesh.daemon import presence
 from zmesh.daemon.place import LOCK, SOCKET, TOKEN_FILE, Place, place_of, restore
 from zmesh.daemon.process import ERRORS, PATIENCE
 from zmesh.daemon.wire import OK
-from zmesh.errors import DaemonError, PeerRunning, StoreError
+from zmesh.errors import DaemonError, DaemonUnreachable, PeerRunning, StoreError
 from zmesh.peer.lock_file import LockFile
 
 SOON = 20.0
@@ -108,12 +109,16 @@ def test_without_unix_sockets_the_file_that_names_port_and_token_is_written_anew
 
 
 @pytest.mark.usefixtures("attentive")
-def test_a_daemon_whose_home_was_removed_ends_and_says_why(home: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_daemon_whose_home_was_removed_ends_and_says_why(home: Path, *, again: bool) -> None:
+    """Also where its directory was made again, as other parts of the daemon do with what they need."""
     home.mkdir()
 
     async def scenario() -> None:
         async with running(home) as (_, task):
             os.rename(home, home.with_name("elsewhere"))  # noqa: PTH104 - of this very disk
+            if again:
+                home.mkdir()  # noqa: ASYNC240 - as above
             with pytest.raises(StoreError, match=r"was removed.*the daemon ends"):
                 await asyncio.wait_for(asyncio.shield(task), SOON)
 
@@ -207,16 +212,20 @@ def test_clients_wait_for_the_daemon_to_come_back_and_nothing_is_lost(
     assert laptop.json("down") == {"ended": pid}
 
 
-def test_a_client_that_finds_the_daemon_and_its_directory_gone_starts_another(
+def test_a_client_that_finds_the_daemon_and_its_directory_gone_does_not_bring_it_back(
     laptop: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """So they are after an uninstallation. Whoever connects anew wants it."""
     monkeypatch.setenv("ZMESH_HOME", str(laptop.home))
     with zmesh.connect("bob") as bob:
         pid = daemon_pid(laptop.home)
+        os.kill(pid, signal.SIGKILL)
         shutil.rmtree(place_of(laptop.home).directory)
-        os.kill(pid, 9)
+        with pytest.raises(DaemonUnreachable, match="Whoever connects anew starts one"):
+            bob.send("bob", "x")
+        assert not (laptop.home / "daemon").exists()
+    with zmesh.connect("bob") as bob:
         assert bob.send("bob", "x").state == "stored"
-        assert daemon_pid(laptop.home) not in (0, pid)
 
 
 DEAF = """
@@ -243,7 +252,8 @@ def deaf(home: Path) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
-    wait_until(lambda: daemon_pid(home) == 0, SOON, "a daemon that was started goes")
+    wait_until(lambda: daemon_pid(home), SOON, "the daemon that was started has the lock")
+    kill_daemon(home)
 
 
 def test_a_client_says_who_has_the_lock_and_does_not_listen(laptop: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ to the daemon nor start another. This module must never take what another daemon
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ class Presence:
         """Take what must be there: the home, the directory, the lock that this process holds, the socket."""
         self._home, self._place, self._lock, self._server = home, place, lock, server
         self._trouble = ""
+        self._began = home.stat()
 
     async def watch(self) -> None:
         """Look every now and then, until cancelled.
@@ -39,7 +41,7 @@ class Presence:
         every, well = LOOK_EVERY, clock()
         while True:
             await asyncio.sleep(every)
-            if not self._home.is_dir():
+            if not self._is_home():
                 raise StoreError(f"{self._home} was removed, with all mail in it: the daemon ends")
             every = LOOK_EVERY
             try:
@@ -52,6 +54,13 @@ class Presence:
                 self._tell(f"programs do not find this daemon: {error}")
             else:
                 self._trouble, well = "", clock()
+
+    def _is_home(self) -> bool:
+        """Say whether the home is the one that it was: other parts make its directories again when they are gone."""
+        try:
+            return os.path.samestat(self._home.stat(), self._began)
+        except OSError:
+            return False
 
     async def _look(self) -> None:
         if not self._lock.lies:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from zmesh.daemon.place import LOCK, Place, restore
+from zmesh.daemon.place import LOCK, Place
 from zmesh.errors import DaemonUnreachable, PeerRunning
 from zmesh.peer.lock_file import LockFile
 
@@ -23,6 +23,7 @@ ERRORS: Final = "daemon.err"  # what a daemon says that ends before its log is o
 STARTING: Final = "starting"
 PATIENCE: Final = 20.0  # seconds for the daemon to listen; it takes 0.5 s on an idle machine
 LOOK_EVERY: Final = 0.02
+REMOVED: Final = 4.0  # seconds for a daemon that runs to see that its directory was removed: twice what it takes
 LAST_WORDS: Final = 2000  # bytes of its log that are shown when it does not start
 ALIVE: Final = "ZMESH_ALIVE"  # names the descriptor that the daemon holds open while it starts
 SECRETS: Final = ("CLAUDECODE", "CLAUDE_PID", "ZMESH_JOIN", "ZMESH_AGENT", "ZMESH_ADAPTER", "NOTIFY_SOCKET", ALIVE)
@@ -62,8 +63,9 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
     mine = False
     try:
         while not listens(place):
-            if not mine and not place.directory.is_dir():  # it was removed under a program that was connected
-                restore(place)
+            if not mine and not place.directory.is_dir():
+                _check_removed(place, end - PATIENCE)
+                continue
             mine = mine or _acquired(starter)  # else another client starts it
             if mine and started is None and not listens(place):
                 if words or not _by_service(home, place):
@@ -81,6 +83,20 @@ def start(home: Path, place: Place, words: Sequence[str] = ()) -> None:
         starter.release()
         if started is not None:
             started.forget()
+
+
+def _check_removed(place: Place, since: float) -> None:
+    """Wait for a daemon that runs to make its directory again; by an uninstallation it is removed for good.
+
+    Raises:
+        DaemonUnreachable: None has.
+    """
+    if time.monotonic() > since + REMOVED:
+        raise DaemonUnreachable(
+            f"{place.directory} was removed, and no daemon runs that makes it again: was zmesh uninstalled? "
+            "Whoever connects anew starts one"
+        )
+    time.sleep(LOOK_EVERY)
 
 
 def _acquired(lock: LockFile) -> bool:
