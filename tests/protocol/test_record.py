@@ -34,7 +34,7 @@ def test_records_have_slots_and_the_tools_of_dataclasses() -> None:
 def test_mypy_refuses_to_change_a_record(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from zmesh.protocol.priority import Priority\nfrom zmesh.protocol.effects import Take\n\n"
+        "from zmesh.protocol.priority import Priority\nfrom zmesh.protocol.commands import Take\n\n"
         "take = Take(1, 2)\ntake.count = 3\nPriority.HIGH\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
