@@ -30,6 +30,19 @@ def daemon_pid(home: Path) -> int:
     return 0
 
 
+def daemons(home: Path) -> list[int]:
+    """The processes that are daemons of a home, be they at work or not."""
+    found = []
+    processes = Path("/proc")
+    for process in processes.iterdir() if processes.exists() else ():
+        with suppress(OSError):
+            if not process.name.isdigit() or b"zmesh.daemon" not in (process / "cmdline").read_bytes():
+                continue
+            if f"ZMESH_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
 def kill_daemon(home: Path) -> int:
     """Kill the daemon of a home, if there is one, and wait until it is gone; return what its process id was."""
     pid = daemon_pid(home)
@@ -65,6 +78,9 @@ def _end_for_good(home: Path) -> None:
             thread.join(1)
     while True:
         assert time.monotonic() < deadline, "a daemon is started again and again"
+        for pid in daemons(home):  # those too that wait for the lock
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         kill_daemon(home)
         try:
             starter.acquire()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import zmesh
-from tests.daemon.storm.nemesis import daemons
-from tests.daemon_home import daemon_pid, kill_daemon
+from tests.daemon_home import daemon_pid, daemons, kill_daemon
 from tests.storm.processes import wait_until
 from tests.waiting import until
 from zmesh.daemon import host

@@ -21,7 +21,7 @@ discovery = ["rendezvous"]  # no multicast here
 port = 7000
 
 [folders]
-"~/work/api" = "backend"
+"~/projects/api" = "backend"
 """
 
 
@@ -62,7 +62,7 @@ def test_every_setting_is_told_with_where_it_comes_from(home: Path, monkeypatch:
         assert told["peers"] == {"value": ["tcp://192.0.2.7:7420"], "source": "environment, ZMESH_PEERS", "live": True}
         assert told["discovery"] == {"value": ["rendezvous"], "source": "file", "live": True}
         assert told["quotas.mailbox.messages"] == {"value": 20_000, "source": "default", "live": True}
-        assert told["folders.~/work/api"] == {"value": "backend", "source": "file", "live": True}
+        assert told["folders.~/projects/api"] == {"value": "backend", "source": "file", "live": True}
         taken = await machine.ask("set", key="peers", value="192.0.2.9")
         assert (taken["effect"], taken["value"]) == ("environment, ZMESH_PEERS", ["192.0.2.9"])
         assert (await machine.told())["peers"]["value"] == ["tcp://192.0.2.7:7420"]

@@ -27,7 +27,7 @@ peers = [
 mailbox.messages = 50_000  # fifty thousand
 
 [folders]
-"~/work/api" = "backend"
+"~/projects/api" = "backend"
 """
 
 
@@ -37,7 +37,7 @@ mailbox.messages = 50_000  # fifty thousand
         (["name"], "tower", '"studio"   # as', '"tower"   # as'),
         (["port"], 7000, "7420\npeers", "7000\npeers"),
         (["quotas", "mailbox", "messages"], 7, "50_000  # fifty", "7  # fifty"),
-        (["folders", "~/work/api"], "api", '"backend"', '"api"'),
+        (["folders", "~/projects/api"], "api", '"backend"', '"api"'),
         (["port"], UNSET, "port = 7420\n", ""),
         (["quotas", "mailbox", "messages"], UNSET, "mailbox.messages = 50_000  # fifty thousand\n", ""),
         (["quotas", "mailbox", "bytes"], 9, "# fifty thousand\n", "# fifty thousand\nmailbox.bytes = 9\n"),
@@ -55,7 +55,7 @@ def test_only_that_is_changed(path: list[str], value: Any, before: str, after: s
         (["port"], 7000, "port = 7000\n"),
         (["discovery"], ["mdns", "static"], 'discovery = ["mdns", "static"]\n'),
         (["quotas", "mailbox", "messages"], 7, "[quotas]\nmailbox.messages = 7\n"),
-        (["folders", "~/work/a.b"], "api", '[folders]\n"~/work/a.b" = "api"\n'),
+        (["folders", "~/projects/a.b"], "api", '[folders]\n"~/projects/a.b" = "api"\n'),
         (["adapters", "browser", "deep", "port"], 1, "[adapters]\nbrowser.deep.port = 1\n"),
         (["adapters", "browser", "port"], UNSET, ""),
     ],

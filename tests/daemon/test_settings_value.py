@@ -24,7 +24,7 @@ from zmesh.errors import ConfigurationError
         ("quotas.mailbox.bytes", "128M", 128 << 20),
         ("quotas.device.bytes", "1 KiB/s", 1024),
         ("quotas.peer.bytes", "2g", 2 << 30),
-        ("folders./work/a.b", "true", "true"),
+        ("folders./projects/a.b", "true", "true"),
         ("adapters.http.on", "true", True),
         ("adapters.http.port", "8080", 8080),
         ("adapters.http.host", "localhost", "localhost"),
@@ -45,7 +45,7 @@ def test_what_is_no_amount_is_refused(key: str, text: str) -> None:
 def test_names() -> None:
     assert path_of("port") == ["port"]
     assert path_of("quotas.peer.bytes") == ["quotas", "peer", "bytes"]
-    assert path_of("folders.~/work/a.b") == ["folders", "~/work/a.b"]
+    assert path_of("folders.~/projects/a.b") == ["folders", "~/projects/a.b"]
     for key in ("", ".", "quotas.", "a..b", "folders."):
         with pytest.raises(ConfigurationError, match="no name of a setting"):
             path_of(key)

@@ -12,10 +12,10 @@ import pytest
 
 import zmesh
 from tests.daemon.storm.__main__ import FRAME
-from tests.daemon.storm.nemesis import CREW, Storm, daemons
+from tests.daemon.storm.nemesis import CREW, Storm
 from tests.daemon.storm.verdict import judge
 from tests.daemon.storm.worker import PEER
-from tests.daemon_home import daemon_pid
+from tests.daemon_home import daemon_pid, daemons
 from tests.storm.processes import disk_directory
 
 SECONDS = int(os.environ.get("ZMESH_DAEMON_STORM_SECONDS", "20"))

@@ -1,7 +1,7 @@
 """What programs are called by the folder they work in: the table `[folders]` of the configuration.
 
     [folders]
-    "~/work/api" = "backend"
+    "~/projects/api" = "backend"
 
 Two projects whose folders are called alike get names of their own so. Short-lived programs read this: the module must
 load nothing heavy, and is not to complain about other settings.
@@ -49,7 +49,7 @@ def check_folders(key: str, value: object) -> None:
         ValueError: Something in it is wrong; the message names it.
     """
     if not isinstance(value, dict) or len(value) > MAX_FOLDERS:
-        raise ValueError(f'{key} is a table of at most {MAX_FOLDERS} folders, such as "~/work/api" = "backend"')
+        raise ValueError(f'{key} is a table of at most {MAX_FOLDERS} folders, such as "~/projects/api" = "backend"')
     for folder, name in value.items():
         if not is_name(name):
             raise ValueError(

@@ -16,6 +16,7 @@ from pathlib import Path
 import zmesh
 from tests.daemon.storm.verdict import judge, promised
 from tests.daemon.storm.worker import MAILBOX, PEER, main
+from tests.daemon_home import daemons
 from tests.storm.journal import Watch
 from tests.storm.processes import Fork, Process, wait_until
 from tests.storm.verdict import Verdict
@@ -29,18 +30,6 @@ LULL = 1.0  # seconds at most between a sign of life and the next kill
 START = 60.0  # seconds for everything to be at work on a busy machine
 DRAIN = 240.0  # seconds until everything must be handled
 SETTINGS = f'name = "{PEER}"\ndiscovery = ["rendezvous"]\nport = 17460\n'
-
-
-def daemons(home: Path) -> list[int]:
-    """The processes that are daemons of a home, be they at work or not."""
-    found = []
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):
-            if not process.name.isdigit() or b"zmesh.daemon" not in (process / "cmdline").read_bytes():
-                continue
-            if f"ZMESH_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-    return found
 
 
 @dataclass(slots=True)
