@@ -25,6 +25,7 @@ REASONS: Final = {
     "version": "the two machines pair in different versions: upgrade zmesh on the older one",
     "entries": "that machine does not believe what it was shown: this device is no member of its mesh",
     "stranger": "that machine does not know this device: pair the two with `zmesh invite` and `zmesh join`",
+    "closed": "that machine answers no questions at its door: its discovery (config.toml) leaves static out",
     "trouble": "that machine could not do it: see what it says there",
 }
 
