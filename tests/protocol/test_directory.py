@@ -56,7 +56,9 @@ def test_several_of_a_kind_are_a_riddle_and_the_error_lists_them(attached: tuple
     twin = entry("studio", live=False, store=300)
     with pytest.raises(AmbiguousAddress) as caught:
         find("browser", one, other, twin)
-    assert str(caught.value).endswith(f"say which one: browser@{one.short}, browser@desk"), "studio alone may be the twin"
+    assert str(caught.value).endswith(f"say which one: browser@{one.short}, browser@desk"), (
+        "studio alone may be the twin"
+    )
 
 
 def test_the_error_lists_a_few_candidates_and_counts_the_rest() -> None:

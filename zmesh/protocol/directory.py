@@ -82,7 +82,8 @@ def resolve(address: Address, entries: Iterable[Entry]) -> Resolved:
             raise _ambiguous(address.agent, f"{len(candidates)} peers are called {address.peer!r}", candidates, entries)
         candidates = having
     if not candidates:
-        return Resolved(address, None, False, tuple(near_names(address.peer, (entry.peer for entry in entries))))
+        near = tuple(near_names(address.peer, (entry.peer for entry in entries)))
+        return Resolved(address, None, known=False, near=near)
     return Resolved(address, candidates[0], known=address.agent in candidates[0].agents)
 
 
