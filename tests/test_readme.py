@@ -20,6 +20,7 @@ import pytest
 import zmesh
 from tests.daemon_home import daemon_home, daemon_pid
 from zmesh.cli.main import main
+from zmesh.peer.configuration import load_configuration
 from zmesh.protocol.states import Sent
 
 __all__ = ["daemon_home"]
@@ -159,8 +160,9 @@ def test_its_commands_do_what_it_says_of_them(daemon_home: Path, tmp_path: Path)
 
 def test_every_command_it_shows_is_one_and_has_these_options() -> None:
     root = click.Context(main, info_name="zmesh")
-    shown = re.findall(r"^(?:.*\| )?zmesh ((?:--)?[a-z].*?)(?:  +#.*)?$", README, re.MULTILINE)
-    assert len(shown) > 15
+    guide = (ROOT / "docs" / "GUIDE.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^(?:.*\| )?zmesh ((?:--)?[a-z].*?)(?:  +#.*)?$", README + guide, re.MULTILINE)
+    assert len(shown) > 35
     for line in shown:
         name, *words = shlex.split(line.partition(" # ")[0])
         command = main.get_command(root, name)
@@ -170,6 +172,27 @@ def test_every_command_it_shows_is_one_and_has_these_options() -> None:
         assert command is not None, line
         known = {option for param in command.params for option in param.opts}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
+
+
+def test_its_programs_run_on_its_machines() -> None:
+    """A program whose peer is called as one of the machines would find that name taken by the machine's daemon."""
+    guide = (ROOT / "docs" / "GUIDE.md").read_text(encoding="utf-8")
+    programs = set(re.findall(r'zmesh\.Peer\("([\w-]+)"', README))
+    machines = set(re.findall(r"── ?▶ \w+@(\w+)$|^name = \"(\w+)\"|host name is `(\w+)`", README + guide, re.MULTILINE))
+    named = {name for found in machines for name in found if name}
+    assert {"studio", "pipeline"} <= programs
+    assert {"laptop", "tower"} <= named
+    assert not programs & named
+
+
+def test_settings_that_the_guide_shows_are_taken(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "GUIDE.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```toml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    (tmp_path / "config.toml").write_text("".join(shown), encoding="utf-8")
+    (tmp_path / "config.toml").chmod(0o600)
+    taken = load_configuration(tmp_path)
+    assert (taken.name, taken.port, taken.discovery) == ("tower", 7420, ("rendezvous", "static"))
 
 
 @pytest.mark.parametrize("line", PROMISED)

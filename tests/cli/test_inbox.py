@@ -11,6 +11,7 @@ import pytest
 
 import zmesh
 from tests.cli.commands import Machine, until
+from tests.cli.test_daemon_commands import visiting
 from tests.daemon_home import kill_daemon
 
 SOON = 20.0
@@ -107,6 +108,23 @@ def test_following_goes_on_through_the_end_of_the_daemon_until_it_is_broken_off(
         told = json.loads(following.process.stdout.readline())
         assert (told["body"], told["attempt"]) == ("two", 1)
         assert following.end(signal.SIGINT) == (130, "")
+
+
+def test_at_a_terminal_it_says_for_which_mailbox_it_waits(laptop: Machine) -> None:
+    code, seen = laptop.on_terminal("inbox", "--as", "code", "--follow", "--timeout", "100ms")
+    assert code == 3
+    assert "waiting for messages to code@laptop; Ctrl-C ends this" in seen
+    assert "waiting" not in laptop.on_terminal("inbox", "--follow", "--json", "--timeout", "100ms")[1]
+
+
+def test_an_inbox_that_is_empty_because_the_daemon_has_only_started_says_so(laptop: Machine) -> None:
+    laptop.run("up")
+    with visiting(laptop), zmesh.connect("code", home=laptop.home) as code:
+        code.wait_for("browser@studio", timeout=20)
+    laptop.run("down")
+    said = laptop.run("inbox", "--as", "ann").stderr
+    assert said.startswith("there is no message for ann@laptop yet: the daemon has just started, and is not linked to ")
+    assert "studio" in said
 
 
 def test_following_ends_after_a_time_without_a_message(laptop: Machine) -> None:

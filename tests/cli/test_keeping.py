@@ -125,7 +125,9 @@ def test_settings_are_shown_and_changed_in_the_users_own_file(laptop: Machine) -
         in laptop.run("admin", "settings", "set", "peers", "tcp://127.0.0.1:9").stdout
     )
     until(lambda: any("127.0.0.1:9" in trouble for trouble in laptop.json("status")["troubles"]))
-    assert "zmesh down, then zmesh up" in laptop.run("admin", "settings", "set", "name", "tower").stdout
+    named = laptop.run("admin", "settings", "set", "name", "tower").stdout
+    assert "zmesh down, then zmesh up" in named
+    assert "mail stays with the name it has come to" in named
     assert any("another name" in trouble for trouble in laptop.json("status")["troubles"])
     assert "at the next start: name" in laptop.run("admin", "settings", "unset", "peers").stdout
     assert "no setting: did you mean 'peers'" in laptop.fails(1, "admin", "settings", "set", "peer", "x")

@@ -42,6 +42,12 @@ def test_help_shows_every_command_and_a_first_example(laptop: Machine) -> None:
     assert daemon_pid(laptop.home) == 0
 
 
+def test_a_slip_in_a_command_is_answered_with_near_ones(laptop: Machine) -> None:
+    assert "there is no command 'sned': did you mean send?" in laptop.misuses("sned", "bob", "hello")
+    assert laptop.misuses("xyzzy").endswith("there is no command 'xyzzy'\n")
+    assert "No such option" in laptop.misuses("--sned")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_help_that_cannot_be_printed_is_a_line(laptop: Machine) -> None:
     with Path("/dev/full").open("w") as full:

@@ -47,7 +47,8 @@ def test_dead_messages_are_shown_apart(laptop: Machine) -> None:
 
 
 def test_a_mailbox_that_is_not_there_is_not_made(laptop: Machine) -> None:
-    assert "there is no mailbox 'nobody'" in laptop.fails(2, "inbox", "--as", "nobody", "--peek")
+    said = laptop.fails(2, "inbox", "--as", "nobody", "--peek")
+    assert "there is no mailbox 'nobody' here: zmesh inbox --as nobody makes it" in said
     assert laptop.json("mailbox", "list") == []
 
 

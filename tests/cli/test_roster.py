@@ -6,6 +6,7 @@ import zmesh
 from tests.cli.commands import Machine
 from tests.cli.test_daemon_commands import visiting
 from tests.daemon_home import daemon_pid
+from zmesh.cli.roster import _peer_row
 
 
 def test_nobody_is_there_yet_and_both_start_the_daemon(laptop: Machine) -> None:
@@ -44,6 +45,20 @@ def test_who_is_there_is_listed_and_who_has_gone_looks_so(laptop: Machine) -> No
     stale = next(line for line in lines if line.startswith("browser@studio"))
     assert "(stale: heard " in stale
     assert "not linked" in laptop.run("peers").stdout
+
+
+def test_namesakes_are_told_apart() -> None:
+    peer = {
+        "name": "studio",
+        "store": "abcdefghijkl",
+        "linked": True,
+        "agents": [],
+        "queued": 0,
+        "heard": 1.0,
+        "trouble": "",
+    }
+    assert _peer_row(peer, {"studio"})[0] == "studio~abcdefgh"
+    assert _peer_row(peer, ())[0] == "studio"
 
 
 def test_a_table_has_colours_on_a_terminal_unless_they_are_not_wished(laptop: Machine) -> None:

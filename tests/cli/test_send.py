@@ -79,6 +79,15 @@ def test_standard_input_is_sent_where_there_is_no_text(
     assert received(laptop, "code", *words, stdin=stdin).body == body
 
 
+def test_a_message_that_is_empty_because_its_input_was_is_told(laptop: Machine) -> None:
+    sent = laptop.run("send", "--as", "ann", "code@laptop")
+    assert (sent.returncode, sent.stderr.splitlines()[0]) == (
+        0,
+        "warning: standard input is empty, and so is the message",
+    )
+    assert "empty" not in laptop.run("send", "--as", "ann", "code@laptop", "").stderr, "that was said so"
+
+
 def test_what_was_sent_is_told_as_json_with_what_the_sender_should_know(laptop: Machine) -> None:
     told = laptop.json("send", "--as", "ann", "nobody@laptop", "hello")
     assert set(told) == {"id", "address", "state", "warning", "detail"}
@@ -148,6 +157,8 @@ def test_what_is_wrong_in_itself_never_gets_to_a_daemon(laptop: Machine) -> None
         ("wait", "xyz"),
     ):
         assert laptop.misuses(*words)
+    assert 'in quotes, "hello world"' in laptop.misuses("send", "code", "hello", "world")
+    assert "in quotes" in laptop.misuses("ask", "code", "--as", "ann", "who", "are you?")
     assert "say --bytes" in laptop.misuses("send", "code", "-", stdin=b"\xff\xfe")
     assert daemon_pid(laptop.home) == 0
 

@@ -79,6 +79,16 @@ def test_it_leaves_nothing(machine: Machine, user: Path) -> None:
     assert not machine.home.exists()
 
 
+def test_after_an_invitation_nothing_is_left_either(machine: Machine) -> None:
+    with machine.start("invite", "--json") as inviting:
+        inviting.event("invited")
+        inviting.end(signal.SIGINT)
+    assert (machine.home / "invitations").is_dir()
+    (machine.home / "invitations" / "94").touch()  # of one that was killed
+    assert machine.json("uninstall", "--purge", "--yes")["rest"] == []
+    assert not machine.home.exists()
+
+
 def test_it_keeps_keys_mail_and_settings(machine: Machine, user: Path) -> None:
     key = (machine.home / "device.key").read_bytes()
     said = machine.run("uninstall", "--keep-data")
@@ -136,6 +146,7 @@ def test_a_home_that_is_the_users_own_keeps_all_that_is_not_zmeshs(user: Path) -
     theirs = {
         "notes.txt": "x", "trust.db-journal": "x", ".ssh/id": "x", "peers.txt": "x", "peers/anna/letters.db": "x",
         "peers/laptop/photo.jpg": "x", "daemon/notes": "x", "rendezvous/paris.json": "x", "app.db": "x",
+        "invitations/94": "to the wedding",
     }  # fmt: skip
     machine_key = user / "device.key"
     for name, text in theirs.items():

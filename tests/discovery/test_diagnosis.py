@@ -227,6 +227,8 @@ def told(spot: Spot, *, heard: bool = False, platform: str = "linux") -> Finding
         (replace(MET, visit=replace(WELL, back="silence", seen="192.0.2.9")), True, "nat", "trouble", "192.0.2.9"),
         (replace(MET, visit=Visit("no", "revoked")), True, "revoked", "trouble", "says that this device was revoked"),
         (replace(MET, visit=Visit("no", "stranger")), True, "stranger", "trouble", "does not know this device"),
+        (replace(MET, visit=Visit("no", "closed")), True, "closed", "warning", "leaves static out"),
+        (replace(MET, peer=Reach.SILENT, visit=Visit("no static", "closed")), True, "closed", "trouble", "no static"),
         (replace(MET, visit=Visit("it speaks Greek")), True, "refused-at-door", "trouble", "it speaks Greek"),
         (
             replace(MET, peer=Reach.SILENT, visit=Visit("it speaks Greek")), True, "refused-at-door", "trouble",

@@ -272,6 +272,19 @@ def test_a_device_that_was_revoked_itself_answers_nobody(stores: list[TrustStore
     run(test)
 
 
+def test_a_member_without_an_address_book_says_so_to_members_only(stores: list[TrustStore]) -> None:
+    """As with a `discovery` that leaves static out: whoever asks is no stranger."""
+
+    async def test() -> None:
+        async with houses(stores) as (ada, bob, _):
+            await bob.book.stop()
+            assert await refused(ada.visit(bob)) == "closed"
+            foreign = sign_record(DEVICES[4], ada.store.mesh, own(4), 5)
+            assert await refused(put(bob, question(foreign))) == "stranger"
+
+    run(test)
+
+
 def test_a_member_of_another_mesh_learns_nothing(tmp_path: Path, stores: list[TrustStore]) -> None:
     async def test() -> None:
         with open_store(tmp_path, 4) as foreign:

@@ -175,7 +175,7 @@ def test_a_store_in_use_names_the_process_that_uses_it(home: Path) -> None:
             assert caught.value.pid == child.pid
             assert str(caught.value) == (
                 f"process {child.pid} already runs the peer of {home / 'peers' / 'a'}: end that one, "
-                "or give this peer another name"
+                "reach it by zmesh.connect() if it is this machine's daemon, or give this peer another name"
             )
             child.kill()
             async with peers(home, "a") as (a,):  # its lock went with it, and so must its claim

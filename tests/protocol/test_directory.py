@@ -52,8 +52,13 @@ def test_several_of_a_kind_are_a_riddle_and_the_error_lists_them(attached: tuple
     one, other = entry("studio", "browser", attached=attached), entry("desk", "browser", attached=attached)
     with pytest.raises(AmbiguousAddress, match="2 peers have an agent 'browser'; say which one") as caught:
         find("browser", one, other)
-    for candidate in (one, other):
-        assert f"browser@{candidate.short}" in str(caught.value)
+    assert str(caught.value).endswith("say which one: browser@studio, browser@desk"), "as short as tells them apart"
+    twin = entry("studio", live=False, store=300)
+    with pytest.raises(AmbiguousAddress) as caught:
+        find("browser", one, other, twin)
+    assert str(caught.value).endswith(f"say which one: browser@{one.short}, browser@desk"), (
+        "studio alone may be the twin"
+    )
 
 
 def test_the_error_lists_a_few_candidates_and_counts_the_rest() -> None:
@@ -161,6 +166,8 @@ def test_near_names_are_at_most_three_best_first_each_once() -> None:
 def test_a_warning_says_why_a_message_waits() -> None:
     assert waiting_warning(find("browser@attic")).startswith("no peer 'attic' is known yet: the message waits")
     studio = entry("studio", "browser")
+    near = waiting_warning(find("browser@stduio", studio, entry("desk")))
+    assert near.startswith("no peer 'stduio' is known yet (did you mean browser@studio?): the message waits")
     assert "did you mean browser@studio?" in waiting_warning(find("browse@studio", studio))
     assert waiting_warning(find("zz@studio", studio)).startswith(
         "'studio' has no mailbox 'zz' yet: the message waits until it appears"

@@ -335,6 +335,18 @@ def test_a_sender_is_told_why_its_message_waits() -> None:
     assert "no mailbox" in warning("other@a")
 
 
+def test_a_sender_is_told_that_its_message_waits_for_a_halt_elsewhere() -> None:
+    world, a, b = two()
+    halt(b)
+    world.run(5.0)
+    assert a.remote(b).trouble == "it is paused: mail for it waits until it is resumed there"
+    a.send("inbox@b")
+    assert a.settled[a.tickets].warning == f"b: {a.remote(b).trouble}"
+    a.remote(b).trouble = "it says something else"  # only what is known is taken for a reason
+    a.send("inbox@b")
+    assert a.settled[a.tickets].warning == ""
+
+
 # --- draining ---
 
 

@@ -20,6 +20,8 @@ from zmesh.errors import DaemonUnreachable, LeaseLost, WaitTimeout
 from zmesh.protocol.bounds import MAX_PEEKED
 
 AT_ONCE: Final = 100  # messages leased at a time
+SETTLED: Final = 5.0  # seconds after its start in which a daemon links to those that are there
+SHOWN: Final = 3  # peers that are named
 INDENT: Final = "    "  # before each line of a body: no body can look like the head of another message
 
 
@@ -87,13 +89,31 @@ def inbox(
         if not taken and patience:
             raise WaitTimeout(f"no message for {client.address} came within {patience:g} s")
         if not taken and not as_json:
-            click.echo(f"there is no message for {client.address}", err=True)
+            click.echo(f"there is no message for {client.address}{_not_yet(client)}", err=True)
+
+
+def _tell_whose(client: Client) -> None:
+    """Tell a person what is waited for, and where messages are to be sent to."""
+    if sys.stderr.isatty():
+        click.echo(f"waiting for messages to {client.address}; Ctrl-C ends this", err=True)
+
+
+def _not_yet(client: Client) -> str:
+    """Say what may be on its way still, to a daemon that this very command has started, as it may be."""
+    if client.call("daemon.status")["uptime"] > SETTLED:
+        return ""
+    away = sorted({peer["name"] for peer in client.peers() if not peer["linked"]})
+    if not away:
+        return ""
+    return f" yet: the daemon has just started, and is not linked to {', '.join(away[:SHOWN])} (--timeout 10s waits)"
 
 
 def _take_all(
     client: Client, show: Callable[[ClientMessage], None], most: int | None, patience: float | None, *, follow: bool
 ) -> int:
     """Take and print messages; return how many."""
+    if follow and show is _show:
+        _tell_whose(client)
     count = 0
     while most is None or count < most:
         wait = patience if follow or not count else 0.0

@@ -75,7 +75,10 @@ def invite(*, token: bool, expires: float | None, name: str | None, port: int, a
             _found(store, called, as_json=as_json)
         try:
             asyncio.run(_wait(store, life, port, token=token, as_json=as_json))
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except KeyboardInterrupt:
+            click.echo("\nthe invitation is withdrawn: nobody can use it any more", err=True)
+            raise
+        except asyncio.CancelledError:
             raise click.ClickException("the invitation is withdrawn: nobody can use it any more") from None
 
 
@@ -190,7 +193,7 @@ async def _until_used(store: TrustStore, secret: Secret, end: float, *, as_json:
     _say(
         {"event": "joined", "name": called, "device": stands.used, "may": may},
         f"{called} is a member now. It must show this fingerprint there:\n\n    {readable(stands.used)}\n\n"
-        "Should it have been interrupted: zmesh invite again, joining once more is safe.\n"
+        "If it does not say so there: zmesh invite again, joining once more is safe.\n"
         f"{in_words(called, may)}",
         as_json=as_json,
     )

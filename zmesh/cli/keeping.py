@@ -250,6 +250,8 @@ def _tell_change(told: dict[str, Any], *, as_json: bool) -> None:
     }
     effect = effects.get(told["effect"], f"it is in the file, and does not hold: {told['effect']} says otherwise")
     click.echo(harmless(f"{said}: {effect}"))
+    if key == "name" and told["effect"] == "restart":
+        click.echo("a peer of another name has mailboxes of its own: mail stays with the name it has come to")
     if told["also"]:
         click.echo(f"the file had been changed before; taken as well: {', '.join(told['also'])}")
     others = [other for other in told["restart"] if other != key]

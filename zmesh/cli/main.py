@@ -79,6 +79,19 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a slip in its name is answered with near ones."""
+        name = args[0]
+        if not (name.startswith("-") or ctx.resilient_parsing) and name not in COMMANDS:
+            from difflib import get_close_matches  # noqa: PLC0415 - only after a slip
+
+            near = get_close_matches(name, COMMANDS)
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the list of commands without importing them."""
         for title, names in SECTIONS.items():
@@ -138,6 +151,8 @@ def main() -> None:
     Two terminals, one message:
         zmesh inbox --as bob --follow
         zmesh send --as ann bob "hello"
+
+    On two machines: zmesh invite on the one, zmesh join on the other, and then "bob@laptop" for bob.
 
     The first command starts this machine's daemon, which holds the mail. `zmesh COMMAND --help` says more.
     """  # noqa: D301 - the \b is click's: leave the lines as they are

@@ -12,7 +12,7 @@ import click
 from zmesh.cli.printing import body_text, duration, print_json, print_table
 from zmesh.daemon.connecting import connected
 from zmesh.daemon.naming import agent_name
-from zmesh.errors import BodyError
+from zmesh.errors import AddressError, BodyError
 from zmesh.peer.arguments import checked_name
 from zmesh.peer.body import unpack_body
 from zmesh.peer.home import home_directory
@@ -37,7 +37,11 @@ def show_peeked(mailbox: str | None, most: int, *, dead: bool, as_json: bool) ->
     """
     name = mailbox or checked_name(agent_name(Path.cwd(), home_directory(None)), "agent name")
     with connected() as client:
-        told = client.call("mailbox.peek", name=name, most=most, dead=dead)
+        try:
+            told = client.call("mailbox.peek", name=name, most=most, dead=dead)
+        except AddressError as error:  # the only thing about the name that can be wrong here
+            text = f"there is no mailbox {name!r} here: zmesh inbox --as {name} makes it, zmesh mailbox list shows all"
+            raise AddressError(text) from error
     messages = [_described(message) for message in told["messages"]]
     if as_json:
         print_json({"mailbox": name, "count": told["count"], "messages": messages})

@@ -3,6 +3,8 @@
 Nothing stale must look as if it were true now.
 """
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -26,9 +28,11 @@ def peers(*, as_json: bool) -> None:
             "no other peer is known yet: zmesh invite brings another machine in, zmesh doctor says what is wrong"
         )
         return
+    count = Counter(peer["name"] for peer in found)
+    doubled = {name for name, each in count.items() if each > 1}
     print_table(
         ("PEER", "LINK", "AGENTS", "WAITING", "HEARD", "TROUBLE"),
-        [_peer_row(peer) for peer in found],
+        [_peer_row(peer, doubled) for peer in found],
         faint=[not peer["linked"] for peer in found],
     )
 
@@ -55,9 +59,10 @@ def agents(*, as_json: bool) -> None:
     )
 
 
-def _peer_row(peer: dict[str, Any]) -> list[str]:
+def _peer_row(peer: dict[str, Any], doubled: Collection[str]) -> list[str]:
     link = "linked" if peer["linked"] else "not linked"
-    return [peer["name"], link, str(len(peer["agents"])), str(peer["queued"]), _ago(peer["heard"]), peer["trouble"]]
+    name = f"{peer['name']}~{peer['store'][:8]}" if peer["name"] in doubled else peer["name"]
+    return [name, link, str(len(peer["agents"])), str(peer["queued"]), _ago(peer["heard"]), peer["trouble"]]
 
 
 def _agent_row(agent: dict[str, Any]) -> list[str]:

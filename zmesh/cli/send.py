@@ -23,6 +23,13 @@ ASK_TIMEOUT: Final = 60.0  # seconds, as of `Agent.ask`
 STDIN: Final = "-"
 
 
+def _one_text(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> str | None:  # noqa: ARG001 - click's
+    """Several words would be a guess at what is meant: `zmesh send ann bob hello` lacks --as."""
+    if len(words) > 1:
+        raise click.UsageError(f'the text is one argument: write it in quotes, "{" ".join(words)}"', ctx)
+    return words[0] if words else None
+
+
 def _body_options(command: Any) -> Any:
     for option in (
         click.option(
@@ -41,7 +48,7 @@ def _body_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("to", shell_complete=complete_address)
-@click.argument("text", required=False)
+@click.argument("text", nargs=-1, metavar="[TEXT]", callback=_one_text)
 @_body_options
 @click.option("--type", "kind", default="message", help="What kind of message it is; message by default.")
 @click.option(
@@ -87,7 +94,7 @@ def send(
 
 @click.command()
 @click.argument("to", shell_complete=complete_address)
-@click.argument("text", required=False)
+@click.argument("text", nargs=-1, metavar="[TEXT]", callback=_one_text)
 @_body_options
 @click.option("--type", "kind", default="ask", help="What kind of message it is; ask by default.")
 @click.option(
@@ -171,6 +178,8 @@ def _body(text: str | None, *, json_body: bool, as_bytes: bool) -> Any:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise click.UsageError(f"standard input is no UTF-8 text ({error}): say --bytes") from None
+        if not data:
+            click.echo("warning: standard input is empty, and so is the message", err=True)
         text = text.removesuffix("\n").removesuffix("\r")
     if not json_body:
         return {"text": text}

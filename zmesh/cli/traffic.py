@@ -77,7 +77,7 @@ def disconnect(*, peer: str, as_json: bool) -> None:
     a member of the mesh as before. `zmesh trust revoke` shuts a machine out.
     """
     done = act("disconnect", peer=peer)
-    name = done["peer"]
+    name = _as_asked(peer, done["peer"])
     _tell(done, f"{name} is disconnected: mail waits until `zmesh admin reconnect {name}`", as_json=as_json)
 
 
@@ -90,7 +90,7 @@ def reconnect(*, peer: str, as_json: bool) -> None:
     PEER as of `zmesh admin disconnect`.
     """
     done = act("reconnect", peer=peer)
-    name = done["peer"]
+    name = _as_asked(peer, done["peer"])
     text = f"{name} is wanted again" if done["changed"] else f"{name} was not disconnected"
     _tell(done | {"changed": True}, text, as_json=as_json)
 
@@ -132,6 +132,12 @@ def _tell(done: Values, text: str, *, as_json: bool) -> None:
         print_json(done)
     else:
         click.echo(harmless(text if done["changed"] else f"{text} (it was so before)"))
+
+
+def _as_asked(asked: str, peer: str) -> str:
+    """Return what a peer is called: the name that was asked for, which was clear enough, or `name~STORE`."""
+    name = asked.strip().lower()
+    return name if peer.startswith(f"{name}~") else peer
 
 
 def _watch(client: Client, end: float | None, say: Say) -> Values:

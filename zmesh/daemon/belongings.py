@@ -40,6 +40,8 @@ _IN_DAEMON: Final = re.compile(
     r"|adapter-[a-z0-9][a-z0-9._-]*\.(log(\.\d)?|lock)"
 )
 _IN_RENDEZVOUS: Final = re.compile(r"[a-z2-7]{26}\.json|\.[a-z2-7]{26}\.[0-9a-f]+")
+_IN_INVITATIONS: Final = re.compile(r"\d{1,4}|t[0-9a-f]{12}")
+"""Locks of invitations that are held open, called by their nameplates; empty files."""
 _SQLITE: Final = b"SQLite format 3\0"
 _SEED: Final = 32  # bytes of a device key
 _PID_BYTES: Final = 20
@@ -149,6 +151,9 @@ class _Found:
             else:
                 own.append(entry)
         for entry in own:
+            if entry.name == "invitations" and self.files and _holds_locks(entry):
+                self._folder(entry, _IN_INVITATIONS, TRACES, (), self.rest)
+                continue
             half = _HALF.fullmatch(entry.name) is not None and _is_file(entry)
             if self.files and (half or (entry.name == FILE and _is_configuration(entry))):
                 self._file(entry, SETTINGS)
@@ -221,6 +226,14 @@ def is_lock(path: Path) -> bool:
         return False
     text = path.read_bytes().strip()
     return not text or text.isdigit()
+
+
+def _holds_locks(path: Path) -> bool:
+    """Say whether there is nothing in a directory but locks of invitations: its name is used by others too."""
+    return _is_folder(path) and all(
+        _IN_INVITATIONS.fullmatch(entry.name) and _is_file(entry) and not entry.lstat().st_size
+        for entry in path.iterdir()
+    )
 
 
 def _is_own(path: Path) -> bool:

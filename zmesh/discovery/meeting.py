@@ -77,7 +77,7 @@ class Meetings:
             where: The address it came from.
 
         Raises:
-            Refusal: It is no member, or this device is none.
+            Refusal: It is no member, or this device is none, or has no address book in use.
             PairingError: The question is malformed.
         """
         guest, port, nonce, quiet = _read_question(question)
@@ -96,10 +96,14 @@ class Meetings:
         """Return the own record, if who asks is a member."""
         own = self._book.record
         member = self._store.membership.members.get(guest.public)
-        if own is None or guest.mesh != own.mesh or member is None:
+        me = self._store.me()
+        none = own is None and (me is None or me.revoked)
+        if none or guest.mesh != self._store.mesh or member is None:
             raise Refusal("stranger")
         if member.revoked:
             raise Refusal("revoked")
+        if own is None:  # a member, whose address book was not started
+            raise Refusal("closed")
         return own
 
     def _answer(

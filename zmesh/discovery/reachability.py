@@ -11,7 +11,7 @@ from typing import Final
 from zmesh.discovery.observation import Examined, Neighbour, Observed, Reach, Spot
 
 BLOCKED: Final = "local-network"
-_REFUSALS: Final = {"revoked": "revoked", "stranger": "stranger", "entries": "stranger"}
+_REFUSALS: Final = {"revoked": "revoked", "stranger": "stranger", "entries": "stranger", "closed": "closed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,10 @@ def _of_refused(member: Examined, spot: Spot) -> Cause:
     elif check == "stranger":
         what = f"whoever answers for {where} does not know this device: the two are not paired, or it has left the mesh"
         advice = "zmesh trust list on both says who is in which mesh; pair them with zmesh invite and zmesh join CODE"
+    elif check == "closed" and spot.peer is Reach.REACHED:
+        what = f"{where} is reached, and does not say how it reaches this machine: its discovery leaves static out"
+        advice = "nothing needs to be done while mail comes from there; else put static back into its config.toml"
+        return Cause(check, "warning", what, advice)
     else:
         what = f"{where} takes connections: {visit.trouble}"
         advice = "see what zmesh doctor says there, and whether both run the same version of zmesh"

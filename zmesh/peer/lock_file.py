@@ -78,7 +78,10 @@ class LockFile:
 
     def _running(self, pid: int | None) -> str:
         who = f"process {pid}" if pid else "another process"
-        return f"{who} already runs the peer of {self._path.parent}: end that one, or give this peer another name"
+        return (
+            f"{who} already runs the peer of {self._path.parent}: end that one, reach it by zmesh.connect() if it is "
+            "this machine's daemon, or give this peer another name"
+        )
 
 
 _inherited: WeakSet[LockFile] = WeakSet()

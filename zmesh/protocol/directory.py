@@ -4,6 +4,7 @@ A name is resolved once, when the message is sent. This module never guesses bet
 `AmbiguousAddress` with the candidates, and a mailbox that is not there yet is `None`, for the sender to wait or refuse.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -45,11 +46,13 @@ class Resolved:
         address: Canonical `agent@peer`.
         entry: The store, or None when the peer is not known yet.
         known: True when the mailbox is in the store's roster.
+        near: Peers that are called nearly as one that is not known.
     """
 
     address: Address
     entry: Entry | None
     known: bool
+    near: tuple[str, ...] = ()
 
 
 def resolve(address: Address, entries: Iterable[Entry]) -> Resolved:
@@ -63,8 +66,9 @@ def resolve(address: Address, entries: Iterable[Entry]) -> Resolved:
         AmbiguousAddress: Several match; the message lists them.
         UnknownAgent: A bare name that nobody has; the message lists near names.
     """
+    entries = list(entries)
     if address.peer is None:
-        return _resolve_bare(address.agent, list(entries))
+        return _resolve_bare(address.agent, entries)
     named = [entry for entry in entries if entry.peer == address.peer]
     if address.store is not None:
         prefix = address.store
@@ -75,10 +79,11 @@ def resolve(address: Address, entries: Iterable[Entry]) -> Resolved:
         # A mailbox that only one of the namesakes has is no riddle.
         having = [entry for entry in candidates if address.agent in entry.agents]
         if len(having) != 1:
-            raise _ambiguous(address.agent, f"{len(candidates)} peers are called {address.peer!r}", candidates)
+            raise _ambiguous(address.agent, f"{len(candidates)} peers are called {address.peer!r}", candidates, entries)
         candidates = having
     if not candidates:
-        return Resolved(address, None, known=False)
+        near = tuple(near_names(address.peer, (entry.peer for entry in entries)))
+        return Resolved(address, None, known=False, near=near)
     return Resolved(address, candidates[0], known=address.agent in candidates[0].agents)
 
 
@@ -94,7 +99,7 @@ def _resolve_bare(agent: str, entries: list[Entry]) -> Resolved:
     if len(having) > 1:
         attached = [entry for entry in having if entry.live and entry.agents[agent].attached]
         if len(attached) != 1:
-            raise _ambiguous(agent, f"{len(having)} peers have an agent {agent!r}", having)
+            raise _ambiguous(agent, f"{len(having)} peers have an agent {agent!r}", having, entries)
         having = attached
     entry = having[0]
     return Resolved(Address(agent, entry.peer), entry, known=True)
@@ -109,7 +114,8 @@ def waiting_warning(resolved: Resolved) -> str:
     """Say why a message waits for its mailbox, and what may have been meant."""
     address = resolved.address
     if resolved.entry is None:
-        return f"no peer {address.peer!r} is known yet: the message waits until it is found, or its ttl ends"
+        near = _hint([f"{address.agent}@{peer}" for peer in resolved.near])
+        return f"no peer {address.peer!r} is known yet{near}: the message waits until it is found, or its ttl ends"
     near = _hint([f"{n}@{address.peer}" for n in near_names(address.agent, resolved.entry.agents)])
     missing = f"{address.peer!r} has no mailbox {address.agent!r} yet{near}"
     return f"{missing}: the message waits until it appears, or its ttl ends"
@@ -119,7 +125,10 @@ def _hint(names: list[str]) -> str:
     return f" (did you mean {' or '.join(names)}?)" if names else ""
 
 
-def _ambiguous(agent: str, why: str, entries: list[Entry]) -> AmbiguousAddress:
-    listed = ", ".join(f"{agent}@{entry.short}" for entry in entries[:_LISTED])
-    more = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
+def _ambiguous(agent: str, why: str, matching: list[Entry], entries: list[Entry]) -> AmbiguousAddress:
+    """List those that match, each as shortly as tells it from all entries."""
+    count = Counter(entry.peer for entry in entries)
+    names = [entry.peer if count[entry.peer] == 1 else entry.short for entry in matching]
+    listed = ", ".join(f"{agent}@{name}" for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return AmbiguousAddress(f"{why}; say which one: {listed}{more}")

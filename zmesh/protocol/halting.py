@@ -25,6 +25,7 @@ EVERYBODY: Final = b""
 
 _PAUSED: Final = Bye("paused", "it is paused: mail for it waits until it is resumed there")
 _DISCONNECTED: Final = Bye("disconnected", "it has disconnected this peer: mail for it waits until it reconnects it")
+_TEXTS: Final = (_PAUSED.text, _DISCONNECTED.text)
 AT_REST: Final = frozenset({_PAUSED.code, _DISCONNECTED.code})
 """Codes of a BYE after which nobody need be in haste to dial: who says it dials when that is over."""
 
@@ -64,9 +65,14 @@ class Halting:
         return f"{name} is disconnected until `zmesh admin reconnect {name}`"
 
     def warning(self, store: bytes) -> str:
-        """Say why a message to a store waits; empty when no halt is in its way."""
+        """Say why a message to a store waits; empty when no halt is in its way, here or, as it has told, there."""
         why = self.why(store)
-        return f"{why}: the message waits, or its ttl ends" if why else ""
+        if why:
+            return f"{why}: the message waits, or its ttl ends"
+        remote = self._node.remotes.get(store)
+        if remote is None or remote.up or remote.trouble not in _TEXTS:
+            return ""
+        return f"{remote.name}: {remote.trouble}"
 
     def check_open(self, command: Send) -> None:
         """See that a message may be sent now; answers may, or what lies in mailboxes could not be worked off.

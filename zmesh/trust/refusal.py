@@ -15,7 +15,8 @@ REASONS: Final = {
     "tries": "that code was tried too often with wrong words, and is void. Ask for a new one there",
     "code": "the code is not the right one, or somebody sits between the two machines and guesses. Look at the code "
     "again; if it is right, ask for a new one",
-    "name": "another member is called like this machine: choose another name with --name",
+    "name": "another member is called like this machine: choose another name with --name. If that was this machine "
+    "before it was set up anew: zmesh trust revoke NAME there shuts out what it was",
     "revoked": "this device was revoked there, which is for good. To begin anew, move device.key out of its "
     "ZMESH_HOME and join again",
     "stale": "this device was in that mesh before, by another inviter who is no member any more. To begin anew, move "
@@ -25,6 +26,7 @@ REASONS: Final = {
     "version": "the two machines pair in different versions: upgrade zmesh on the older one",
     "entries": "that machine does not believe what it was shown: this device is no member of its mesh",
     "stranger": "that machine does not know this device: pair the two with `zmesh invite` and `zmesh join`",
+    "closed": "that machine answers no questions at its door: its discovery (config.toml) leaves static out",
     "trouble": "that machine could not do it: see what it says there",
 }
 
