@@ -131,8 +131,11 @@ def test_people_see_code_phrase_and_fingerprint(ada: Machine, bob: Machine) -> N
         device = bob.json("trust", "show")["device"]
         assert readable(device) in ended.stdout
         assert any(readable(device) in line for line in inviting.lines)
-        assert "Each of them may chat and task and inject here, but not exec or file.write" in ended.stdout
-        assert any("bob may chat and task and inject here, but not exec" in line for line in inviting.lines)
+        assert (
+            "Each of them may do this here: chat, task, inject; not exec, file.write. `zmesh grant --help`"
+            in ended.stdout
+        )
+        assert any("bob may do this here: chat, task, inject; not exec" in line for line in inviting.lines)
 
 
 def test_a_token_lets_a_machine_in_from_its_environment(ada: Machine, bob: Machine) -> None:

@@ -251,6 +251,18 @@ def test_who_is_connected_does_not_bring_it_back(machine: Machine, user: Path) -
     assert names(user) == set()
 
 
+def test_who_listens_does_not_bring_it_back_where_data_is_kept(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zmesh.daemon.road.PATIENCE", 1.0)
+    with zmesh.connect("code", home=machine.home) as code:
+        assert machine.run("uninstall", "--keep-data").returncode == 0
+        with pytest.raises(zmesh.DaemonUnreachable):
+            code.poll(timeout=10)
+    assert running(machine.home) is None
+    assert not (machine.home / "daemon").exists()
+
+
 # --- at a terminal ---
 
 

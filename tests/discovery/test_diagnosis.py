@@ -184,7 +184,10 @@ def test_multicast_that_nobody_answers() -> None:
     assert "unknown" not in checks(observed), "it is the same thing"
     lost = find(seen(member(MET)), "multicast")
     assert (lost.level, "cannot be heard" in lost.what) == ("warning", True)
-    assert "peers of others" in find(seen(member(MET, heard=True), hearing=Hearing(strangers=2)), "multicast").what
+    assert (
+        "studio heard; also heard: 2 peers of others"
+        in find(seen(member(MET, heard=True), hearing=Hearing(strangers=2)), "multicast").what
+    )
 
 
 # --- members ---

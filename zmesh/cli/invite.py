@@ -240,8 +240,8 @@ def in_words(who: str, may: list[str]) -> str:
     """Say what somebody may do here, and how to change that."""
     never = [name for name in CAPABILITIES if name not in may]
     return (
-        f"{who} may {' and '.join(may) or 'do nothing'} here, but not {' or '.join(never) or 'more'}; see `zmesh grant "
-        "list`, and change it with `zmesh grant` (for one, `zmesh grant inject NAME --deny`)."
+        f"{who} may do this here: {', '.join(may) or 'nothing'}{'; not ' + ', '.join(never) if never else ''}. "
+        "`zmesh grant --help` says what that means, and how to change it."
     )
 
 

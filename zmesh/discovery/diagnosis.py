@@ -237,7 +237,8 @@ def _heard(seen: Observed, heard: list[str], missing: list[Examined]) -> Iterato
         for member in seen.members
         if member.device and not member.heard and any(spot.local and not spot.own for spot in _reached(member))
     ]
-    strangers = f", and {seen.hearing.strangers} peers of others" if seen.hearing.strangers else ""
+    count = seen.hearing.strangers
+    strangers = f"; also heard: {count} peer{'s' * (count > 1)} of others" if count else ""
     if heard:
         yield Finding("multicast", OK, f"multicast works: {_some(heard)} heard{strangers}")
     elif not seen.members:
