@@ -81,15 +81,8 @@ class Road:
             time.sleep(RETRY)
 
     def _bring_up(self) -> None:
-        if not self._welcomed or self._urgent() or not (self._place.ended.exists() or self._is_taken_off()):
+        if not self._welcomed or self._urgent() or not self._place.ended.exists():
             self._start()
-
-    def _is_taken_off(self) -> bool:
-        """Say whether the home is there, and no directory of the daemon's in it: so `zmesh uninstall` leaves it.
-
-        Where that was an accident, the daemon makes it again.
-        """
-        return not self._place.directory.is_dir() and self._place.directory.parent.is_dir()
 
     def blame(self) -> str:
         """Return what is the matter with a daemon that has taken a connection, and says nothing."""
