@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.protocol.pair import Node, World, nack, one, received, two
+from tests.protocol.pair import Node, World, limit, nack, one, received, two
 from zmesh.errors import AddressError, LeaseLost, MailboxBusy, MeshFull
 from zmesh.protocol.bounds import ALONE_PATIENCE, MAX_ATTEMPTS
 from zmesh.protocol.effects import Attach, Detach, Done, Expect, MoveMail, Reclaim, RemoveMailbox, Take
@@ -173,9 +173,9 @@ def test_names_that_are_none_or_one_are_refused() -> None:
         remove(node, "nobody")
 
 
-def test_a_full_mailbox_takes_nothing_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 2)
+def test_a_full_mailbox_takes_nothing_over() -> None:
     _, node = mailboxes()
+    limit(node, mailbox_messages=2)
     for name in ("out", "in", "in"):
         node.send(f"{name}@a")
     with pytest.raises(MeshFull, match="no room for the 2 messages"):

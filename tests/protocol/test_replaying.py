@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.protocol.pair import Node, World, nack, one, received, two
+from tests.protocol.pair import Node, World, limit, nack, one, received, two
 from zmesh.errors import AddressError, MeshFull
 from zmesh.protocol.bounds import MAX_ATTEMPTS
 from zmesh.protocol.effects import Detach, MoveMail, Replay
@@ -111,11 +111,11 @@ def test_one_that_is_asked_for_twice_comes_once_and_one_of_another_mailbox_not_a
     assert node.core.node.inbox.mailboxes["in"].count == 0
 
 
-def test_where_there_is_no_room_or_no_mailbox_it_stays_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_room_or_no_mailbox_it_stays_dead() -> None:
     _, node, _ = with_a_dead_one()
     with pytest.raises(AddressError, match="'nobody'"):
         replay(node, "nobody")
-    monkeypatch.setattr("zmesh.protocol.mailbox.MAILBOX_MESSAGES", 1)
+    limit(node, mailbox_messages=1)
     node.send("in@a", b"newer")
     with pytest.raises(MeshFull, match="no room for 1 more messages"):
         replay(node)

@@ -152,28 +152,23 @@ def administer(client: zmesh.Client, orders: Orders, journal: Journal, chance: r
 
 
 def _whim(client: zmesh.Client, journal: Journal, chance: random.Random) -> str:
-    there, back = chance.sample((MAILBOX, ANNEX), 2)
-    match chance.randrange(8):
-        case 0:
-            return _called(client, chance.choice(("admin.pause", "admin.resume")))
-        case 1:
-            return _called(client, "admin.compact")
-        case 2:
-            journal.write(PURGED)
-            return _called(client, "admin.purge", kinds=["ended", "dead", "expired"])
-        case 3:
-            return _called(client, "admin.purgeable", kinds=["ended"], mailbox=MAILBOX)
-        case 4:
-            return _called(client, "admin.set", key="quotas.mailbox.messages", value=chance.choice(QUOTAS))
-        case 5:
-            return _called(client, "mailbox.replay", name=there, ident=None)
-        case _:
-            _called(client, "mailbox.move", name=there, into=back)
-            return _called(client, "mailbox.move", name=ANNEX, into=MAILBOX)
-
-
-def _called(client: zmesh.Client, verb: str, **arguments: Any) -> str:
+    there, into = chance.sample((MAILBOX, ANNEX), 2)
+    whims: list[tuple[str, dict[str, Any]]] = [
+        (chance.choice(("admin.pause", "admin.resume")), {}),
+        ("admin.compact", {}),
+        ("admin.purge", {"kinds": ["ended", "dead", "expired"]}),
+        ("admin.purgeable", {"kinds": ["ended"], "mailbox": MAILBOX}),
+        ("admin.set", {"key": "quotas.mailbox.messages", "value": chance.choice(QUOTAS)}),
+        ("mailbox.replay", {"name": there, "ident": None}),
+        ("mailbox.move", {"name": there, "into": into}),
+        ("mailbox.move", {"name": MAILBOX, "into": ANNEX}),
+    ]
+    verb, arguments = chance.choice(whims)
+    if verb == "admin.purge":
+        journal.write(PURGED)
     client.call(verb, **arguments)
+    if verb == "mailbox.move":
+        client.call(verb, name=ANNEX, into=MAILBOX)
     return verb
 
 
