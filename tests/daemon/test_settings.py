@@ -8,9 +8,11 @@ import pytest
 
 import zmesh
 from tests.conftest import LOCAL
+from zmesh.daemon import settings
 from zmesh.daemon.administration import Administrator
 from zmesh.daemon.place import place_of
 from zmesh.daemon.settings import Settings
+from zmesh.daemon.settings_file import changed
 from zmesh.daemon.wishes import wishes
 from zmesh.errors import ConfigurationError
 from zmesh.peer.administration import Administration
@@ -209,5 +211,47 @@ def test_what_adapters_are_told_is_nobodys_business(home: Path) -> None:
         machine.file.chmod(0o666)
         with pytest.raises(ConfigurationError, match="others can change"):
             await machine.ask("set", key="adapters.desk.environment.TOKEN", value="hush")
+
+    run(home, scenario)
+
+
+def test_what_somebody_saves_while_a_setting_is_written_is_not_lost(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(machine: Machine) -> None:
+        saved: list[str] = []
+
+        def slow(text: str, path: Any, value: object) -> str:
+            if not saved:
+                saved.append(text.replace("port = 7000", "port = 7000  # mine"))
+                machine.file.write_text(saved[0])  # an editor, just now
+            return changed(text, path, value)
+
+        monkeypatch.setattr(settings, "changed", slow)
+        await machine.ask("set", key="quotas.mailbox.messages", value="500")
+        assert machine.file.read_text().startswith(saved[0])
+        assert (await machine.told())["quotas.mailbox.messages"]["value"] == 500
+
+    run(home, scenario)
+
+
+def test_a_setting_that_is_taken_out_again_after_a_restart_is_out(home: Path) -> None:
+    async def scenario(machine: Machine) -> None:
+        await machine.ask("set", key="quotas.mailbox.messages", value="500")
+        await machine.ask("unset", key="quotas.mailbox.messages")
+        told = await machine.ask("unset", key="quotas.mailbox.messages", again=True)
+        assert (told["value"], told["effect"]) == (None, "now")
+        with pytest.raises(ConfigurationError, match="does not say"):
+            await machine.ask("unset", key="quotas.mailbox.messages")
+
+    run(home, scenario)
+
+
+def test_a_mark_of_the_byte_order_is_no_setting(home: Path) -> None:
+    async def scenario(machine: Machine) -> None:
+        machine.file.write_bytes(b"\xef\xbb\xbf" + OWN.encode())
+        await machine.ask("set", key="quotas.mailbox.messages", value="500")
+        assert (await machine.told())["port"]["source"] == "file"
+        assert machine.file.read_text().startswith(OWN)
 
     run(home, scenario)

@@ -159,3 +159,21 @@ def test_a_disk_that_refuses_leaves_the_old_one(tmp_path: Path, monkeypatch: pyt
         write_file(file, "port = 2\n")
     assert file.read_text() == "port = 1\n"
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_file_with_line_ends_of_windows_keeps_them_everywhere() -> None:
+    text = 'name = "laptop"\r\n# mine\r\n'
+    written = changed(text, ["quotas", "mailbox", "messages"], 5)
+    assert written.startswith(text)
+    assert tomllib.loads(written)["quotas"] == {"mailbox": {"messages": 5}}
+    assert "\n" not in written.replace("\r\n", "")
+
+
+def test_a_file_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("port = 7000\n")
+    path.chmod(0o400)
+    with pytest.raises(ConfigurationError, match=r"read-only: chmod u\+w"):
+        write_file(path, "port = 7002\n")
+    assert path.read_text() == "port = 7000\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["config.toml"]

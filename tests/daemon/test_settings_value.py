@@ -49,3 +49,9 @@ def test_names() -> None:
     for key in ("", ".", "quotas.", "a..b", "folders."):
         with pytest.raises(ConfigurationError, match="no name of a setting"):
             path_of(key)
+
+
+@pytest.mark.parametrize(("key", "value"), [(5, "6"), ("port", 6), (None, None)])
+def test_what_is_no_text_is_refused(key: Any, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="text"):
+        read_value(key, value)

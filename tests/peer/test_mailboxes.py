@@ -161,3 +161,20 @@ def test_only_an_empty_mailbox_that_nobody_holds_is_removed(home: Path) -> None:
             assert await peer.mailboxes.replay("out") == 1
 
     asyncio.run(scenario())
+
+
+def test_what_is_replayed_while_it_is_moved_is_in_memory_where_it_is_on_disk(home: Path) -> None:
+    async def scenario() -> None:
+        async with sending(home) as (peer, ann):
+            await ann.send("in", {"n": 1})
+            holder = await peer.attach("in")
+            await kill(holder)
+            await holder.detach()
+            await asyncio.gather(peer.mailboxes.move("in", "out"), peer.mailboxes.replay("in"))
+            rows = await asyncio.wrap_future(
+                peer.store.query(lambda connection: connection.execute("SELECT mailbox FROM inbox"))
+            )
+            infos = {info.name: info.waiting + info.dead for info in await peer.mailboxes.list_all()}
+            assert ([name for (name,) in rows], infos) == (["out"], {"ann": 0, "in": 0, "out": 1})
+
+    asyncio.run(scenario())

@@ -306,3 +306,17 @@ def test_news_that_come_while_the_store_is_asked_win(home: Path) -> None:
             assert receipt.address == "browser@nowhere"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", [Sent.EXPIRED, Sent.REFUSED])
+def test_a_recipient_that_claims_to_have_replayed_what_it_never_had_is_not_believed(end: Sent, home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as laptop:
+            receipt = await waiting_receipt(laptop)
+            tell(receipt, end, "why")
+            tell(receipt, Sent.STORED)  # as `replayed` is told
+            assert (receipt._state, receipt._detail) == (end, "why")  # noqa: SLF001 - the core's own state goes before
+            with pytest.raises(zmesh.MeshError, match="why"):
+                await receipt.stored(timeout=0)
+
+    asyncio.run(scenario())

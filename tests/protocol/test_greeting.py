@@ -283,6 +283,18 @@ def test_a_rollback_of_ours_begins_a_new_epoch_with_the_full_window() -> None:
     assert "epoch 2 begins" in a.audits("rollback")[0]
 
 
+def test_who_claims_a_rollback_of_ours_again_and_again_does_not_fill_the_audit_log() -> None:
+    world, a, b = two()
+    world.run(1.0)
+    for _ in range(5):
+        b.remote(a).source_epoch = a.remote(b).epoch + 1
+        b.core.node.end_link(b.remote(a), delay=0.0)
+        b.flush()
+        world.run(1.5)
+    assert a.remote(b).epoch > 3
+    assert len(a.audits("rollback")) == 1
+
+
 def test_gone_leaves_when_the_loss_is_on_disk_and_nothing_before_it() -> None:
     world, a, b = two()
     copy = b.disk.copy()

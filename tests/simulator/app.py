@@ -20,9 +20,11 @@ from zmesh.protocol.commands import (
     Detach,
     Done,
     Halt,
+    MoveMail,
     Nack,
     OpenMailbox,
     Release,
+    Replay,
     Send,
     Sighted,
     Take,
@@ -77,6 +79,7 @@ class App:
         self.sightings: dict[bytes, Sighted] = {}
         self.halted: set[bytes] = set()
         self._halting: dict[bytes, int] = {}
+        self._tidying = False
         self._world = world
         self._plan = plan
         self._process = process
@@ -109,6 +112,7 @@ class App:
                     self._world.after(self._random.random(), self.send, sending)
         self._tickets.clear()
         self._holders.clear()
+        self._tidying = False
 
     def open(self, mailbox: str) -> None:
         """Open one more mailbox."""
@@ -141,6 +145,32 @@ class App:
             self._halting.pop(store, None)
             self._oracle.wire.halted.discard((self._process.index, store))
             self._process.command(Release(self._ticket(Ticket("release", store=store)), store))
+
+    def move(self, name: str, into: str) -> None:
+        """Somebody moves what nobody has taken into another mailbox, and what is dead."""
+        dead = tuple([row.row for row in self._process.disk.model.dead(name)])
+        self._tidy(lambda ticket: MoveMail(ticket, name, into, dead))
+
+    def has_dead(self, name: str) -> bool:
+        """Say whether somebody who looks finds dead messages in a mailbox."""
+        return bool(self._process.disk.model.dead(name))
+
+    def replay(self, name: str) -> None:
+        """Somebody has dead messages delivered again."""
+        rows = self._process.disk.model.dead(name)
+        self._tidy(lambda ticket: Replay(ticket, name, rows))
+
+    def _tidy(self, command: Callable[[int], MoveMail | Replay]) -> None:
+        if self._tidying or self.calm or not self._running:
+            return  # one at a time: what the disk says must still be so
+        number = self._ticket(Ticket("tidy"))
+        self._tidying = True
+        try:
+            self._process.command(command(number))
+            self._oracle.totals["tidyings"] += 1
+        except MeshError:
+            self._tickets.pop(number)  # there is no room, or no such mailbox yet
+            self._tidying = False
 
     def settle_down(self) -> None:
         """The storm is over: finish what is held, take what comes."""
@@ -238,6 +268,8 @@ class App:
             self._oracle.settled_done(self._process, ticket.delivery.row)
         if ticket.kind == "halt" and self._halting.get(ticket.store) == effect.ticket:
             self._oracle.wire.halted.add((self._process.index, ticket.store))
+        if ticket.kind == "tidy":
+            self._tidying = False
         if ticket.kind == "mailbox":
             self._oracle.settled_mailbox(self._process, ticket.mailbox)
             self._later(0.0, self._attach, ticket.mailbox)
@@ -255,6 +287,8 @@ class App:
             sending.not_done()
         if ticket.kind == "send" and sending is not None and self._random.random() < self._plan.retries:
             self._world.after(0.2 + self._random.random(), self.send, sending)
+        if ticket.kind == "tidy":
+            self._tidying = False
         if ticket.kind == "mailbox":
             self._later(0.5, self._open, ticket.mailbox)
         if ticket.kind == "release":
@@ -271,6 +305,7 @@ class App:
             self._oracle.released(self._process, (delivery.row,))
         if holder is None:
             return
+        self._oracle.given(self._process, delivery, holder.mailbox)
         holder.holding[delivery.row] = delivery
         self._later(self._random.random() * self._random.choice((0.001, 0.05)), self._react, holder, delivery)
 

@@ -14,6 +14,7 @@ from zmesh.protocol.journal import (
     FateOut,
     InStreamRow,
     LoseOut,
+    MoveIn,
     MoveOut,
     Op,
     OutStreamRow,
@@ -22,6 +23,7 @@ from zmesh.protocol.journal import (
     PutMailbox,
     PutOut,
     PutOutcome,
+    ReviveIn,
     SetIn,
     Written,
 )
@@ -77,6 +79,7 @@ class Change:
     def __init__(self) -> None:
         self.inserted: list[InRecord] = []
         self.received: list[tuple[InRecord, Received]] = []
+        self.revived: list[InRecord] = []
         self.sent: list[tuple[OutRecord, Sent]] = []
         self.cursors: list[tuple[InStreamRow, InStreamRow | None]] = []
         self.streams: list[tuple[OutStreamRow, OutStreamRow | None]] = []
@@ -208,6 +211,10 @@ class Ledger:
                 self.outcomes[op.dest] = {n: o for n, o in left.items() if n > op.upto}
             case PutMailbox():
                 self.mailboxes.add(op.name)
+            case MoveIn():
+                self._move_in(op)
+            case ReviveIn():
+                self._revive_in(op, change)
             case _:
                 pass
 
@@ -247,6 +254,19 @@ class Ledger:
             raise Violation(f"{self.name}: {record.id.hex()} was {old.name} and becomes {op.state.name}")
         record.state, record.attempts = op.state, op.attempts
         change.received.append((record, old))
+
+    def _move_in(self, op: MoveIn) -> None:
+        record = self.ins.get(op.row)
+        if record is None or record.state not in (Received.STORED, Received.DEAD) or op.into not in self.mailboxes:
+            raise Violation(f"{self.name}: inbox row {op.row} is moved into {op.into!r}, as if it were there")
+        record.mailbox = op.into
+
+    def _revive_in(self, op: ReviveIn, change: Change) -> None:
+        record = self.ins.get(op.row)
+        if record is None or record.state is not Received.DEAD:
+            raise Violation(f"{self.name}: inbox row {op.row} is replayed and is not dead")
+        record.state, record.attempts = Received.STORED, 0
+        change.revived.append(record)
 
     def id_at(self, place: Place) -> bytes:
         """Return the id of the message at a place, `NO_ID` when there is none."""

@@ -285,6 +285,11 @@ class StoreModel:
         elif old is not None and old.state is Received.DEAD and old.kept is not None:
             self._ins[op.row] = _In(replace(old.op, deadline=None), Received.STORED, 0, 0.0, old.kept)
 
+    def dead(self, mailbox: str) -> tuple[InRow, ...]:
+        """Return the dead messages of a mailbox that can be replayed."""
+        there = [each for _, each in sorted(self._ins.items()) if each.op.mailbox == mailbox and each.kept is not None]
+        return tuple([self._in_row(each) for each in there if each.state is Received.DEAD])
+
     def _drop_peer(self, store: bytes) -> None:
         self._peers.pop(store, None)
         _drop(self._out_streams, lambda key: key[0] == store)

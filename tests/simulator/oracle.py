@@ -155,6 +155,8 @@ class Oracle:
             self._inserted(index, record)
         for received, old in change.received:
             self._received(index, received, old)
+        for record in change.revived:
+            self._revived(record)
         for sent, before in change.sent:
             self.histories[index].sent.add(sent.id)
             if sent.state is not before:
@@ -219,6 +221,13 @@ class Oracle:
             case _:
                 if old is Received.DEAD:
                     self.fail(self.ledgers[index].name, f"{record.id.hex()} was dead and is alive")
+
+    def _revived(self, record: InRecord) -> None:
+        """A dead message is delivered again: its send has not come to an end after all."""
+        self.totals["replayed"] += 1
+        sending = self.log.sendings.get(record.id)
+        if sending is not None and sending.fact is Fact.SETTLED and sending not in self.unended:
+            self.unended.append(sending)
 
     def check_claim(self, index: int, sent: OutRecord, state: Sent) -> None:
         """Check that what a sender believes of a message is true."""
@@ -331,6 +340,12 @@ class Oracle:
             self.fail(name, f"{delivery.id.hex()} is leased to {delivery.holder} and to {self._leases[lease]}")
         self._leases[lease] = delivery.holder
         self.totals["delivered"] += 1
+
+    def given(self, process: "Process", delivery: Delivery, mailbox: str) -> None:
+        """A holder got it: the message is in that mailbox, also on disk."""
+        there = self.ledgers[process.index].ins[delivery.row].mailbox
+        if there != mailbox:
+            self.fail(process.name, f"{delivery.id.hex()} of {there!r} was given to a holder of {mailbox!r}")
 
     def released(self, process: "Process", rows: Iterable[int]) -> None:
         """A holder gave its leases up, or may have."""

@@ -32,6 +32,7 @@ class Plan:
         body: Largest body in bytes.
         bounds: Protocol bounds that are made small for this seed.
         halts: How often a store is paused or disconnects another one, until it is released.
+        tidyings: How often somebody moves what is in a mailbox into another one, or replays what is dead.
         walls: How many pairs of stores there are of which one cannot dial the other; `walls_stay` when they do.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     walls: int
     walls_stay: bool
     halts: int
+    tidyings: int
 
 
 def draw(random: Random) -> Plan:
@@ -131,6 +133,7 @@ def draw(random: Random) -> Plan:
         walls=some(0.4, 1, 3),
         walls_stay=random.random() < 0.6,
         halts=some(0.4, 1, 6),
+        tidyings=some(0.5, 1, 20),
     )
 
 

@@ -58,6 +58,7 @@ class Storm:
         self.network = Network(self.world, self.plan)
         self._random = self.world.random("storm")
         self._halting = self.world.random("halts")
+        self._tidying = self.world.random("tidyings")
         self._trace = trace
         self.processes = [self._process(index) for index in range(self.plan.stores)]
         self.apps = [App(self.world, self.plan, process, self.oracle, self.log) for process in self.processes]
@@ -192,6 +193,8 @@ class Storm:
                 self.world.after((0.02 + self._random.random() * 0.88) * plan.storm, fault)
         for _ in range(plan.halts):
             self.world.after((0.02 + self._halting.random() * 0.88) * plan.storm, self._halt)
+        for _ in range(plan.tidyings):
+            self.world.after((0.02 + self._tidying.random() * 0.97) * plan.storm, self._tidy)
 
     def _any(self) -> Process:
         return self._random.choice(self.processes)
@@ -284,6 +287,16 @@ class Storm:
         self.world.after(
             self._halting.choice((0.0, 0.1, 1.0, 5.0)) * (0.5 + self._halting.random()), one.release, store
         )
+
+    def _tidy(self) -> None:
+        """Somebody looks after the mailboxes of a store."""
+        dead = [(app, name) for app in self.apps for name in app.mailboxes if app.has_dead(name)]
+        if dead and self._tidying.random() < 0.7:
+            app, name = self._tidying.choice(dead)
+            app.replay(name)
+        else:
+            app = self._tidying.choice(self.apps)
+            app.move(*self._tidying.sample(app.mailboxes, 2))
 
     def _roll_back(self) -> None:
         """Keep a copy of a disk, and some time later restore it."""

@@ -235,9 +235,12 @@ class Wire:
         if upto > told or self._oracle.rollbacks(process.index, target):
             return
         ledger = self._oracle.ledgers[process.index]
-        for number, outcome in self._oracle.ledgers[target].outcomes.get(process.store, {}).items():
+        told_of = self._oracle.ledgers[target].outcomes.get(process.store, {})
+        replayed = {outcome.id for outcome in told_of.values() if outcome.code == "replayed"}
+        for number, outcome in told_of.items():
             record = ledger.out_ids.get(outcome.id)
-            if number <= upto and record is not None and record.state in (Sent.QUEUED, Sent.STORED, Sent.EXPIRING):
+            behind = {Sent.QUEUED, Sent.EXPIRING} | (set() if outcome.id in replayed else {Sent.STORED})
+            if number <= upto and record is not None and record.state in behind:
                 self._oracle.fail(
                     process.name,
                     f"outcome {number} of {outcome.id.hex()} is confirmed, on disk it is {record.state.name}",

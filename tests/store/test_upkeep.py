@@ -105,3 +105,14 @@ def test_an_idle_store_does_all_that_by_itself(tmp_path: Path, monkeypatch: pyte
         deadline = time.monotonic() + PATIENCE
         while it.ask("SELECT count(*) FROM outbox")[0][0] > KEEP:
             assert time.monotonic() < deadline, "housekeeping never came"
+
+
+def test_the_audit_log_is_cut_in_a_store_that_is_never_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "KEPT_AUDIT", 10)
+    monkeypatch.setattr(upkeep, "AUDIT_CUT_EVERY", 5)
+    with driven(tmp_path) as it:
+        for number in range(60):
+            it.commit(PutAudit(float(number), "test", f"line {number}"))
+        [[lines]] = it.ask("SELECT count(*) FROM audit")
+        assert 10 <= lines <= 10 + 5
+        assert it.ask("SELECT text FROM audit ORDER BY entry DESC LIMIT 1") == [("line 59",)]

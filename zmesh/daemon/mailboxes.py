@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from zmesh.daemon.session import Session
+from zmesh.errors import AddressError, UnknownMessage
 from zmesh.peer.mailboxes import Mailboxes, Peeked
 from zmesh.protocol.priority import Priority
 
@@ -39,13 +40,22 @@ class MailboxVerbs:
         moved, dead = await self._mailboxes.move(name, into)
         return {"moved": moved, "dead": dead}
 
-    async def replay(self, *, name: str, ident: bytes | None) -> Values:
-        """Have dead messages delivered again."""
-        return {"replayed": await self._mailboxes.replay(name, ident)}
+    async def replay(self, *, name: str, ident: bytes | None, again: bool = False) -> Values:
+        """Have dead messages delivered again; with `again`, that may have been done already."""
+        try:
+            return {"replayed": await self._mailboxes.replay(name, ident)}
+        except UnknownMessage:
+            if not again:
+                raise
+            return {"replayed": 0}
 
-    async def remove(self, *, name: str) -> Values:
-        """Remove an empty mailbox."""
-        await self._mailboxes.remove(name)
+    async def remove(self, *, name: str, again: bool = False) -> Values:
+        """Remove an empty mailbox; with `again`, that may have been done already."""
+        try:
+            await self._mailboxes.remove(name)
+        except AddressError:
+            if not again:
+                raise
         return {"removed": name}
 
 

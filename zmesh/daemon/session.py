@@ -33,6 +33,8 @@ from zmesh.protocol.states import Received
 READ: Final = 64 * 1024  # bytes at a time
 MAX_REQUESTS: Final = 256  # of one client under way: each is a task
 MAX_WORDS: Final = 2000  # characters of an error: one names what was wrong, and need not repeat all of it
+_KNOW_AGAIN: Final = frozenset({"ask", "admin.unset", "mailbox.remove", "mailbox.replay"})
+"""Verbs that are told when they come a second time: what the first has done is no error then."""
 _log = logging.getLogger("zmesh.daemon")
 
 Values = dict[str, Any]
@@ -121,7 +123,7 @@ class Session:
     async def _serve(self, number: int, verb: str, arguments: Values) -> None:
         try:
             rule = self._VERBS.get(verb)
-            if verb != "ask":
+            if verb not in _KNOW_AGAIN:
                 arguments.pop("again", None)  # all others may come twice as they are
             value = await (rule(self, **arguments) if rule else self._control(verb, arguments))
             answer = pack([number, OK, value])

@@ -161,21 +161,15 @@ class Settings:
         """
         return await self._put(key, read_value(key, value))
 
-    async def unset(self, *, key: str) -> Values:
-        """Take a setting out of the file; as `set`."""
-        return await self._put(key, UNSET)
+    async def unset(self, *, key: str, again: bool = False) -> Values:
+        """Take a setting out of the file; as `set`. With `again`, it may have been done already."""
+        return await self._put(key, UNSET, again=again)
 
-    async def _put(self, key: str, value: object) -> Values:
-        path = path_of(key)
+    async def _put(self, key: str, value: object, *, again: bool = False) -> Values:
         async with self._turn:
-            text, status = read_file(self._path)
-            read_configuration(text, self._path, status)  # what does not load is not touched
-            if value is UNSET and not _is_there(tomllib.loads(text), path):
-                raise ConfigurationError(f"{FILE} does not say {key}: zmesh admin settings shows where it comes from")
-            written = await asyncio.get_running_loop().run_in_executor(None, changed, text, path, value)
-            if len(written.encode()) > MAX_BYTES:
-                raise ConfigurationError(f"{self._path} would be longer than {MAX_BYTES} bytes")
-            read_configuration(written, self._path, status)
+            text, written = await self._changed(key, value, again=again)
+            while read_file(self._path)[0] != text:  # somebody has saved it meanwhile
+                text, written = await self._changed(key, value, again=again)
             write_file(self._path, written)
             took = await self._reload()
             if took["trouble"]:
@@ -183,6 +177,19 @@ class Settings:
         also = [each for each in took["live"] if each not in (key, key.partition(".")[0])]
         value = None if value is UNSET else HIDDEN if is_secret(key) else value
         return {"key": key, "value": value, "effect": self._effect(key), "also": also, "restart": took["restart"]}
+
+    async def _changed(self, key: str, value: object, *, again: bool) -> tuple[str, str]:
+        """Return what the file says, and what it is to say."""
+        path = path_of(key)
+        text, status = read_file(self._path)
+        read_configuration(text, self._path, status)  # what does not load is not touched
+        if value is UNSET and not again and not _is_there(tomllib.loads(text), path):
+            raise ConfigurationError(f"{FILE} does not say {key}: zmesh admin settings shows where it comes from")
+        written = await asyncio.get_running_loop().run_in_executor(None, changed, text, path, value)
+        if len(written.encode()) > MAX_BYTES:
+            raise ConfigurationError(f"{self._path} would be longer than {MAX_BYTES} bytes")
+        read_configuration(written, self._path, status)
+        return text, written
 
     def _effect(self, key: str) -> str:
         """Say since when a setting holds that is in the file.

@@ -6,6 +6,8 @@ written. The library for that is loaded only when something is to be changed.
 
 import contextlib
 import os
+import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from zmesh.errors import ConfigurationError
 
 UNSET: Final = object()
 """Stands for the value of a setting that is to be taken out."""
+_BARE: Final = re.compile(r"(?<!\r)\n")
 _MODE: Final = 0o600  # of a new file: whatever it may say one day is nobody else's matter
 
 
@@ -42,6 +45,8 @@ def changed(text: str, path: Sequence[str], value: object) -> str:
                 document = tomlkit.parse(text)
                 _change(document, path, value, add)
                 written = tomlkit.dumps(document)
+                if "\r\n" in text and not _BARE.search(text):
+                    written = _BARE.sub("\r\n", written)
                 if _without_empty(tomllib.loads(written)) == _without_empty(expected):
                     return written
     raise ConfigurationError(f"{'.'.join(path)} cannot be changed as the file is written: change it there by hand")
@@ -98,10 +103,12 @@ def write_file(path: Path, text: str) -> None:
     """Put a text in the place of a file, all of it or nothing; mode and, where it is a link, the link stay.
 
     Raises:
-        ConfigurationError: It cannot be written; the file is as it was.
+        ConfigurationError: It cannot be written, or is not to be; the file is as it was.
     """
     target = Path(os.path.realpath(path))
     try:
+        if target.exists() and not target.stat().st_mode & stat.S_IWUSR:  # a new file in its place would be
+            raise ConfigurationError(f"{path} is read-only: chmod u+w, or change it by hand")
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".new")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

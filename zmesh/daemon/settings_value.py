@@ -29,6 +29,8 @@ def path_of(key: str) -> Sequence[str]:
     Raises:
         ConfigurationError: It is none.
     """
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{brief(key)} is no name of a setting: that is a text")
     table, dot, rest = key.partition(".")
     path = [KEY, rest] if table == KEY and dot else key.split(".")
     if not all(path):
@@ -46,7 +48,9 @@ def read_value(key: str, text: str) -> Any:
     Raises:
         ConfigurationError: It can be none of this setting.
     """
-    table = key.partition(".")[0]
+    table = path_of(key)[0]
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{key} = {brief(text)}: a value is written as a text")
     if key in LISTS and not text.lstrip().startswith("["):
         return text.replace(",", " ").split()
     if key in _TEXTS or table == KEY:

@@ -37,7 +37,7 @@ def read_file(path: Path) -> tuple[str, os.stat_result | None]:
     if len(text) > MAX_BYTES:
         raise ConfigurationError(f"{path} is longer than {MAX_BYTES} bytes")
     try:
-        return text.decode(), status
+        return text.decode("utf-8-sig"), status  # some editors begin with a mark of the byte order
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

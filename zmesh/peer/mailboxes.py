@@ -85,7 +85,8 @@ class Mailboxes:
     """All mailboxes of one peer.
 
     Attributes:
-        reviving: Held while dead messages are replayed, or purged: what is replayed has its body still.
+        reviving: Held while dead messages are replayed, moved or purged: what was read of them is still so when it is
+            acted on. What is replayed has its body still, and is where it was.
     """
 
     def __init__(self, driver: Driver, store: SqliteStore) -> None:
@@ -180,19 +181,21 @@ class Mailboxes:
             PeerClosed, WrongLoop: The peer is not running, or runs in another event loop.
         """
         name, into = checked_name(name, "mailbox"), checked_name(into, "mailbox")
-        mailbox = self._driver.core.node.inbox.opened(name)
+        self._driver.core.node.inbox.opened(name)
         live = gone = 0
-        while True:
-            rows = await self._read(lambda connection: read_dead(connection, name, MAILBOX_MESSAGES))
-            dead = tuple(row.row for row in rows)
-            before = mailbox.count
-            ticket = self._driver.number()
-            settled = self._driver.submit(ticket, MoveMail(ticket, name, into, dead))
-            live += before - mailbox.count
-            await settled
-            gone += len(dead)
-            if len(dead) < MAILBOX_MESSAGES:
-                return live, gone
+        async with self.reviving:
+            while True:
+                rows = await self._read(lambda connection: read_dead(connection, name, MAILBOX_MESSAGES))
+                dead = tuple(row.row for row in rows)
+                mailbox = self._driver.core.node.inbox.opened(name)  # it may have gone meanwhile
+                before = mailbox.count
+                ticket = self._driver.number()
+                settled = self._driver.submit(ticket, MoveMail(ticket, name, into, dead))
+                live += before - mailbox.count
+                await settled
+                gone += len(dead)
+                if len(dead) < MAILBOX_MESSAGES:
+                    return live, gone
 
     async def replay(self, name: str, ident: bytes | None = None) -> int:
         """Have dead messages of a mailbox delivered again, as if nobody had taken them; their senders are told.

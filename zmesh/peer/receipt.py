@@ -33,6 +33,7 @@ _FAILURES: Final[dict[Sent, tuple[type[MeshError], str]]] = {
 _CANCELLED: Final = "cancelled"  # the detail of an expiry that the sender wished for
 _STORED: Final = frozenset({Sent.STORED, Sent.HANDLED, Sent.DEAD})
 _HANDLED: Final = frozenset({Sent.HANDLED})
+_FINAL: Final = frozenset({Sent.HANDLED, Sent.EXPIRED, Sent.REFUSED})  # the store does not change them, either
 
 
 class Receipt:
@@ -138,8 +139,8 @@ class Receipt:
 
     def progressed(self, progress: Progress) -> None:
         """Take note of a state that was observed."""
-        if self._state is Sent.HANDLED:
-            return  # nothing undoes that; a late repetition of an earlier state says nothing new
+        if self._state in _FINAL:
+            return  # nothing undoes that, whatever its recipient says; a late repetition says nothing new
         if self._dest and progress.dest != self._dest:
             return  # somebody else claims to know what became of it
         self._known = True

@@ -20,6 +20,7 @@ PRUNE_ROWS: Final = 1024  # rows pruned in one step, about 5 ms
 VACUUM_PAGES: Final = 128  # pages given back in one step: 1 MiB
 SPARE_PAGES: Final = 4 * MIB // PAGE_BYTES  # free pages left for what comes next
 KEPT_AUDIT: Final = 10_000  # lines of the audit log; the oldest go
+AUDIT_CUT_EVERY: Final = 1000  # commits of a store that is never idle: each has a few lines at most
 MAX_PAUSE: Final = 0.1  # seconds between two steps that somebody waits for: a slow disk has caught up by then
 SLACK: Final = 20  # a count of the ended rows, some ms, is worth it for every 1/20 of them
 
@@ -97,11 +98,13 @@ class Upkeep:
         self._folded = True
         self._audit_cut = False
         self._spare = False
+        self._commits = 0  # since the audit log was cut
 
     def added(self, outs: int, ins: int) -> None:
         """A commit was made that added so many messages."""
         self.outs.added(outs)
         self.ins.added(ins)
+        self._commits += 1
         self._folded = self._audit_cut = self._spare = False
 
     def step(self, connection: Connection) -> None:
@@ -114,6 +117,12 @@ class Upkeep:
             if pruner.due:
                 pruner.step(connection)
                 return
+        if self._commits >= AUDIT_CUT_EVERY:
+            self._cut_audit(connection)
+
+    def _cut_audit(self, connection: Connection) -> None:
+        self._commits = 0
+        connection.execute("DELETE FROM audit WHERE entry <= (SELECT max(entry) FROM audit) - ?", (KEPT_AUDIT,))
 
     def idle_step(self, connection: Connection) -> bool:
         """Do one small step of what can wait.
@@ -131,10 +140,7 @@ class Upkeep:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         elif not self._audit_cut:
             self._audit_cut = True
-            connection.execute(
-                "DELETE FROM audit WHERE entry <= (SELECT max(entry) FROM audit) - ?",
-                (KEPT_AUDIT,),
-            )
+            self._cut_audit(connection)
         elif not self._spare:
             free = int(pragma(connection, "freelist_count"))
             pages = min(VACUUM_PAGES, free - SPARE_PAGES)

@@ -145,7 +145,8 @@ def _begin(node: Node, remote: Remote, frame: Hello) -> None:
     if evidence.ours:
         epoch = max(remote.epoch, frame.epoch) + 1
         text = f"{node.describe(remote)} knows what our store has forgotten: it went back in time, epoch {epoch} begins"
-        node.turn.notice("warning", text, audit="rollback")
+        # Whoever claims that again and again does not fill the log.
+        node.say("warning", f"{remote.device} {store_text(remote.store)}", "rollback", text, audit=True)
         node.outbox.new_epoch(remote, epoch)
     else:
         _resume(remote, frame)

@@ -32,7 +32,10 @@ def move(node: "Node", command: "MoveMail") -> None:
     by_row = inbox.messages.by_row
     messages = [each for each in by_row.values() if each.mailbox == source.name and inbox.leases.free(each)]
     if target.full(inbox.quotas, sum(message.size for message in messages), len(messages)):
-        text = f"mailbox {target.name!r} has no room for the {len(messages)} messages of {source.name!r}: work some off"
+        text = (
+            f"mailbox {target.name!r} has no room for the {len(messages)} messages of {source.name!r}: work some off, "
+            "or raise the quota (`zmesh admin quota`)"
+        )
         raise MeshFull(text)
     rows = [message.row for message in messages] + [row for row in command.dead if row not in by_row]
     for row in rows:

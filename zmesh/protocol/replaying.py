@@ -28,7 +28,10 @@ def replay(node: "Node", command: "Replay") -> None:
     mailbox = inbox.opened(command.name)
     rows = [row for row in command.rows if row.mailbox == mailbox.name and row.row not in inbox.messages.by_row]
     if mailbox.full(inbox.quotas, sum(row.size for row in rows), len(rows)):
-        text = f"mailbox {mailbox.name!r} has no room for {len(rows)} more messages: work some off first"
+        text = (
+            f"mailbox {mailbox.name!r} has no room for {len(rows)} more messages: work some off, name one by its id, "
+            "or raise the quota (`zmesh admin quota`)"
+        )
         raise MeshFull(text)
     for row in rows:
         _revive(node, mailbox, row)

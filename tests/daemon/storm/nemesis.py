@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmesh
 from tests.daemon.storm.verdict import judge, promised
-from tests.daemon.storm.worker import MAILBOX, PEER, main
+from tests.daemon.storm.worker import ANNEX, MAILBOX, PEER, main
 from tests.daemon_home import daemons
 from tests.storm.journal import Watch
 from tests.storm.processes import Fork, Process, wait_until
@@ -25,7 +25,11 @@ from zmesh.daemon.connecting import connected
 CREW = (
     ("blocking", "send", "north"), ("blocking", "send", "south"), ("async", "send", "east"),
     ("blocking", "receive", "first"), ("blocking", "receive", "second"), ("async", "receive", "third"),
+    ("blocking", "administer", "keeper"),
 )  # fmt: skip
+VICTIMS = {
+    "sender": "send", "receiver": "receive", "keeper": "administer", "keeper and daemon": "administer", "both": "",
+}  # fmt: skip
 LULL = 1.0  # seconds at most between a sign of life and the next kill
 START = 60.0  # seconds for everything to be at work on a busy machine
 DRAIN = 240.0  # seconds until everything must be handled
@@ -95,7 +99,8 @@ class Storm:
     def run(self, seconds: float, say: Callable[[str], None]) -> Verdict:
         """Kill for so long, then see what is left."""
         try:
-            zmesh.connect(MAILBOX, home=self._home).close()  # the mailbox is there before the first message
+            for mailbox in (MAILBOX, ANNEX):  # they are there before the first message
+                zmesh.connect(mailbox, home=self._home).close()
             for program in self._programs:
                 program.start()
             end = time.monotonic() + seconds
@@ -119,18 +124,22 @@ class Storm:
 
     def _strike(self) -> None:
         """Kill when something has moved since the last time, or at once."""
-        what = self._random.choice(("daemon", "daemon", "daemon", "end", "sender", "receiver", "both"))
+        what = self._random.choice(
+            ("daemon", "daemon", "daemon", "end", "sender", "receiver", "keeper", "keeper and daemon", "both", "reload")
+        )
         hasty = self._random.random() < 0.25  # a daemon that is just being started, a client that comes back to it
         lull = self._random.random() * (0.1 if hasty else LULL)
         if not hasty:
             self._at_work()
         time.sleep(lull)  # the moment is a part of the storm: nothing is waited for
-        if what in {"daemon", "both"}:
+        if what in {"daemon", "both", "keeper and daemon"}:
             self._hit(signal.SIGKILL)
+        if what == "reload":
+            self._hit(signal.SIGHUP)
         if what == "end":
             self._hit(signal.SIGTERM)
-        if what in {"sender", "receiver", "both"}:
-            role = "receive" if what == "receiver" else "send" if what == "sender" else ""
+        if what not in {"daemon", "end", "reload"}:
+            role = VICTIMS[what]
             victim = self._random.choice([each for each in self._programs if each.role == role or not role])
             victim.process.kill()
             victim.start()
@@ -152,16 +161,19 @@ class Storm:
 
     def _drain(self) -> None:
         began = time.monotonic()
-        senders = [program for program in self._programs if program.role == "send"]
-        for program in senders:
+        active = [program for program in self._programs if program.role != "receive"]
+        for program in active:
             program.process.tell("drain")
-        self._await(lambda: all(program.quiet for program in senders), "the senders are quiet", DRAIN)
+        self._await(lambda: all(program.quiet for program in active), "the senders are quiet", DRAIN)
         with connected(self._home) as looking:
             open_ids = promised([program.log for program in self._programs])
 
             def all_handled() -> bool:
                 while open_ids:
-                    told = looking.call("receipt", ident=bytes.fromhex(open_ids[-1]))
+                    try:
+                        told = looking.call("receipt", ident=bytes.fromhex(open_ids[-1]))
+                    except zmesh.UnknownMessage:  # it had ended, and was purged: the stores say whether that is true
+                        told = {"state": "handled"}
                     if told["state"] not in {"handled", "dead"}:
                         return False
                     open_ids.pop()

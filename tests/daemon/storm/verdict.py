@@ -6,7 +6,7 @@ Everything acknowledged is there and was handled; what was done was done once, a
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tests.daemon.storm.worker import ANSWERED, LEASE_LOST, MAILBOX, PEER, REPLY
+from tests.daemon.storm.worker import ACTED, ANSWERED, LEASE_LOST, MAILBOX, PEER, PURGED, REPLY
 from tests.storm.journal import DONE, GOT, SENT, read_lines
 from tests.storm.verdict import Verdict, query
 from zmesh.protocol.bounds import KEPT_ENDED, MAX_ATTEMPTS
@@ -45,7 +45,11 @@ def _judge_sends(
     sends = promised(logs)
     verdict.totals["acknowledged"] = len(sends)
     verdict.blame("acknowledged sends are LOST", [ident for ident in sends if ident not in states])
-    verdict.blame("acknowledged sends are not in the outbox", [ident for ident in sends if ident not in outbox])
+    purged = any(words == [PURGED] for log in logs for words in read_lines(log))
+    may_go = {ident for ident, (state, _) in states.items() if purged and state in {Received.HANDLED, Received.DEAD}}
+    gone = [ident for ident in sends if ident not in outbox]
+    verdict.totals["receipts purged"] = len(may_go.intersection(gone))
+    verdict.blame("acknowledged sends are not in the outbox", [ident for ident in gone if ident not in may_go])
     verdict.blame("sends were acknowledged twice", [ident for ident, n in Counter(sends).items() if n > 1])
     ended = {ident: states[ident] for ident in sends if ident in states}
     dead = [ident for ident, (state, tried) in ended.items() if state is Received.DEAD and tried >= MAX_ATTEMPTS]
@@ -85,6 +89,8 @@ def _judge_deliveries(verdict: Verdict, logs: list[Path], states: dict[str, tupl
                     numbers[ident].add(number)
                 case [kind, ident] if kind == LEASE_LOST and len(ident) == _ID:
                     verdict.totals["leases lost"] += 1
+                case [kind, verb] if kind == ACTED:
+                    verdict.totals[verb] += 1
                 case _:
                     pass
         assert sender

@@ -1,4 +1,5 @@
-"""One program of the storm: it sends through the daemon, or takes what comes to the mailbox that all receivers share.
+"""One program of the storm: it sends through the daemon, takes what comes to the mailbox that all receivers share, or
+is an administrator, who does whatever comes to his mind.
 
 What it was promised and given it writes into its outside log, with the time. The order `drain` ends the sending, `quit`
 the program; it ends at once when nobody is there to tell it anything.
@@ -16,8 +17,10 @@ from typing import Any
 
 import zmesh
 from tests.storm.journal import DONE, GOT, LIFE, QUIET, SENT, Journal
+from zmesh.daemon.connecting import connected
 
 MAILBOX = "sink"
+ANNEX = "annex"  # where an administrator moves what is in it, and back
 PEER = "laptop"
 TO = f"{MAILBOX}@{PEER}"
 NUMBERS = 10_000_000  # a life's numbers begin at its own multiple
@@ -28,9 +31,14 @@ REPLIED = 7  # every so many messages one gets an answer beside its end
 ANSWERED = "A"  # an answer came: ANSWERED number answer
 REPLY = "P"  # an answer came to the mailbox: REPLY id question
 LEASE_LOST = "X"  # done() said that another one has it: LEASE_LOST id
+PURGED = "F"  # a purge was asked for, which may forget the receipts of what has ended: PURGED
+ACTED = "K"  # an administrator did something: ACTED verb
 PRIORITIES = ("critical", "high", "normal", "low", "bulk")
 PAUSE = 0.02  # seconds at most that a message is held
 SHORT = 0.05  # seconds at most after which an async receiver gives a poll up
+FULL = 0.05  # seconds until something is tried again for which there was no room
+REST = 0.1  # seconds at most between two whims of an administrator
+QUOTAS = ("1", "20", "300", "20000")  # messages in one mailbox
 _log = logging.getLogger("storm")
 
 
@@ -84,14 +92,21 @@ def send(client: zmesh.Client, orders: Orders, sending: Sending) -> None:
     while not orders.drain.is_set():
         number, body = sending.next()
         if number % ASKED == 0:
-            with contextlib.suppress(zmesh.MessageDead):  # its receivers were killed so often
-                sending.answered(number, client.ask(TO, body, timeout=120, priority="high"))
+            try:
+                with contextlib.suppress(zmesh.MessageDead):  # its receivers were killed so often
+                    sending.answered(number, client.ask(TO, body, timeout=120, priority="high"))
+            except zmesh.MeshFull:
+                time.sleep(FULL)
             continue
         priority = sending.priority()
-        receipt = client.send(TO, body, priority=priority, ttl=None)
+        try:
+            receipt = client.send(TO, body, priority=priority, ttl=None)
+        except zmesh.MeshFull:
+            time.sleep(FULL)
+            continue
         sending.journal.write(SENT, receipt.id.hex(), priority, number)
         if number % IN_FLIGHT == 0:
-            with contextlib.suppress(zmesh.MessageDead):
+            with contextlib.suppress(zmesh.MessageDead, zmesh.UnknownMessage):  # the latter was purged: it has ended
                 receipt.handled()
             for message in client.poll(100):
                 sending.journal.write(REPLY, message.id.hex(), message.reply_to.hex())
@@ -113,7 +128,48 @@ def receive(client: zmesh.Client, orders: Orders, journal: Journal, chance: rand
             except zmesh.LeaseLost:
                 journal.write(LEASE_LOST, message.id.hex())
                 continue
+            except zmesh.MeshFull:  # there is no room for the answer
+                with contextlib.suppress(zmesh.LeaseLost):
+                    message.nack(FULL, counted=False)
+                continue
             journal.write(DONE, message.id.hex(), time.monotonic_ns())
+
+
+# --- an administrator ---
+
+
+def administer(client: zmesh.Client, orders: Orders, journal: Journal, chance: random.Random) -> None:
+    """Do this and that until it is time to drain; then leave everything as it was."""
+    while not orders.drain.is_set():
+        with contextlib.suppress(zmesh.MeshFull):  # nothing was moved, or brought back
+            journal.write(ACTED, _whim(client, journal, chance))
+        orders.drain.wait(chance.random() * REST)
+    client.call("admin.resume")
+    client.call("admin.set", key="quotas.mailbox.messages", value=QUOTAS[-1])
+    journal.write(QUIET)
+    while not orders.quit.wait(FULL):  # what was leased when a daemon was killed cannot be moved at once
+        client.call("mailbox.move", name=ANNEX, into=MAILBOX)
+
+
+def _whim(client: zmesh.Client, journal: Journal, chance: random.Random) -> str:
+    there, into = chance.sample((MAILBOX, ANNEX), 2)
+    whims: list[tuple[str, dict[str, Any]]] = [
+        (chance.choice(("admin.pause", "admin.resume")), {}),
+        ("admin.compact", {}),
+        ("admin.purge", {"kinds": ["ended", "dead", "expired"]}),
+        ("admin.purgeable", {"kinds": ["ended"], "mailbox": MAILBOX}),
+        ("admin.set", {"key": "quotas.mailbox.messages", "value": chance.choice(QUOTAS)}),
+        ("mailbox.replay", {"name": there, "ident": None}),
+        ("mailbox.move", {"name": there, "into": into}),
+        ("mailbox.move", {"name": MAILBOX, "into": ANNEX}),
+    ]
+    verb, arguments = chance.choice(whims)
+    if verb == "admin.purge":
+        journal.write(PURGED)
+    client.call(verb, **arguments)
+    if verb == "mailbox.move":
+        client.call(verb, name=ANNEX, into=MAILBOX)
+    return verb
 
 
 # --- async ---
@@ -125,14 +181,18 @@ async def send_async(client: zmesh.AsyncClient, orders: Orders, sending: Sending
     async def one() -> None:
         while not orders.drain.is_set():
             number, body = sending.next()
-            if number % ASKED == 0:
-                with contextlib.suppress(zmesh.MessageDead):
-                    sending.answered(number, await client.ask(TO, body, timeout=120, priority="high"))
+            try:
+                if number % ASKED == 0:
+                    with contextlib.suppress(zmesh.MessageDead):
+                        sending.answered(number, await client.ask(TO, body, timeout=120, priority="high"))
+                    continue
+                receipt = await client.send(TO, body, priority=sending.priority(), ttl=None)
+            except zmesh.MeshFull:
+                await asyncio.sleep(FULL)
                 continue
-            receipt = await client.send(TO, body, priority=sending.priority(), ttl=None)
             sending.journal.write(SENT, receipt.id.hex(), "any", number)
             if number % IN_FLIGHT == 0:
-                with contextlib.suppress(zmesh.MessageDead):
+                with contextlib.suppress(zmesh.MessageDead, zmesh.UnknownMessage):
                     await receipt.handled()
                 for message in await client.take(100):
                     sending.journal.write(REPLY, message.id.hex(), message.reply_to.hex())
@@ -156,6 +216,9 @@ async def receive_async(client: zmesh.AsyncClient, orders: Orders, journal: Jour
             await message.done({"n": -number} if message.type == "ask" else None)
         except zmesh.LeaseLost:
             journal.write(LEASE_LOST, message.id.hex())
+        except zmesh.MeshFull:
+            with contextlib.suppress(zmesh.LeaseLost):
+                await message.nack(FULL, counted=False)
         else:
             journal.write(DONE, message.id.hex(), time.monotonic_ns())
 
@@ -189,6 +252,10 @@ def main(kind: str, role: str, name: str, life: str, home: str, log: str, handle
     try:
         if kind == "async":
             asyncio.run(play_async(role, name, home, orders, journal, int(life)))
+            return
+        if role == "administer":
+            with connected(Path(home)) as client:
+                administer(client, orders, journal, random.Random(int(life)))
             return
         with zmesh.connect(name if role == "send" else MAILBOX, home=home) as client:
             if role == "send":
