@@ -40,6 +40,8 @@ def test_mail_is_moved_with_its_ids_and_its_receipts_go_on(laptop: Machine) -> N
         receipts = [ann.send("code", n) for n in range(3)]
         (held,) = code.take(1, SOON)
         assert laptop.json("mailbox", "move", "code", "other") == {"from": "code", "to": "other", "moved": 2, "dead": 0}
+        noted = [line["text"] for line in laptop.json("admin", "log") if line["kind"] == "mailbox.move"]
+        assert noted == [f"process {os.getpid()} asks: name='code' into='other'", "done: moved=2 dead=0"]
         assert laptop.run("mailbox", "move", "code", "other").stdout == "0 messages moved from code to other\n"
         moved = other.take(10, SOON)
         assert [message.id for message in moved] == [receipt.id for receipt in receipts[1:]]

@@ -45,3 +45,20 @@ def test_looking_leaves_no_trace_and_an_unknown_verb_is_refused(home: Path) -> N
             assert await Administration(peer).log() == []
 
     asyncio.run(scenario())
+
+
+def test_what_others_do_under_its_eyes_is_noted_the_same_way_and_ids_are_legible(home: Path) -> None:
+    async def scenario() -> None:
+        async with new_peer("laptop", home) as peer:
+            administrator = Administrator(peer)
+
+            async def act() -> dict[str, int]:
+                return {"replayed": 1}
+
+            asked = {"by": "process 7", "name": "code", "ident": bytes(range(16)), "again": None}
+            assert await administrator.audited("mailbox.replay", act, asked) == {"replayed": 1}
+            assert asked == {"name": "code", "ident": bytes(range(16)), "again": None}
+            texts = [line.text for line in await Administration(peer).log()]
+            assert texts == ["process 7 asks: name='code' ident=000102030405060708090a0b0c0d0e0f", "done: replayed=1"]
+
+    asyncio.run(scenario())

@@ -60,7 +60,12 @@ def act(verb: str, **arguments: Any) -> Any:
         MeshError: It cannot be done.
     """
     with connected() as client:
-        return client.call(f"admin.{verb}", by=f"process {os.getppid()}", **arguments)
+        return client.call(f"admin.{verb}", by=asking(), **arguments)
+
+
+def asking() -> str:
+    """Return who asks, for the audit log: the shell or the program that runs this command, which goes on after it."""
+    return f"process {os.getppid()}"
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from zmesh.cli.admin import asking
 from zmesh.cli.options import complete_mailbox, json_option, read_ident, read_mailbox
 from zmesh.cli.printing import print_json, print_table
 from zmesh.daemon.connecting import connected
@@ -75,7 +76,7 @@ def move(*, as_json: bool, **names: str) -> None:
     dead messages go along, and stay dead.
     """
     source, target = names["from"], names["to"]
-    done = _call("move", name=source, into=target)
+    done = _call("move", by=asking(), name=source, into=target)
     if as_json:
         print_json({"from": source, "to": target, **done})
         return
@@ -92,7 +93,7 @@ def replay(*, name: str, ident: bytes | None, as_json: bool) -> None:
 
     They are delivered as if nobody had ever taken them, and do not expire; their senders see them as stored again.
     """
-    done = _call("replay", name=name, ident=ident)
+    done = _call("replay", by=asking(), name=name, ident=ident)
     if as_json:
         print_json({"mailbox": name, **done})
         return
@@ -105,7 +106,7 @@ def replay(*, name: str, ident: bytes | None, as_json: bool) -> None:
 @json_option
 def remove(*, name: str, as_json: bool) -> None:
     """Remove the mailbox NAME, if it is empty and nobody takes its messages."""
-    done = _call("remove", name=name)
+    done = _call("remove", by=asking(), name=name)
     if as_json:
         print_json(done)
         return

@@ -19,12 +19,14 @@ from zmesh.peer.arguments import brief
 from zmesh.peer.configuration import load_configuration
 from zmesh.peer.peer import Peer
 from zmesh.peer.traffic import Traffic
+from zmesh.protocol.bounds import ID_BYTES
 
 PREFIX: Final = "admin."
 _log = logging.getLogger("zmesh.daemon")
 
 Values = dict[str, Any]
 Rule = Callable[["Administrator", Values], Awaitable[Any]]
+Act = Callable[[], Awaitable[Any]]
 
 
 class Administrator:
@@ -62,8 +64,20 @@ class Administrator:
         rule = self._ACTS.get(verb)
         if rule is None:
             raise DaemonError(f"there is no {brief(verb)} in this daemon: update it, then `zmesh down`")
-        # Whoever asked and goes away stops nothing halfway, and the log tells how it ended.
-        task = asyncio.get_running_loop().create_task(self._act(verb, rule, arguments))
+        return await self.audited(verb, lambda: rule(self, arguments), arguments)
+
+    async def audited(self, verb: str, act: Act, arguments: Values) -> Any:
+        """Do something, to its end though whoever asked goes away; the audit log says who asked, and how it ended.
+
+        Args:
+            verb: What is asked for.
+            act: Does it.
+            arguments: What was asked; `by` is taken out before `act` is called.
+
+        Raises:
+            MeshError, TypeError, ValueError: As of `act`.
+        """
+        task = asyncio.get_running_loop().create_task(self._act(verb, act, arguments))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -73,14 +87,14 @@ class Administrator:
         if not task.cancelled() and task.exception() is not None:
             _log.debug("an action has failed: %s", task.exception())  # whoever asked was told, if still there
 
-    async def _act(self, verb: str, rule: Rule, arguments: Values) -> Any:
+    async def _act(self, verb: str, act: Act, arguments: Values) -> Any:
         by = str(arguments.pop("by", "somebody"))
-        asked = " ".join(f"{name}={brief(value)}" for name, value in discreet(arguments).items())
+        asked = " ".join(f"{name}={_word(value)}" for name, value in discreet(arguments).items() if value is not None)
         await self._note(verb, f"{by} asks{': ' if asked else ''}{asked}")
         if verb in traffic.SIGNED:
             arguments["by"] = by
         try:
-            answer = await rule(self, arguments)
+            answer = await act()
         except (MeshError, TypeError, ValueError) as error:
             await self._note(verb, f"not done: {error}")
             raise
@@ -98,6 +112,10 @@ class Administrator:
     """Verbs that change nothing."""
     _ACTS: ClassVar[dict[str, Rule]] = {**keeping.ACTS, **traffic.ACTS}
     """Verbs that do something: what they return is told in the audit log."""
+
+
+def _word(value: Any) -> str:
+    return value.hex()[: 2 * ID_BYTES] if isinstance(value, bytes) else brief(value)
 
 
 def told(answer: Any) -> str:

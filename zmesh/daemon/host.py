@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -192,6 +192,9 @@ class Daemon:
         answer = rule(self, **arguments)
         return await answer if inspect.isawaitable(answer) else answer
 
+    async def _audited(self, verb: str, rule: Callable[..., Awaitable[Any]], asked: Values) -> Any:
+        return await self._administrator.audited(verb, lambda: rule(**asked), asked)
+
     async def _status(self) -> Values:
         """Look at every part now, and tell what was seen."""
         await self._supervisor.look()
@@ -237,9 +240,9 @@ class Daemon:
         "daemon.down": _down,
         "mailbox.list": lambda self: self._mailboxes.list_all(),
         "mailbox.peek": lambda self, **asked: self._mailboxes.peek(**asked),
-        "mailbox.move": lambda self, **asked: self._mailboxes.move(**asked),
-        "mailbox.replay": lambda self, **asked: self._mailboxes.replay(**asked),
-        "mailbox.remove": lambda self, **asked: self._mailboxes.remove(**asked),
+        "mailbox.move": lambda self, **asked: self._audited("mailbox.move", self._mailboxes.move, asked),
+        "mailbox.replay": lambda self, **asked: self._audited("mailbox.replay", self._mailboxes.replay, asked),
+        "mailbox.remove": lambda self, **asked: self._audited("mailbox.remove", self._mailboxes.remove, asked),
     }
 
 
