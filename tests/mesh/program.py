@@ -113,6 +113,9 @@ class Program:
                 while sum(info.linked for info in self.peer.peers()) < int(words[0]):
                     await self.peer.driver.change()
                 answer = time.monotonic()
+            case "met":  # their mailboxes are known, too
+                while sum(info.linked and bool(info.agents) for info in self.peer.peers()) < int(words[0]):
+                    await self.peer.driver.change()
             case "started":
                 answer = [_BEGAN, self.up]
             case _:

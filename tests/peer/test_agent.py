@@ -167,8 +167,7 @@ def test_an_ambiguous_name_is_an_error_that_lists_the_candidates(home: Path) -> 
             for send in (code.send, lambda to: code.send(to, strict=True)):
                 with pytest.raises(zmesh.AmbiguousAddress, match="2 peers have an agent 'worker'") as caught:
                     send("worker")
-                assert f"worker@studio~{studio.id[:8]}" in str(caught.value)
-                assert f"worker@attic~{attic.id[:8]}" in str(caught.value)
+                assert "say which one: worker@studio, worker@attic" in str(caught.value)
             await worker.detach()
             await until(lambda: len(resolvable(laptop)) == 1)
             receipt = await code.send("worker", "hello")  # the one that is attached
