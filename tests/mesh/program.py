@@ -109,13 +109,11 @@ class Program:
                 answer = [await self._latency(words[0]) for _ in range(int(words[1]))]
             case "peers":
                 answer = {info.name: info.linked for info in self.peer.peers()}
-            case "until":
-                while sum(info.linked for info in self.peer.peers()) < int(words[0]):
+            case "until" | "met":  # in the second case their mailboxes are known, too
+                met = command == "met"
+                while sum(info.linked and (not met or bool(info.agents)) for info in self.peer.peers()) < int(words[0]):
                     await self.peer.driver.change()
                 answer = time.monotonic()
-            case "met":  # their mailboxes are known, too
-                while sum(info.linked and bool(info.agents) for info in self.peer.peers()) < int(words[0]):
-                    await self.peer.driver.change()
             case "started":
                 answer = [_BEGAN, self.up]
             case _:
